@@ -1,0 +1,78 @@
+//! What the embedded runtime is told when it is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::PodNetwork;
+
+/// For `EmbeddedRuntime::open`.
+#[derive(Clone)]
+pub struct RuntimeConfig {
+    /// Everything that is kept: sandboxes, containers, images. Made (mode 0700) if it is missing. On one file system.
+    pub data_dir: PathBuf,
+    /// The program that dispatches `<shim_exe> shim …` to `shim_main`. Mostly
+    /// `std::env::current_exe()`; it is opened when a sandbox is made.
+    pub shim_exe: PathBuf,
+    /// Control group below which all cgroup parents of sandboxes are, such as `/skiff`. What is found there that
+    /// belongs to no known sandbox is removed.
+    pub cgroup_root: String,
+    /// Gives pods their addresses.
+    pub network: Arc<dyn PodNetwork>,
+    /// When containers' logs are rotated.
+    pub log_rotation: LogRotation,
+    /// What an image may contain.
+    pub image_limits: ImageLimits,
+    /// Registries that are spoken to by plain HTTP, besides those on loopback addresses: `host:port`.
+    pub insecure_registries: Vec<String>,
+}
+
+impl RuntimeConfig {
+    /// Defaults for everything that has one.
+    pub fn new(
+        data_dir: impl Into<PathBuf>,
+        shim_exe: impl Into<PathBuf>,
+        network: Arc<dyn PodNetwork>,
+    ) -> RuntimeConfig {
+        RuntimeConfig {
+            data_dir: data_dir.into(),
+            shim_exe: shim_exe.into(),
+            cgroup_root: "/skiff".to_owned(),
+            network,
+            log_rotation: LogRotation::default(),
+            image_limits: ImageLimits::default(),
+            insecure_registries: Vec::new(),
+        }
+    }
+}
+
+/// Upstream's `containerLogMaxSize` and `containerLogMaxFiles`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LogRotation {
+    /// A log file is rotated when it is larger.
+    pub max_bytes: u64,
+    /// Files kept of one container, the current one included; at least 2.
+    pub max_files: u32,
+}
+
+impl Default for LogRotation {
+    fn default() -> LogRotation {
+        LogRotation { max_bytes: 10 << 20, max_files: 5 }
+    }
+}
+
+/// Bounds on what an image may unpack to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Bytes of all files of one layer.
+    pub layer_bytes: u64,
+    /// Entries of one layer.
+    pub layer_entries: u64,
+    /// Bytes that must stay free on the file system.
+    pub keep_free_bytes: u64,
+}
+
+impl Default for ImageLimits {
+    fn default() -> ImageLimits {
+        ImageLimits { layer_bytes: 64 << 30, layer_entries: 2_000_000, keep_free_bytes: 128 << 20 }
+    }
+}
