@@ -141,7 +141,12 @@ pub struct Error {
 
 impl Error {
     fn new(kind: ErrorType, path: &Path, value: Option<Value>, detail: impl Into<String>) -> Self {
-        Self { kind, field: path.0.clone(), value, detail: detail.into() }
+        Self {
+            kind,
+            field: path.0.clone(),
+            value,
+            detail: detail.into(),
+        }
     }
 
     /// A malformed value.
@@ -195,13 +200,23 @@ impl Error {
     /// A value of too many characters.
     pub fn too_long_characters(path: &Path, max: usize) -> Self {
         let unit = if max == 1 { "character" } else { "characters" };
-        Self::new(ErrorType::TooLong, path, None, format!("may not be more than {max} {unit}"))
+        Self::new(
+            ErrorType::TooLong,
+            path,
+            None,
+            format!("may not be more than {max} {unit}"),
+        )
     }
 
     /// A value of too few characters.
     pub fn too_short(path: &Path, min: usize) -> Self {
         let unit = if min == 1 { "character" } else { "characters" };
-        Self::new(ErrorType::TooShort, path, None, format!("must be at least {min} {unit}"))
+        Self::new(
+            ErrorType::TooShort,
+            path,
+            None,
+            format!("must be at least {min} {unit}"),
+        )
     }
 
     /// A list of too many items.
@@ -221,11 +236,7 @@ impl Error {
         let mut text = self.kind.to_string();
         let shows_value = !matches!(
             self.kind,
-            ErrorType::Required
-                | ErrorType::Forbidden
-                | ErrorType::TooLong
-                | ErrorType::TooShort
-                | ErrorType::Internal
+            ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::TooShort | ErrorType::Internal
         );
         if let (true, Some(value)) = (shows_value, &self.value) {
             text.push_str(": ");
@@ -309,9 +320,15 @@ mod tests {
         let cases = [
             (Error::required(&path, ""), "spec.x: Required value"),
             (Error::required(&path, "why"), "spec.x: Required value: why"),
-            (Error::invalid(&path, "a\"b\n", "no"), r#"spec.x: Invalid value: "a\"b\n": no"#),
+            (
+                Error::invalid(&path, "a\"b\n", "no"),
+                r#"spec.x: Invalid value: "a\"b\n": no"#,
+            ),
             (Error::invalid(&path, -1, "no"), "spec.x: Invalid value: -1: no"),
-            (Error::invalid(&path, json!({"a": 1}), "no"), r#"spec.x: Invalid value: {"a":1}: no"#),
+            (
+                Error::invalid(&path, json!({"a": 1}), "no"),
+                r#"spec.x: Invalid value: {"a":1}: no"#,
+            ),
             (Error::duplicate(&path, "a"), r#"spec.x: Duplicate value: "a""#),
             (Error::not_found(&path, "a"), r#"spec.x: Not found: "a""#),
             (
@@ -319,8 +336,14 @@ mod tests {
                 r#"spec.x: Unsupported value: "c": supported values: "A", "B""#,
             ),
             (Error::forbidden(&path, "no"), "spec.x: Forbidden: no"),
-            (Error::too_long(&path, 63), "spec.x: Too long: may not be more than 63 bytes"),
-            (Error::too_many(&path, 3, 1), "spec.x: Too many: 3: must have at most 1 item"),
+            (
+                Error::too_long(&path, 63),
+                "spec.x: Too long: may not be more than 63 bytes",
+            ),
+            (
+                Error::too_many(&path, 3, 1),
+                "spec.x: Too many: 3: must have at most 1 item",
+            ),
             (Error::internal(&path, "bad"), "spec.x: Internal error: bad"),
         ];
         for (error, want) in cases {

@@ -6,7 +6,9 @@ pub const SAFE_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// FNV-1a, 32 bits.
 pub fn fnv1a_32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// FNV-1 (multiply, then xor), 32 bits; Go's `fnv.New32`.
@@ -25,7 +27,9 @@ pub fn fnv1a_64(bytes: &[u8]) -> u64 {
 
 /// Maps each byte into [`SAFE_ALPHABET`], as upstream does with decimal hashes.
 pub fn safe_encode_string(text: &str) -> String {
-    text.chars().map(|c| char::from(SAFE_ALPHABET[c as usize % SAFE_ALPHABET.len()])).collect()
+    text.chars()
+        .map(|c| char::from(SAFE_ALPHABET[c as usize % SAFE_ALPHABET.len()]))
+        .collect()
 }
 
 /// A name suffix of `length` characters from caller-supplied randomness: one random word gives

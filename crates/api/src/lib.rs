@@ -7,15 +7,23 @@
 //! Invariants: readers of objects never fail on malformed input, they read it as absent; every
 //! message that a client may see has upstream's wording; nothing here does I/O.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod field;
+pub mod fields;
 pub mod hash;
+pub mod labels;
 pub mod meta;
+pub mod quantity;
+pub mod time;
+pub mod validate;
+
+mod int_or_string;
 mod names;
 mod status;
-pub mod time;
 
-pub use names::{
-    GroupKind, GroupResource, GroupVersion, Gvk, Gvr, ParseGroupVersionError,
-};
+pub use int_or_string::{IntOrString, Rounding, ScaleError};
+pub use names::{GroupKind, GroupResource, GroupVersion, Gvk, Gvr, ParseGroupVersionError};
+pub use quantity::Quantity;
 pub use serde_json::{Map, Value};
 pub use status::{Cause, Details, ListMeta, Status, reason};

@@ -50,7 +50,10 @@ pub fn metadata_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    metadata(object).and_then(|meta| meta.get(field)).and_then(Value::as_str).unwrap_or("")
+    metadata(object)
+        .and_then(|meta| meta.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 fn integer(object: &Value, field: &str) -> Option<i64> {
@@ -118,7 +121,9 @@ pub fn deletion_timestamp(object: &Value) -> Option<Timestamp> {
 
 /// Whether `metadata.deletionTimestamp` is set.
 pub fn is_deleting(object: &Value) -> bool {
-    metadata(object).and_then(|meta| meta.get("deletionTimestamp")).is_some_and(|v| !v.is_null())
+    metadata(object)
+        .and_then(|meta| meta.get("deletionTimestamp"))
+        .is_some_and(|v| !v.is_null())
 }
 
 /// `metadata.labels` as a map of its own.
@@ -143,8 +148,12 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 
 /// A JSON object of strings as a map; entries that are no strings are left out.
 pub fn string_map(value: Option<&Value>) -> BTreeMap<String, String> {
-    let Some(map) = value.and_then(Value::as_object) else { return BTreeMap::new() };
-    map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    let Some(map) = value.and_then(Value::as_object) else {
+        return BTreeMap::new();
+    };
+    map.iter()
+        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
 }
 
 /// `metadata.finalizers`.
@@ -252,8 +261,7 @@ pub fn set_annotations(object: &mut Value, annotations: &BTreeMap<String, String
 }
 
 fn map_value(map: &BTreeMap<String, String>) -> Option<Value> {
-    let map: Map<String, Value> =
-        map.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
+    let map: Map<String, Value> = map.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
     (!map.is_empty()).then_some(Value::Object(map))
 }
 

@@ -21,7 +21,10 @@ pub struct ParseGroupVersionError(pub String);
 impl GroupVersion {
     /// A group and version by name.
     pub fn new(group: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+        }
     }
 
     /// Parses the wire form. The empty string and `/` give the empty pair, as upstream's
@@ -77,12 +80,12 @@ pub struct Gvk {
 
 impl Gvk {
     /// A kind by its three names.
-    pub fn new(
-        group: impl Into<String>,
-        version: impl Into<String>,
-        kind: impl Into<String>,
-    ) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into() }
+    pub fn new(group: impl Into<String>, version: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
 
     /// The kind that an object claims for itself; `None` when `apiVersion` or `kind` is missing
@@ -116,7 +119,10 @@ impl Gvk {
 
     /// The kind with its group only.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+        GroupKind {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+        }
     }
 }
 
@@ -140,12 +146,12 @@ pub struct Gvr {
 
 impl Gvr {
     /// A resource by its three names.
-    pub fn new(
-        group: impl Into<String>,
-        version: impl Into<String>,
-        resource: impl Into<String>,
-    ) -> Self {
-        Self { group: group.into(), version: version.into(), resource: resource.into() }
+    pub fn new(group: impl Into<String>, version: impl Into<String>, resource: impl Into<String>) -> Self {
+        Self {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     /// The group and version.
@@ -160,7 +166,10 @@ impl Gvr {
 
     /// The resource with its group only.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.resource.clone(),
+        }
     }
 
     /// The URL path of the collection, cluster-wide or in one namespace.
@@ -199,7 +208,10 @@ pub struct GroupKind {
 impl GroupKind {
     /// A kind by its two names.
     pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { group: group.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            kind: kind.into(),
+        }
     }
 }
 
@@ -221,7 +233,10 @@ pub struct GroupResource {
 impl GroupResource {
     /// A resource by its two names.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self { group: group.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 
     /// Whether it names nothing.
@@ -238,7 +253,11 @@ impl fmt::Display for GroupResource {
 
 fn dotted(f: &mut fmt::Formatter<'_>, name: &str, group: &str) -> fmt::Result {
     f.write_str(name)?;
-    if group.is_empty() { Ok(()) } else { write!(f, ".{group}") }
+    if group.is_empty() {
+        Ok(())
+    } else {
+        write!(f, ".{group}")
+    }
 }
 
 #[cfg(test)]
@@ -248,10 +267,12 @@ mod tests {
 
     #[test]
     fn group_versions_round_trip() {
-        for (text, group, version) in
-            [("v1", "", "v1"), ("apps/v1", "apps", "v1"), ("", "", ""), ("/", "", "")]
-        {
-            assert_eq!(GroupVersion::parse(text), Ok(GroupVersion::new(group, version)), "{text}");
+        for (text, group, version) in [("v1", "", "v1"), ("apps/v1", "apps", "v1"), ("", "", ""), ("/", "", "")] {
+            assert_eq!(
+                GroupVersion::parse(text),
+                Ok(GroupVersion::new(group, version)),
+                "{text}"
+            );
         }
         assert!(GroupVersion::parse("a/b/c").is_err());
         assert_eq!(GroupVersion::new("apps", "v1").api_version(), "apps/v1");
@@ -260,7 +281,10 @@ mod tests {
 
     #[test]
     fn names_print_as_upstream_prints_them() {
-        assert_eq!(GroupResource::new("apps", "deployments").to_string(), "deployments.apps");
+        assert_eq!(
+            GroupResource::new("apps", "deployments").to_string(),
+            "deployments.apps"
+        );
         assert_eq!(GroupResource::new("", "pods").to_string(), "pods");
         assert_eq!(Gvk::new("", "v1", "Pod").to_string(), "/v1, Kind=Pod");
         assert_eq!(

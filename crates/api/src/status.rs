@@ -199,7 +199,9 @@ impl Status {
             "{resource} {} already exists, the server was not able to generate a unique name for the object",
             field::go_quote(name)
         );
-        Self::failure(409, reason::ALREADY_EXISTS, message).about(resource, name).with_retry_after(1)
+        Self::failure(409, reason::ALREADY_EXISTS, message)
+            .about(resource, name)
+            .with_retry_after(1)
     }
 
     /// A precondition does not hold.
@@ -223,7 +225,10 @@ impl Status {
     /// Server-side apply met other managers' fields.
     pub fn apply_conflict(causes: Vec<Cause>, message: impl Into<String>) -> Self {
         let mut status = Self::failure(409, reason::CONFLICT, message);
-        status.details = Some(Box::new(Details { causes, ..Details::default() }));
+        status.details = Some(Box::new(Details {
+            causes,
+            ..Details::default()
+        }));
         status
     }
 
@@ -290,17 +295,20 @@ impl Status {
     /// Back off.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: i32) -> Self {
         let mut status = Self::failure(429, reason::TOO_MANY_REQUESTS, message);
-        status.details =
-            Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
+        status.details = Some(Box::new(Details {
+            retry_after_seconds,
+            ..Details::default()
+        }));
         status
     }
 
     /// The request took too long.
     pub fn timeout(message: impl fmt::Display, retry_after_seconds: i32) -> Self {
-        let mut status =
-            Self::failure(504, reason::TIMEOUT, format!("Timeout: {message}"));
-        status.details =
-            Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
+        let mut status = Self::failure(504, reason::TIMEOUT, format!("Timeout: {message}"));
+        status.details = Some(Box::new(Details {
+            retry_after_seconds,
+            ..Details::default()
+        }));
         status
     }
 
@@ -317,8 +325,7 @@ impl Status {
     /// A fault of the server.
     pub fn internal(why: impl fmt::Display) -> Self {
         let why = why.to_string();
-        Self::failure(500, reason::INTERNAL_ERROR, format!("Internal error occurred: {why}"))
-            .with_cause("", &why, "")
+        Self::failure(500, reason::INTERNAL_ERROR, format!("Internal error occurred: {why}")).with_cause("", &why, "")
     }
 
     /// The verb is not offered for this resource.
@@ -343,10 +350,7 @@ impl Status {
 
     /// None of the accepted media types can be produced.
     pub fn not_acceptable(offered: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            offered.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", offered.join(", "));
         Self::failure(406, reason::NOT_ACCEPTABLE, message)
     }
 
@@ -376,10 +380,14 @@ impl Status {
             409 if method == "POST" => (reason::ALREADY_EXISTS, "the server reported a conflict"),
             409 => (reason::CONFLICT, "the server reported a conflict"),
             404 => (reason::NOT_FOUND, "the server could not find the requested resource"),
-            400 => (reason::BAD_REQUEST, "the server rejected our request for an unknown reason"),
-            401 => {
-                (reason::UNAUTHORIZED, "the server has asked for the client to provide credentials")
-            }
+            400 => (
+                reason::BAD_REQUEST,
+                "the server rejected our request for an unknown reason",
+            ),
+            401 => (
+                reason::UNAUTHORIZED,
+                "the server has asked for the client to provide credentials",
+            ),
             403 => (reason::FORBIDDEN, body),
             406 => (reason::NOT_ACCEPTABLE, body),
             415 => (reason::UNSUPPORTED_MEDIA_TYPE, body),
@@ -411,12 +419,14 @@ impl Status {
                 "an error on the server ({}) has prevented the request from succeeding",
                 field::go_quote(body)
             ),
-            ("", _) => format!(
-                "the server responded with the status code {code} but did not return more information"
-            ),
+            ("", _) => format!("the server responded with the status code {code} but did not return more information"),
             (message, _) => message.to_owned(),
         };
-        let reason = if reason.is_empty() && code >= 500 { reason::INTERNAL_ERROR } else { reason };
+        let reason = if reason.is_empty() && code >= 500 {
+            reason::INTERNAL_ERROR
+        } else {
+            reason
+        };
         Self::failure(code, reason, message).with_cause("UnexpectedServerResponse", body, "")
     }
 
@@ -457,7 +467,9 @@ impl Status {
 
     /// Whether a cause of this reason is given.
     pub fn has_cause(&self, reason: &str) -> bool {
-        self.details.as_ref().is_some_and(|d| d.causes.iter().any(|cause| cause.reason == reason))
+        self.details
+            .as_ref()
+            .is_some_and(|d| d.causes.iter().any(|cause| cause.reason == reason))
     }
 
     /// The JSON body.
@@ -468,7 +480,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.message.is_empty() { f.write_str(&self.reason) } else { f.write_str(&self.message) }
+        if self.message.is_empty() {
+            f.write_str(&self.reason)
+        } else {
+            f.write_str(&self.message)
+        }
     }
 }
 
@@ -486,7 +502,11 @@ mod tests {
         let deployments = GroupResource::new("apps", "deployments");
         let cases = [
             (Status::not_found(&pods, "a"), 404, r#"pods "a" not found"#),
-            (Status::already_exists(&deployments, "a"), 409, r#"deployments.apps "a" already exists"#),
+            (
+                Status::already_exists(&deployments, "a"),
+                409,
+                r#"deployments.apps "a" already exists"#,
+            ),
             (Status::forbidden(&pods, "", "no"), 403, "pods is forbidden: no"),
             (Status::forbidden(&pods, "a", "no"), 403, r#"pods "a" is forbidden: no"#),
             (Status::unauthorized(""), 401, "not authorized"),

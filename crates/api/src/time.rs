@@ -14,7 +14,10 @@ pub struct ParseTimeError {
 
 /// Parses an RFC 3339 time with any offset and any precision.
 pub fn parse(text: &str) -> Result<Timestamp, ParseTimeError> {
-    let refuse = |reason: String| ParseTimeError { text: text.to_owned(), reason };
+    let refuse = |reason: String| ParseTimeError {
+        text: text.to_owned(),
+        reason,
+    };
     let bytes = text.as_bytes();
     let shaped = bytes.len() >= 20
         && bytes[4] == b'-'
@@ -39,8 +42,8 @@ pub fn format(at: Timestamp) -> String {
 /// `metav1.MicroTime`: UTC, exactly six digits of fraction.
 pub fn format_micro(at: Timestamp) -> String {
     let micros = at.as_nanosecond().div_euclid(1_000) as i64;
-    let whole = Timestamp::from_microsecond(micros)
-        .expect("the microsecond of a timestamp is in the range of timestamps");
+    let whole =
+        Timestamp::from_microsecond(micros).expect("the microsecond of a timestamp is in the range of timestamps");
     format!("{whole:.6}")
 }
 
@@ -149,7 +152,9 @@ pub fn parse_go_duration(text: &str) -> Option<SignedDuration> {
     while !rest.is_empty() {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (digits, tail) = rest.split_at(number);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
         let unit: i128 = match unit {
             "ns" => 1,
@@ -177,8 +182,14 @@ fn scaled(digits: &str, unit: i128) -> Option<i128> {
     }
     let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let fraction = &fraction[..fraction.len().min(18)];
-    let part = if fraction.is_empty() { 0 } else { fraction.parse::<i128>().ok()? };
-    whole.checked_mul(unit)?.checked_add(part * unit / 10_i128.pow(fraction.len() as u32))
+    let part = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse::<i128>().ok()?
+    };
+    whole
+        .checked_mul(unit)?
+        .checked_add(part * unit / 10_i128.pow(fraction.len() as u32))
 }
 
 #[cfg(test)]
@@ -195,7 +206,13 @@ mod tests {
         let before: Timestamp = "1969-12-31T23:59:58.5Z".parse().unwrap();
         assert_eq!(format(before), "1969-12-31T23:59:58Z");
         assert_eq!(parse("2026-01-02T04:04:05+01:00").unwrap(), whole);
-        for bad in ["", "2026-01-02", "2026-01-02 03:04:05Z", "yesterday", "2026-13-02T03:04:05Z"] {
+        for bad in [
+            "",
+            "2026-01-02",
+            "2026-01-02 03:04:05Z",
+            "yesterday",
+            "2026-13-02T03:04:05Z",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
@@ -203,23 +220,56 @@ mod tests {
     #[test]
     fn human_durations_follow_upstream() {
         let cases = [
-            (-2, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (121, "2m1s"),
-            (599, "9m59s"), (600, "10m"), (10_799, "179m"), (10_800, "3h"), (10_860, "3h1m"),
-            (28_799, "7h59m"), (28_800, "8h"), (172_799, "47h"), (172_800, "2d"), (176_400, "2d1h"),
-            (691_199, "7d23h"), (691_200, "8d"), (63_071_999, "729d"), (63_072_000, "2y"),
-            (63_158_400, "2y1d"), (252_288_000, "8y"),
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (121, "2m1s"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (10_860, "3h1m"),
+            (28_799, "7h59m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+            (176_400, "2d1h"),
+            (691_199, "7d23h"),
+            (691_200, "8d"),
+            (63_071_999, "729d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
+            (252_288_000, "8y"),
         ];
         for (seconds, want) in cases {
             assert_eq!(human_duration(SignedDuration::from_secs(seconds)), want, "{seconds}");
         }
-        for (seconds, want) in [(59, "59s"), (60, "1m"), (3600, "1h"), (86_400, "1d"), (31_536_000, "1y")] {
+        for (seconds, want) in [
+            (59, "59s"),
+            (60, "1m"),
+            (3600, "1h"),
+            (86_400, "1d"),
+            (31_536_000, "1y"),
+        ] {
             assert_eq!(short_human_duration(SignedDuration::from_secs(seconds)), want);
         }
     }
 
     #[test]
     fn go_durations_round_trip() {
-        for text in ["0s", "1ns", "1.5µs", "200ms", "1.5s", "1m0s", "1h0m0.25s", "-2m3s", "100h0m0s"] {
+        for text in [
+            "0s",
+            "1ns",
+            "1.5µs",
+            "200ms",
+            "1.5s",
+            "1m0s",
+            "1h0m0.25s",
+            "-2m3s",
+            "100h0m0s",
+        ] {
             let parsed = parse_go_duration(text).unwrap();
             assert_eq!(go_duration(parsed), text);
         }
