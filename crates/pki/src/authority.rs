@@ -101,8 +101,8 @@ impl Authority {
             return false;
         };
         let renew_at = cert.validity().not_after.timestamp() - RENEW_BEFORE_DAYS * 86_400;
-        let key_matches = KeyPair::from_pem(key_pem)
-            .is_ok_and(|key| key.subject_public_key_info() == cert.public_key().raw);
+        let key_matches =
+            KeyPair::from_pem(key_pem).is_ok_and(|key| key.subject_public_key_info() == cert.public_key().raw);
         OffsetDateTime::now_utc().unix_timestamp() < renew_at
             && key_matches
             && cert.verify_signature(Some(ca.public_key())).is_ok()
@@ -172,7 +172,9 @@ fn leaf_params(subject: &Subject) -> Result<CertificateParams, rcgen::Error> {
         .extend(subject.alt_names.ips.iter().map(|ip| SanType::IpAddress(*ip)));
     params.distinguished_name = DistinguishedName::new();
     for organization in &subject.organizations {
-        params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization.as_str());
     }
     params
         .distinguished_name
@@ -219,4 +221,3 @@ fn alt_names_of(cert: &X509Certificate<'_>) -> AltNames {
 fn covers(have: &AltNames, want: &AltNames) -> bool {
     want.dns.iter().all(|name| have.dns.contains(name)) && want.ips.iter().all(|ip| have.ips.contains(ip))
 }
-

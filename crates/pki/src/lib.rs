@@ -38,7 +38,9 @@ pub enum PkiError {
         source: rcgen::Error,
     },
     /// A certificate or key on disk is not one.
-    #[error("{path} is not a usable certificate or key ({reason}); move it away and start again, or restore it from a backup")]
+    #[error(
+        "{path} is not a usable certificate or key ({reason}); move it away and start again, or restore it from a backup"
+    )]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -101,10 +103,7 @@ impl Pki {
         let service_account_key_pem = authority::open_key(dir, "sa")?;
         let service_account_public_pem = authority::public_key_pem(dir, "sa", &service_account_key_pem)?;
         Ok(Pki {
-            apiserver: issue(
-                "apiserver",
-                Subject::server("kube-apiserver", config.apiserver.clone()),
-            )?,
+            apiserver: issue("apiserver", Subject::server("kube-apiserver", config.apiserver.clone()))?,
             apiserver_kubelet_client: issue(
                 "apiserver-kubelet-client",
                 Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
@@ -135,10 +134,20 @@ impl Pki {
 /// The names and addresses that kubeadm puts into the API server's certificate: the Service's names
 /// in every form, its address, and what the caller adds (kubeadm's `GetAPIServerAltNames`).
 #[must_use]
-pub fn apiserver_alt_names(cluster_domain: &str, service_ip: IpAddr, extra_dns: &[String], extra_ips: &[IpAddr]) -> AltNames {
-    let mut dns: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-        .map(String::from)
-        .to_vec();
+pub fn apiserver_alt_names(
+    cluster_domain: &str,
+    service_ip: IpAddr,
+    extra_dns: &[String],
+    extra_ips: &[IpAddr],
+) -> AltNames {
+    let mut dns: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "localhost",
+    ]
+    .map(String::from)
+    .to_vec();
     dns.push(format!("kubernetes.default.svc.{cluster_domain}"));
     dns.extend(extra_dns.iter().cloned());
     let mut ips = vec![

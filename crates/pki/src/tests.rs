@@ -52,7 +52,10 @@ fn keys_are_private_and_rubbish_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     Pki::open(dir.path(), &config(&[])).unwrap();
     for key in ["ca.key", "sa.key", "admin.key"] {
-        assert_eq!(fs::metadata(dir.path().join(key)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(dir.path().join(key)).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
     fs::write(dir.path().join("ca.key"), "rubbish").unwrap();
     let error = Pki::open(dir.path(), &config(&[])).unwrap_err();

@@ -23,8 +23,14 @@ pub enum TlsError {
 }
 
 fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certs: Vec<_> = rustls_pemfile::certs(&mut pem.as_bytes()).filter_map(Result::ok).collect();
-    if certs.is_empty() { Err(TlsError::Missing("certificate")) } else { Ok(certs) }
+    let certs: Vec<_> = rustls_pemfile::certs(&mut pem.as_bytes())
+        .filter_map(Result::ok)
+        .collect();
+    if certs.is_empty() {
+        Err(TlsError::Missing("certificate"))
+    } else {
+        Ok(certs)
+    }
 }
 
 fn key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {

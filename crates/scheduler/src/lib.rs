@@ -1,1 +1,38 @@
-//! (in progress)
+//! The scheduler's decisions, pure: which node a pod goes to, and why it goes nowhere.
+//!
+//! ```text
+//! events ──► Queue (active, backoff, unschedulable) ──pop──► schedule(&Cluster, &Pod, &Profile)
+//!    └─────► Cluster (nodes with what is requested on them)          │
+//!                   ▲───────────── assume(pod, node) ◄── Placement ──┤
+//!                                                        Verdict  ◄──┘ (kept for each pending pod)
+//! ```
+//!
+//! A plugin is one file in `plugins/` and one line in [`plugins::default_profile`]; names, weights and
+//! messages are upstream's (pkg/scheduler/framework/plugins).
+//!
+//! Guarantees: the same cluster, pod, start node and random number give the same placement; a second
+//! pod is decided on a cluster that already holds the first, assumed one.
+//!
+//! Does not know: the API, threads, clocks, randomness. Times and random numbers are arguments.
+
+pub mod cluster;
+pub mod framework;
+pub mod node;
+mod node_affinity;
+pub mod plugins;
+pub mod pod;
+pub mod queue;
+pub mod resources;
+pub mod schedule;
+mod taints;
+pub mod verdict;
+
+pub use cluster::Cluster;
+pub use framework::Profile;
+pub use pod::{PodInfo, PodKey};
+pub use queue::{ClusterEvent, Queue};
+pub use schedule::{Placement, schedule};
+pub use verdict::Verdict;
+
+#[cfg(test)]
+mod testing;

@@ -24,12 +24,22 @@ pub struct ByteReceiver {
 impl ByteReceiver {
     pub(crate) fn new() -> (mpsc::Sender<Bytes>, ByteReceiver) {
         let (sender, chunks) = mpsc::channel(DEPTH);
-        (sender, ByteReceiver { chunks, current: Bytes::new() })
+        (
+            sender,
+            ByteReceiver {
+                chunks,
+                current: Bytes::new(),
+            },
+        )
     }
 
     /// The next chunk, or `None` at the end. Cancel-safe.
     pub async fn recv(&mut self) -> Option<Bytes> {
-        if self.current.is_empty() { self.chunks.recv().await } else { Some(std::mem::take(&mut self.current)) }
+        if self.current.is_empty() {
+            self.chunks.recv().await
+        } else {
+            Some(std::mem::take(&mut self.current))
+        }
     }
 }
 
@@ -94,7 +104,11 @@ impl ByteSender {
     }
 
     async fn push(&self, data: Bytes, last: bool) -> Result<(), StreamError> {
-        let message = Outgoing::Data { stream: self.stream, data, last };
+        let message = Outgoing::Data {
+            stream: self.stream,
+            data,
+            last,
+        };
         self.outgoing.send(message).await.map_err(|_| StreamError::Closed)
     }
 }

@@ -37,7 +37,10 @@ pub(crate) type Headers = Vec<(String, String)>;
 
 /// The first value of a header.
 pub(crate) fn header<'h>(headers: &'h Headers, name: &str) -> Option<&'h str> {
-    headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 /// A byte stream of a connection, opened by either side.

@@ -82,7 +82,11 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        for outcome in [Outcome::Success, Outcome::ExitCode(7), Outcome::Failed("no such container".into())] {
+        for outcome in [
+            Outcome::Success,
+            Outcome::ExitCode(7),
+            Outcome::Failed("no such container".into()),
+        ] {
             assert_eq!(Outcome::parse(&outcome.to_status()), outcome);
         }
         assert_eq!(Outcome::parse(b""), Outcome::Success);

@@ -58,7 +58,13 @@ impl Forward {
     /// When either side breaks.
     pub async fn copy(self, socket: impl AsyncRead + AsyncWrite) -> Result<(), StreamError> {
         let (mut read, mut write) = tokio::io::split(socket);
-        let Forward { mut receiver, sender, error_sender, error_receiver: _error_receiver, .. } = self;
+        let Forward {
+            mut receiver,
+            sender,
+            error_sender,
+            error_receiver: _error_receiver,
+            ..
+        } = self;
         let to_socket = async {
             while let Some(chunk) = receiver.recv().await {
                 write.write_all(&chunk).await?;
@@ -164,25 +170,36 @@ enum Source {
 
 impl PortForward {
     fn spdy(session: spdy::Session) -> PortForward {
-        PortForward { source: Source::Spdy(session), half_open: HashMap::new() }
+        PortForward {
+            source: Source::Spdy(session),
+            half_open: HashMap::new(),
+        }
     }
 
     /// Channel 2n carries data of the n-th port, 2n+1 its errors; the first message of each, from
     /// the server, is the port in little-endian.
     async fn channels(socket: impl Socket, protocol: &str, ports: &[u16]) -> Result<PortForward, StreamError> {
-        let coding = Coding { base64: protocol.contains("base64"), close_message: false };
+        let coding = Coding {
+            base64: protocol.contains("base64"),
+            close_message: false,
+        };
         let count = u32::try_from(ports.len() * 2).unwrap_or(u32::MAX);
         let (connection, streams) = websocket::start_channels(socket, WebSocketRole::Server, count, coding);
         let mut streams = streams.into_iter();
         let mut forwards = Vec::new();
         for port in ports {
-            let (Some(data), Some(error)) = (streams.next(), streams.next()) else { break };
+            let (Some(data), Some(error)) = (streams.next(), streams.next()) else {
+                break;
+            };
             let announcement = Bytes::copy_from_slice(&port.to_le_bytes());
             data.sender.send(announcement.clone()).await?;
             error.sender.send(announcement).await?;
             forwards.push(forward(*port, data, error));
         }
-        Ok(PortForward { source: Source::Channels(connection, forwards.into_iter()), half_open: HashMap::new() })
+        Ok(PortForward {
+            source: Source::Channels(connection, forwards.into_iter()),
+            half_open: HashMap::new(),
+        })
     }
 
     /// The next connection to forward, or `None` when the client is gone.
@@ -207,7 +224,9 @@ impl PortForward {
 
 /// Matches data and error streams by request; a stream that is neither is refused.
 async fn pair(half_open: &mut HashMap<String, Stream>, stream: Stream) -> Option<Forward> {
-    let port = header(&stream.headers, "port").and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
+    let port = header(&stream.headers, "port")
+        .and_then(|port| port.parse::<u16>().ok())
+        .filter(|port| *port > 0);
     let kind = header(&stream.headers, "streamtype").unwrap_or_default().to_owned();
     let (Some(port), "data" | "error") = (port, kind.as_str()) else {
         let _ = stream.sender.finish().await;
@@ -248,7 +267,10 @@ impl Client {
     #[must_use]
     pub fn new(socket: impl Socket) -> Client {
         let tunnel = websocket::tunnel(socket, WebSocketRole::Client);
-        Client { session: spdy::start(tunnel, spdy::Role::Client), requests: 0 }
+        Client {
+            session: spdy::start(tunnel, spdy::Role::Client),
+            requests: 0,
+        }
     }
 
     /// Opens a connection to `port` of the pod.

@@ -23,7 +23,12 @@ use crate::websocket::{self, Coding};
 const STREAM_CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SUPPORTED: Supported = Supported {
-    spdy: &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"],
+    spdy: &[
+        "v4.channel.k8s.io",
+        "v3.channel.k8s.io",
+        "v2.channel.k8s.io",
+        "channel.k8s.io",
+    ],
     websocket: &[
         "v5.channel.k8s.io",
         "v4.channel.k8s.io",
@@ -75,7 +80,10 @@ impl Resizes {
                     let used = values.byte_offset();
                     self.pending.advance(used);
                     let side = |name: &str| u16::try_from(size[name].as_u64()?).ok();
-                    return Some(TerminalSize { width: side("Width")?, height: side("Height")? });
+                    return Some(TerminalSize {
+                        width: side("Width")?,
+                        height: side("Height")?,
+                    });
                 }
                 Some(Err(error)) if !error.is_eof() => return None,
                 _ => self.pending.extend_from_slice(&self.receiver.recv().await?),
@@ -106,7 +114,11 @@ impl RemoteCommand {
         for output in [&self.stdout, &self.stderr].into_iter().flatten() {
             let _ = output.finish().await;
         }
-        let report = if self.reports_status { outcome.to_status() } else { outcome.to_text() };
+        let report = if self.reports_status {
+            outcome.to_status()
+        } else {
+            outcome.to_text()
+        };
         if !report.is_empty() {
             let _ = self.error.send(report).await;
         }
@@ -171,7 +183,11 @@ async fn over_spdy(socket: impl Socket, protocol: &str, options: Options) -> Res
     ];
     let mut streams: [Option<Stream>; 5] = Default::default();
     let all = async {
-        while wanted.iter().zip(&streams).any(|((_, wanted), stream)| *wanted && stream.is_none()) {
+        while wanted
+            .iter()
+            .zip(&streams)
+            .any(|((_, wanted), stream)| *wanted && stream.is_none())
+        {
             let stream = session.incoming.recv().await.ok_or(StreamError::Closed)?;
             let kind = header(&stream.headers, "streamtype").unwrap_or_default();
             let place = wanted
@@ -191,7 +207,10 @@ async fn over_spdy(socket: impl Socket, protocol: &str, options: Options) -> Res
         stdin: stdin.map(|stream| stream.receiver),
         stdout: stdout.map(|stream| stream.sender),
         stderr: stderr.map(|stream| stream.sender),
-        resizes: resize.map(|stream| Resizes { receiver: stream.receiver, pending: BytesMut::new() }),
+        resizes: resize.map(|stream| Resizes {
+            receiver: stream.receiver,
+            pending: BytesMut::new(),
+        }),
         error: error.map(|stream| stream.sender).ok_or(StreamError::Closed)?,
         reports_status: protocol == "v4.channel.k8s.io",
         connection: session.connection,
@@ -201,25 +220,36 @@ async fn over_spdy(socket: impl Socket, protocol: &str, options: Options) -> Res
 async fn over_websocket(socket: impl Socket, protocol: &str, options: Options) -> Result<RemoteCommand, StreamError> {
     let coding = coding(protocol);
     let (connection, streams) = websocket::start_channels(socket, WebSocketRole::Server, CHANNELS, coding);
-    let [stdin, stdout, stderr, error, resize] = <[Stream; 5]>::try_from(streams).expect("five channels were asked for");
+    let [stdin, stdout, stderr, error, resize] =
+        <[Stream; 5]>::try_from(streams).expect("five channels were asked for");
     let command = RemoteCommand {
         stdin: options.stdin.then_some(stdin.receiver),
         stdout: options.stdout.then_some(stdout.sender),
         stderr: options.stderr.then_some(stderr.sender),
-        resizes: options.tty.then(|| Resizes { receiver: resize.receiver, pending: BytesMut::new() }),
+        resizes: options.tty.then(|| Resizes {
+            receiver: resize.receiver,
+            pending: BytesMut::new(),
+        }),
         error: error.sender,
         reports_status: protocol.starts_with("v4.") || protocol.starts_with("v5."),
         connection,
     };
     // An empty message on the lowest writable channel tells the client that the streams are up
     // (kubelet `createWebSocketStreams`).
-    let lowest = command.stdout.as_ref().or(command.stderr.as_ref()).unwrap_or(&command.error);
+    let lowest = command
+        .stdout
+        .as_ref()
+        .or(command.stderr.as_ref())
+        .unwrap_or(&command.error);
     lowest.send(Bytes::new()).await?;
     Ok(command)
 }
 
 fn coding(protocol: &str) -> Coding {
-    Coding { base64: protocol.contains("base64"), close_message: protocol.starts_with("v5.") }
+    Coding {
+        base64: protocol.contains("base64"),
+        close_message: protocol.starts_with("v5."),
+    }
 }
 
 /// A command's streams, at the client.

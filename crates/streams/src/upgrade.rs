@@ -52,9 +52,10 @@ pub(crate) struct Supported {
 #[must_use]
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     let connection_upgrades = headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .to_str()
-            .is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        })
     });
     connection_upgrades && headers.contains_key(UPGRADE)
 }
@@ -91,7 +92,9 @@ fn choose(wanted: &[&str], supported: &[&str]) -> Result<String, String> {
         .iter()
         .find(|protocol| supported.contains(protocol))
         .map(|protocol| (*protocol).to_owned())
-        .ok_or_else(|| format!("unable to negotiate protocol: client supports {wanted:?}, server accepts {supported:?}"))
+        .ok_or_else(|| {
+            format!("unable to negotiate protocol: client supports {wanted:?}, server accepts {supported:?}")
+        })
 }
 
 /// The answer to an upgrade request, and the upgrade when the answer is 101.

@@ -27,12 +27,7 @@ pub(crate) struct Coding {
 }
 
 /// Starts a connection whose channels `0..count` exist from the start.
-pub(crate) fn start_channels(
-    socket: impl Socket,
-    role: Role,
-    count: u32,
-    coding: Coding,
-) -> (Connection, Vec<Stream>) {
+pub(crate) fn start_channels(socket: impl Socket, role: Role, count: u32, coding: Coding) -> (Connection, Vec<Stream>) {
     let (outgoing, commands) = mpsc::channel(DEPTH);
     let mut channels = HashMap::new();
     let streams = (0..count)
@@ -40,7 +35,11 @@ pub(crate) fn start_channels(
             let (chunks, receiver) = ByteReceiver::new();
             channels.insert(channel, chunks);
             let sender = ByteSender::new(channel, outgoing.clone());
-            Stream { headers: Headers::new(), receiver, sender }
+            Stream {
+                headers: Headers::new(),
+                receiver,
+                sender,
+            }
         })
         .collect();
     let (read, write) = tokio::io::split(socket);
@@ -68,7 +67,14 @@ pub(crate) fn start_channels(
             tracing::debug!(%error, "WebSocket cannot be written");
         }
     });
-    (Connection { outgoing, reader, writer }, streams)
+    (
+        Connection {
+            outgoing,
+            reader,
+            writer,
+        },
+        streams,
+    )
 }
 
 async fn read_message<'f, S: tokio::io::AsyncRead + Unpin>(

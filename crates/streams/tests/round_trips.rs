@@ -15,7 +15,13 @@ fn unit(response: Response<()>) -> Response<Empty<Bytes>> {
 }
 
 /// Serves one connection with `serve`, and returns the client's upgraded socket and protocol.
-async fn upgraded<F>(serve: F, protocols: &[&str]) -> (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static, String)
+async fn upgraded<F>(
+    serve: F,
+    protocols: &[&str],
+) -> (
+    impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    String,
+)
 where
     F: Fn(Request<Incoming>) -> Response<Empty<Bytes>> + Send + Sync + 'static,
 {
@@ -31,23 +37,36 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
     let mut request = Request::new(Empty::<Bytes>::new());
-    request.headers_mut().extend(streams::websocket_request_headers(protocols));
+    request
+        .headers_mut()
+        .extend(streams::websocket_request_headers(protocols));
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 101);
-    let protocol = response.headers()["sec-websocket-protocol"].to_str().unwrap().to_owned();
+    let protocol = response.headers()["sec-websocket-protocol"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     (TokioIo::new(hyper::upgrade::on(response).await.unwrap()), protocol)
 }
 
 #[tokio::test]
 async fn exec_echoes_input_reports_size_and_exit_code() {
     let serve = |mut request: Request<Incoming>| {
-        let options = Options { stdin: true, stdout: true, stderr: false, tty: true };
+        let options = Options {
+            stdin: true,
+            stdout: true,
+            stderr: false,
+            tty: true,
+        };
         let (response, pending) = remote_command::accept(&mut request, options).unwrap();
         tokio::spawn(async move {
             let mut command = pending.unwrap().streams().await.unwrap();
             let size = command.resizes.as_mut().unwrap().next().await.unwrap();
             let stdout = command.stdout.clone().unwrap();
-            stdout.send(Bytes::from(format!("{}x{}\n", size.width, size.height))).await.unwrap();
+            stdout
+                .send(Bytes::from(format!("{}x{}\n", size.width, size.height)))
+                .await
+                .unwrap();
             let mut input = Vec::new();
             command.stdin.take().unwrap().read_to_end(&mut input).await.unwrap();
             stdout.send(Bytes::from(input)).await.unwrap();
@@ -58,7 +77,11 @@ async fn exec_echoes_input_reports_size_and_exit_code() {
     let (socket, protocol) = upgraded(serve, remote_command::CLIENT_PROTOCOLS).await;
     assert_eq!(protocol, "v5.channel.k8s.io");
     let mut client = remote_command::Client::new(socket, &protocol);
-    client.resizer().resize(TerminalSize { width: 80, height: 24 }).await.unwrap();
+    client
+        .resizer()
+        .resize(TerminalSize { width: 80, height: 24 })
+        .await
+        .unwrap();
     let big = vec![b'x'; 300_000];
     let stdin = client.stdin.clone();
     let sent = big.clone();
@@ -117,7 +140,16 @@ async fn port_forward_carries_several_connections_and_errors() {
 #[test]
 fn a_request_without_upgrade_or_streams_is_refused() {
     let mut plain = Request::new(());
-    assert!(remote_command::accept(&mut plain, Options { stdout: true, ..Options::default() }).is_err());
+    assert!(
+        remote_command::accept(
+            &mut plain,
+            Options {
+                stdout: true,
+                ..Options::default()
+            }
+        )
+        .is_err()
+    );
     assert!(remote_command::accept(&mut plain, Options::default()).is_err());
     assert!(port_forward::accept(&mut plain, vec![80]).is_err());
 }

@@ -43,7 +43,11 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Fra
     io.read_exact(&mut body).await?;
     let body = Bytes::from(body);
     if word & 0x8000_0000 == 0 {
-        return Ok(Some(Frame::Data { stream: word, flags, body }));
+        return Ok(Some(Frame::Data {
+            stream: word,
+            flags,
+            body,
+        }));
     }
     let version = (word >> 16) & 0x7fff;
     if version != 3 {

@@ -69,7 +69,10 @@ impl Decoder {
             let consumed = usize::try_from(self.0.total_in() - start).unwrap_or(usize::MAX);
             plain.reserve(1024);
             let room = plain.capacity();
-            match self.0.decompress_vec(&block[consumed..], &mut plain, FlushDecompress::Sync) {
+            match self
+                .0
+                .decompress_vec(&block[consumed..], &mut plain, FlushDecompress::Sync)
+            {
                 Ok(_) => {}
                 Err(error) if error.needs_dictionary().is_some() => {
                     self.0

@@ -37,10 +37,24 @@ impl Session {
         let stream = self.next_stream;
         self.next_stream += 2;
         let (chunks, receiver) = ByteReceiver::new();
-        self.opened.send((stream, chunks)).await.map_err(|_| StreamError::Closed)?;
-        let open = Outgoing::Open { stream, headers: headers.clone() };
-        self.connection.outgoing.send(open).await.map_err(|_| StreamError::Closed)?;
-        Ok(Stream { headers, receiver, sender: ByteSender::new(stream, self.connection.outgoing.clone()) })
+        self.opened
+            .send((stream, chunks))
+            .await
+            .map_err(|_| StreamError::Closed)?;
+        let open = Outgoing::Open {
+            stream,
+            headers: headers.clone(),
+        };
+        self.connection
+            .outgoing
+            .send(open)
+            .await
+            .map_err(|_| StreamError::Closed)?;
+        Ok(Stream {
+            headers,
+            receiver,
+            sender: ByteSender::new(stream, self.connection.outgoing.clone()),
+        })
     }
 }
 
@@ -70,7 +84,11 @@ pub(crate) fn start(socket: impl Socket, role: Role) -> Session {
         }
     });
     Session {
-        connection: Connection { outgoing, reader, writer },
+        connection: Connection {
+            outgoing,
+            reader,
+            writer,
+        },
         incoming,
         opened,
         next_stream: if role == Role::Client { 1 } else { 2 },
@@ -159,7 +177,14 @@ impl<S: Socket> Reader<S> {
         }
         let sender = ByteSender::new(stream, self.outgoing.clone());
         let _ = self.outgoing.send(Outgoing::Accept { stream }).await;
-        let _ = self.incoming.send(Stream { headers, receiver, sender }).await;
+        let _ = self
+            .incoming
+            .send(Stream {
+                headers,
+                receiver,
+                sender,
+            })
+            .await;
         Ok(())
     }
 }
@@ -176,7 +201,12 @@ async fn write_frames(
             Outgoing::Data { stream, data, last } => frame::data(&mut out, stream, &data, last),
             Outgoing::Open { stream, headers } => {
                 let block = encoder.encode(&headers);
-                frame::control(&mut out, frame::SYN_STREAM, 0, &[&stream.to_be_bytes(), &[0; 6], &block]);
+                frame::control(
+                    &mut out,
+                    frame::SYN_STREAM,
+                    0,
+                    &[&stream.to_be_bytes(), &[0; 6], &block],
+                );
             }
             Outgoing::Accept { stream } => {
                 let block = encoder.encode(&Headers::new());
