@@ -1,16 +1,22 @@
 //! Development tasks: `cargo xtask TASK`.
 
+mod ci;
 mod schema;
+mod tidy;
 
 use anyhow::bail;
 
 const TASKS: &str = "\
 tasks:
+  ci                                     format, tidy, lints, release build, all tests
+  tidy                                   crate edges, file sizes, banned calls
   schema --api DIR --apimachinery DIR    regenerate crates/schema/data from upstream's sources";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
+        Some("ci") => ci::run(),
+        Some("tidy") => tidy::run(),
         Some("schema") => schema::run(&args[1..]),
         Some(task) => bail!("no task named {task}\n{TASKS}"),
         None => bail!("name a task\n{TASKS}"),
