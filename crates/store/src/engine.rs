@@ -46,4 +46,9 @@ pub trait WatchSource: Send + 'static {
 pub trait ProgressRequester: Send + Sync + 'static {
     /// See [`crate::WatchStream::request_progress`].
     fn request(&self);
+
+    /// If the watch has no event after revision `applied` up to the store's newest revision that
+    /// was answered: a revision, at least that one, up to which this is so. None if there is such
+    /// an event, or if the engine cannot know without asking.
+    fn caught_up(&self, applied: i64) -> Option<i64>;
 }

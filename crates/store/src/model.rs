@@ -33,6 +33,8 @@ pub struct Range {
     pub revision: i64,
     /// The greatest number of key-values to return; 0 means all.
     pub limit: usize,
+    /// Whether to count the keys beyond the limit too, which takes reading them.
+    pub counted: bool,
 }
 
 impl Range {
@@ -41,8 +43,7 @@ impl Range {
         Self {
             start: prefix.to_owned(),
             end: prefix_end(prefix),
-            revision: 0,
-            limit: 0,
+            ..Self::default()
         }
     }
 
@@ -82,7 +83,8 @@ pub struct RangeResponse {
     pub kvs: Vec<KeyValue>,
     /// Whether the limit cut the answer short.
     pub more: bool,
-    /// How many keys the range holds in all.
+    /// How many keys the range holds in all; with a limit and without [`Range::counted`], how many
+    /// are in `kvs`.
     pub count: usize,
 }
 
