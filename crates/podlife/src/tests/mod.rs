@@ -1,0 +1,4 @@
+mod decide;
+mod pod_status;
+mod shutdown;
+mod translate;
