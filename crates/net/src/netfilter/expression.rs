@@ -1,0 +1,292 @@
+//! Statements as nf_tables expressions over registers.
+//!
+//! Register use within a rule: keys are loaded from the first 32-bit register up, chosen endpoints
+//! from the ninth up (address, then port), scratch values in the last four.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proxy::{
+    Direction, Dnat, Family, Match, Presence, Protocol, Reject, Rule, Selector, Side, Statement,
+    Sticky,
+};
+
+use super::attribute::Attributes;
+use super::key::{address_bytes, address_value, value_attributes, verdict_attributes};
+
+/// NFT_REG32_00.
+const KEY: u32 = 8;
+const ENDPOINT: u32 = KEY + 8;
+const SCRATCH: u32 = KEY + 12;
+const VERDICT: u32 = 0;
+
+const BASE_NETWORK: u32 = 1;
+const BASE_TRANSPORT: u32 = 2;
+const DEST_PORT_OFFSET: u32 = 2;
+
+const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const CT_STATE_NEW: u32 = 8;
+const CT_STATUS_DNAT: u32 = 1 << 5;
+
+const CMP_EQ: u32 = 0;
+const CMP_NEQ: u32 = 1;
+const FIB_RESULT_ADDRTYPE: u32 = 3;
+const FIB_SADDR: u32 = 1;
+const FIB_DADDR: u32 = 2;
+const RTN_LOCAL: u32 = 2;
+const LOOKUP_INVERT: u32 = 1;
+const NUMGEN_RANDOM: u32 = 1;
+const DYNSET_UPDATE: u32 = 1;
+const NAT_DNAT: u32 = 1;
+const MASQUERADE_FULLY_RANDOM: u32 = 0x10;
+const REJECT_ICMP: u32 = 0;
+const REJECT_TCP_RESET: u32 = 1;
+const ICMP_PORT_UNREACHABLE: u8 = 3;
+const ICMP6_PORT_UNREACHABLE: u8 = 4;
+const INTERFACE_NAME_BYTES: usize = 16;
+
+const LIST_ELEMENT: u16 = 1;
+
+/// The expression list of a rule.
+pub(crate) fn rule(rule: &Rule, family: Family) -> Attributes {
+    let mut writer = Writer { family, list: Attributes::new() };
+    for statement in &rule.statements {
+        writer.statement(statement);
+    }
+    writer.list
+}
+
+struct Writer {
+    family: Family,
+    list: Attributes,
+}
+
+impl Writer {
+    fn push(&mut self, name: &str, data: Attributes) {
+        let expression = Attributes::new().text(1, name).nested(2, &data);
+        let list = std::mem::take(&mut self.list);
+        self.list = list.nested(LIST_ELEMENT, &expression);
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Match(condition) => self.condition(condition),
+            Statement::VerdictMap { selector, map } => {
+                self.load(*selector);
+                self.lookup(map, KEY, Some(VERDICT));
+            }
+            Statement::SetMark(bits) => self.write_mark(*bits, *bits),
+            Statement::ClearMark(bits) => self.write_mark(*bits, 0),
+            Statement::Masquerade => {
+                self.push("masq", Attributes::new().u32(1, MASQUERADE_FULLY_RANDOM));
+            }
+            Statement::Dnat(dnat) => self.dnat(dnat),
+            Statement::Reject(how) => self.reject(*how),
+            Statement::Verdict(verdict) => {
+                let data = Attributes::new().u32(1, VERDICT).nested(2, &verdict_attributes(verdict));
+                self.push("immediate", data);
+            }
+        }
+    }
+
+    fn condition(&mut self, condition: &Match) {
+        match condition {
+            Match::CtNew => self.ct_bits(CT_STATE, CT_STATE_NEW),
+            Match::CtDnat => self.ct_bits(CT_STATUS, CT_STATUS_DNAT),
+            Match::Mark(bits, presence) => {
+                self.meta(META_MARK, SCRATCH);
+                self.mask(SCRATCH, &bits.to_ne_bytes(), &[0; 4]);
+                let operator = if *presence == Presence::In { CMP_NEQ } else { CMP_EQ };
+                self.compare(SCRATCH, operator, &[0; 4]);
+            }
+            Match::InSet(selector, set, presence) => {
+                self.load(*selector);
+                let mut data = Attributes::new().text(1, set).u32(2, KEY);
+                if *presence == Presence::NotIn {
+                    data = data.u32(5, LOOKUP_INVERT);
+                }
+                self.push("lookup", data);
+            }
+            Match::Cidr(side, net, presence) => self.cidr(*side, *net, *presence),
+            Match::Local(side) => {
+                let flag = if *side == Side::Source { FIB_SADDR } else { FIB_DADDR };
+                let data = Attributes::new().u32(1, SCRATCH).u32(2, FIB_RESULT_ADDRTYPE).u32(3, flag);
+                self.push("fib", data);
+                self.compare(SCRATCH, CMP_EQ, &RTN_LOCAL.to_ne_bytes());
+            }
+            Match::Interface(direction, name, presence) => {
+                let key = if *direction == Direction::In { META_IIFNAME } else { META_OIFNAME };
+                self.meta(key, KEY);
+                let mut padded = name.as_bytes().to_vec();
+                padded.resize(INTERFACE_NAME_BYTES, 0);
+                self.compare(KEY, equality(*presence), &padded);
+            }
+            Match::Proto(protocol) => self.protocol(*protocol),
+        }
+    }
+
+    fn protocol(&mut self, protocol: Protocol) {
+        self.meta(META_L4PROTO, SCRATCH);
+        self.compare(SCRATCH, CMP_EQ, &[protocol.number()]);
+    }
+
+    fn ct_bits(&mut self, key: u32, bits: u32) {
+        self.push("ct", Attributes::new().u32(1, SCRATCH).u32(2, key));
+        self.mask(SCRATCH, &bits.to_ne_bytes(), &[0; 4]);
+        self.compare(SCRATCH, CMP_NEQ, &[0; 4]);
+    }
+
+    fn cidr(&mut self, side: Side, net: ipnet::IpNet, presence: Presence) {
+        let address = address_value(net.network());
+        self.address(side, KEY);
+        if net.prefix_len() < net.max_prefix_len() {
+            let netmask: IpAddr = net.netmask();
+            self.mask(KEY, &address_value(netmask), &vec![0; address.len()]);
+        }
+        self.compare(KEY, equality(presence), &address);
+    }
+
+    /// Loads a key into the registers from [`KEY`] up.
+    fn load(&mut self, selector: Selector) {
+        let after_address = KEY + address_bytes(self.family) / 4;
+        match selector {
+            Selector::Source => self.address(Side::Source, KEY),
+            Selector::Dest => self.address(Side::Dest, KEY),
+            Selector::SourceDest => {
+                self.address(Side::Source, KEY);
+                self.address(Side::Dest, after_address);
+            }
+            Selector::DestProtoPort => {
+                self.address(Side::Dest, KEY);
+                self.proto_port(after_address);
+            }
+            Selector::ProtoPort => self.proto_port(KEY),
+        }
+    }
+
+    fn address(&mut self, side: Side, register: u32) {
+        let offset = match (self.family, side) {
+            (Family::Ip4, Side::Source) => 12,
+            (Family::Ip4, Side::Dest) => 16,
+            (Family::Ip6, Side::Source) => 8,
+            (Family::Ip6, Side::Dest) => 24,
+        };
+        self.payload(register, BASE_NETWORK, offset, address_bytes(self.family));
+    }
+
+    fn proto_port(&mut self, register: u32) {
+        self.meta(META_L4PROTO, register);
+        self.payload(register + 1, BASE_TRANSPORT, DEST_PORT_OFFSET, 2);
+    }
+
+    fn payload(&mut self, register: u32, base: u32, offset: u32, length: u32) {
+        let data = Attributes::new().u32(1, register).u32(2, base).u32(3, offset).u32(4, length);
+        self.push("payload", data);
+    }
+
+    fn meta(&mut self, key: u32, register: u32) {
+        self.push("meta", Attributes::new().u32(1, register).u32(2, key));
+    }
+
+    fn compare(&mut self, register: u32, operator: u32, value: &[u8]) {
+        let data = Attributes::new().u32(1, register).u32(2, operator);
+        self.push("cmp", data.nested(3, &value_attributes(value)));
+    }
+
+    fn mask(&mut self, register: u32, mask: &[u8], xor: &[u8]) {
+        let length = u32::try_from(mask.len()).expect("at most 16 bytes");
+        let data = Attributes::new()
+            .u32(1, register)
+            .u32(2, register)
+            .u32(3, length)
+            .nested(4, &value_attributes(mask))
+            .nested(5, &value_attributes(xor));
+        self.push("bitwise", data);
+    }
+
+    fn write_mark(&mut self, clear: u32, set: u32) {
+        self.meta(META_MARK, SCRATCH);
+        self.mask(SCRATCH, &(!clear).to_ne_bytes(), &set.to_ne_bytes());
+        self.push("meta", Attributes::new().u32(2, META_MARK).u32(3, SCRATCH));
+    }
+
+    fn lookup(&mut self, set: &str, key: u32, result: Option<u32>) {
+        let mut data = Attributes::new().text(1, set).u32(2, key);
+        if let Some(register) = result {
+            data = data.u32(3, register);
+        }
+        self.push("lookup", data);
+    }
+
+    fn dnat(&mut self, dnat: &Dnat) {
+        match dnat {
+            Dnat::Balanced { map, modulus, remember } => {
+                let data = Attributes::new().u32(1, KEY).u32(2, *modulus).u32(3, NUMGEN_RANDOM);
+                self.push("numgen", data);
+                self.lookup(map, KEY, Some(ENDPOINT));
+                if let Some(sticky) = remember {
+                    self.address(Side::Source, KEY);
+                    self.remember(sticky);
+                }
+            }
+            Dnat::Remembered { sticky, valid } => {
+                self.address(Side::Source, KEY);
+                self.lookup(&sticky.map, KEY, Some(ENDPOINT));
+                self.lookup(valid, ENDPOINT, None);
+                self.remember(sticky);
+            }
+            Dnat::Lookup { selector, map } => {
+                self.load(*selector);
+                self.lookup(map, KEY, Some(ENDPOINT));
+            }
+        }
+        let family = match self.family {
+            Family::Ip4 => nix::libc::NFPROTO_IPV4,
+            Family::Ip6 => nix::libc::NFPROTO_IPV6,
+        };
+        let port = ENDPOINT + address_bytes(self.family) / 4;
+        let data = Attributes::new()
+            .u32(1, NAT_DNAT)
+            .u32(2, u32::try_from(family).expect("a small constant"))
+            .u32(3, ENDPOINT)
+            .u32(5, port);
+        self.push("nat", data);
+    }
+
+    /// Stores the endpoint for the address in [`KEY`], or renews its timeout.
+    fn remember(&mut self, sticky: &Sticky) {
+        let data = Attributes::new()
+            .text(1, &sticky.map)
+            .u32(3, DYNSET_UPDATE)
+            .u32(4, KEY)
+            .u32(5, ENDPOINT)
+            .u64(6, milliseconds(sticky.timeout));
+        self.push("dynset", data);
+    }
+
+    fn reject(&mut self, how: Reject) {
+        let data = match (how, self.family) {
+            (Reject::TcpReset, _) => Attributes::new().u32(1, REJECT_TCP_RESET),
+            (Reject::PortUnreachable, Family::Ip4) => {
+                Attributes::new().u32(1, REJECT_ICMP).u8(2, ICMP_PORT_UNREACHABLE)
+            }
+            (Reject::PortUnreachable, Family::Ip6) => {
+                Attributes::new().u32(1, REJECT_ICMP).u8(2, ICMP6_PORT_UNREACHABLE)
+            }
+        };
+        self.push("reject", data);
+    }
+}
+
+fn equality(presence: Presence) -> u32 {
+    if presence == Presence::In { CMP_EQ } else { CMP_NEQ }
+}
+
+fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+}

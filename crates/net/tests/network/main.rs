@@ -1,0 +1,7 @@
+//! Real packets through real rules, in network namespaces of their own. Needs root and a kernel
+//! with nf_tables, conntrack, bridge and veth; fails without.
+#![allow(clippy::unwrap_used)]
+
+mod pods;
+mod services;
+mod world;

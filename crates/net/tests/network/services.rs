@@ -1,0 +1,248 @@
+//! Services over real packets.
+
+use k8s_openapi::api::core::v1::ServiceSpec;
+
+use crate::world::{
+    Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, service, slice, tally, udp_to,
+};
+
+const CLUSTER_IP: &str = "10.96.1.1";
+const TO: &str = "10.96.1.1:80";
+
+fn plain(_: &mut ServiceSpec) {}
+
+fn node_port(spec: &mut ServiceSpec) {
+    for (port, number) in spec.ports.iter_mut().flatten().zip([30080, 30080]) {
+        port.node_port = Some(number);
+    }
+}
+
+#[test]
+fn cluster_ip_balances_over_endpoints() {
+    on_a_host(|world| async move {
+        let (a, a_ip) = world.pod("a").await;
+        let (_b, b_ip) = world.pod("b").await;
+        let services = [service("s", CLUSTER_IP, plain)];
+        world.apply(&services, &[slice("s", &[a_ip, b_ip])]).await;
+
+        let from_host = tally(60, || ask_tcp(TO));
+        assert_eq!(from_host.len(), 2, "{from_host:?}");
+        assert!(from_host.values().all(|count| *count > 10), "{from_host:?}");
+        let from_pod = tally(30, || a.ask_tcp(TO));
+        assert_eq!(from_pod.len(), 2, "a pod reaches itself through its service: {from_pod:?}");
+        assert_eq!(ask_udp(&udp_to(TO)).client(), "10.244.0.1");
+
+        // A pod is seen by its address, except by itself.
+        let (c, c_ip) = world.pod("c").await;
+        assert_eq!(c.ask_tcp(TO).client(), c_ip.to_string());
+        world.apply(&services, &[slice("s", &[a_ip])]).await;
+        assert_eq!(a.ask_tcp(TO).client(), "10.244.0.1");
+    });
+}
+
+#[test]
+fn no_endpoints_means_refused_and_other_ports_too() {
+    on_a_host(|world| async move {
+        let (a, a_ip) = world.pod("a").await;
+        let services = [service("s", CLUSTER_IP, node_port)];
+        world.apply(&services, &[]).await;
+        assert_eq!(ask_tcp(TO), Answer::Refused);
+        assert_eq!(a.ask_tcp(TO), Answer::Refused);
+        assert_eq!(ask_udp(&udp_to(TO)), Answer::Refused);
+        assert_eq!(world.outside.ask_tcp(&format!("{NODE_IP}:30080")), Answer::Refused);
+
+        world.apply(&services, &[slice("s", &[a_ip])]).await;
+        assert_eq!(ask_tcp(TO).server(), "a");
+        assert_eq!(ask_tcp("10.96.1.1:81"), Answer::Refused, "a port the service has not");
+        assert_eq!(a.ask_tcp("10.96.1.1:81"), Answer::Refused);
+    });
+}
+
+#[test]
+fn node_ports_answer_from_everywhere() {
+    on_a_host(|world| async move {
+        let (a, a_ip) = world.pod("a").await;
+        world.apply(&[service("s", CLUSTER_IP, node_port)], &[slice("s", &[a_ip])]).await;
+        let to = format!("{NODE_IP}:30080");
+        let outside = world.outside.ask_tcp(&to);
+        assert_eq!((outside.server(), outside.client()), ("a", "10.244.0.1"), "masqueraded");
+        assert_eq!(ask_tcp(&to).server(), "a");
+        assert_eq!(ask_tcp("127.0.0.1:30080").server(), "a", "on loopback too");
+        assert_eq!(a.ask_tcp(&to).server(), "a");
+        assert_eq!(ask_udp(&udp_to("127.0.0.1:30080")).server(), "a");
+    });
+}
+
+#[test]
+fn external_policy_local_keeps_the_client() {
+    on_a_host(|world| async move {
+        let (_a, a_ip) = world.pod("a").await;
+        let services = [service("s", CLUSTER_IP, |spec| {
+            node_port(spec);
+            spec.external_traffic_policy = Some("Local".to_owned());
+            spec.external_ips = Some(vec!["198.51.100.7".to_owned()]);
+        })];
+        world.apply(&services, &[slice("s", &[a_ip])]).await;
+        for to in [format!("{NODE_IP}:30080"), "198.51.100.7:80".to_owned()] {
+            let outside = world.outside.ask_tcp(&to);
+            assert_eq!((outside.server(), outside.client()), ("a", OUTSIDE_IP), "{to}");
+            assert_eq!(ask_tcp(&to).server(), "a", "{to}");
+        }
+        assert_eq!(ask_tcp("127.0.0.1:30080").server(), "a");
+    });
+}
+
+#[test]
+fn affinity_holds_and_survives_its_endpoints_removal() {
+    on_a_host(|world| async move {
+        let mut addresses = Vec::new();
+        let mut spaces = Vec::new();
+        for name in ["a", "b", "c", "d"] {
+            let (space, ip) = world.pod(name).await;
+            spaces.push(space);
+            addresses.push(ip);
+        }
+        let sticky = |spec: &mut ServiceSpec| spec.session_affinity = Some("ClientIP".to_owned());
+        let services = [service("s", CLUSTER_IP, sticky)];
+        world.apply(&services, &[slice("s", &addresses)]).await;
+        let chosen = tally(20, || ask_tcp(TO));
+        assert_eq!(chosen.len(), 1, "{chosen:?}");
+        let first = chosen.into_keys().next().expect("one");
+
+        // An owner that starts anew keeps what clients were given.
+        let proxy = net::ServiceProxy::start("second").expect("start");
+        let ruleset = world.ruleset(&services, &[slice("s", &addresses)]);
+        proxy.apply(ruleset).await.expect("replace");
+        assert_eq!(tally(20, || ask_tcp(TO)).into_keys().collect::<Vec<_>>(), [first.clone()]);
+
+        let at = ["a", "b", "c", "d"].iter().position(|name| *name == first).expect("known");
+        addresses.remove(at);
+        let ruleset = world.ruleset(&services, &[slice("s", &addresses)]);
+        proxy.apply(ruleset).await.expect("remove the endpoint");
+        let moved = tally(20, || ask_tcp(TO));
+        assert_eq!(moved.len(), 1, "the client has a new one, and keeps it: {moved:?}");
+        assert!(!moved.contains_key(&first));
+    });
+}
+
+#[test]
+fn an_update_removes_an_endpoint_for_udp_flows_too() {
+    on_a_host(|world| async move {
+        let (_a, a_ip) = world.pod("a").await;
+        let (_b, b_ip) = world.pod("b").await;
+        let services = [service("s", CLUSTER_IP, node_port)];
+        world.apply(&services, &[slice("s", &[a_ip])]).await;
+        let (flow, by_node_port) = (udp_to(TO), udp_to(&format!("{NODE_IP}:30080")));
+        assert_eq!(ask_udp(&flow).server(), "a");
+        assert_eq!(ask_udp(&by_node_port).server(), "a");
+        let cleaned = world.apply(&services, &[slice("s", &[b_ip])]).await;
+        assert_eq!(cleaned.deleted, 2, "{cleaned:?}");
+        assert_eq!(ask_udp(&flow).server(), "b", "the same socket, without waiting for a timeout");
+        assert_eq!(ask_udp(&by_node_port).server(), "b");
+        assert_eq!(tally(20, || ask_tcp(TO)).into_keys().collect::<Vec<_>>(), ["b"]);
+        let unchanged = world.apply(&services, &[slice("s", &[b_ip])]).await;
+        assert_eq!(unchanged.deleted, 0);
+    });
+}
+
+#[test]
+fn a_foreign_flush_is_repaired() {
+    on_a_host(|world| async move {
+        let (_a, a_ip) = world.pod("a").await;
+        let services = [service("s", CLUSTER_IP, plain)];
+        world.apply(&services, &[slice("s", &[a_ip])]).await;
+        assert_eq!(ask_tcp(TO).server(), "a");
+        let mut repairs = world.proxy.repairs();
+        assert_eq!(*repairs.borrow_and_update(), 0, "our own writes are not foreign");
+
+        for (what, change) in [
+            ("the table", foreign::Change::DeleteTable),
+            ("a chain's rules", foreign::Change::FlushChain("services")),
+            ("a map's elements", foreign::Change::FlushSet("service-ips")),
+        ] {
+            foreign::make("skiff", change);
+            tokio::time::timeout(std::time::Duration::from_secs(5), repairs.changed())
+                .await
+                .unwrap_or_else(|_| panic!("removing {what} was not noticed"))
+                .expect("owner lives");
+            repairs.borrow_and_update();
+            assert_eq!(ask_tcp(TO).server(), "a", "{what}");
+        }
+        // Another table's changes are none of ours, and the repaired table still takes updates.
+        foreign::make("other", foreign::Change::AddTable);
+        world.apply(&services, &[]).await;
+        assert_eq!(ask_tcp(TO), Answer::Refused);
+        assert!(!repairs.has_changed().expect("owner lives"));
+    });
+}
+
+#[test]
+fn many_services_in_one_batch() {
+    on_a_host(|world| async move {
+        let (_a, a_ip) = world.pod("a").await;
+        let mut services = Vec::new();
+        let mut slices = Vec::new();
+        for n in 0..2_000u32 {
+            let name = format!("s{n}");
+            services.push(service(&name, &format!("10.100.{}.{}", n >> 8, n & 255), plain));
+            slices.push(slice(&name, &[a_ip]));
+        }
+        world.apply(&services, &slices).await;
+        assert_eq!(ask_tcp("10.100.7.207:80").server(), "a");
+        // A change of one of them is a small update.
+        slices[1999] = slice("s1999", &[]);
+        world.apply(&services, &slices).await;
+        assert_eq!(ask_tcp("10.100.7.207:80"), Answer::Refused);
+        assert_eq!(ask_tcp("10.100.7.206:80").server(), "a");
+        assert_eq!(*world.proxy.repairs().borrow(), 0, "no own write was taken for a foreign one");
+    });
+}
+
+/// What another program could do to the packet filter.
+mod foreign {
+    use rtnetlink::sys::{Socket, protocols::NETLINK_NETFILTER};
+
+    pub enum Change {
+        DeleteTable,
+        FlushChain(&'static str),
+        FlushSet(&'static str),
+        AddTable,
+    }
+
+    fn text(kind: u16, value: &str) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 5).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value.bytes().chain([0]));
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn message(kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(20 + attributes.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        bytes.extend([1u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
+        bytes.extend([family, 0]);
+        bytes.extend(resource.to_be_bytes());
+        bytes.extend(attributes);
+        bytes
+    }
+
+    pub fn make(table: &str, change: Change) {
+        const SUBSYSTEM: u16 = 10 << 8;
+        let (kind, flags, object) = match change {
+            Change::AddTable => (SUBSYSTEM, 0x400, Vec::new()),
+            Change::DeleteTable => (SUBSYSTEM | 2, 0, Vec::new()),
+            Change::FlushChain(name) => (SUBSYSTEM | 8, 0, text(2, name)),
+            Change::FlushSet(name) => (SUBSYSTEM | 14, 0, text(2, name)),
+        };
+        let attributes = [text(1, table), object].concat();
+        let mut batch = message(0x10, 1, 0, 10, &[]);
+        batch.extend(message(kind, 1 | 4 | flags, 2, 0, &attributes));
+        batch.extend(message(0x11, 1, 0, 10, &[]));
+        let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+        socket.bind_auto().unwrap();
+        socket.send(&batch, 0).unwrap();
+        let (answer, _) = socket.recv_from_full().unwrap();
+        assert_eq!(&answer[16..20], &[0; 4], "the kernel refused the foreign change");
+    }
+}
