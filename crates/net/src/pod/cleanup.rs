@@ -1,5 +1,6 @@
 //! Removing all that a pod network and service proxy left on the host.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,13 @@ use super::{NetConfig, PodNetError, sysctl};
 use crate::netfilter::remove_tables;
 
 const FILE: &str = "network.json";
-const IP_FORWARD: &str = "net/ipv4/ip_forward";
 
 /// What was made, and what was there before; kept in the state directory.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     config: NetConfig,
-    ip_forward: String,
+    /// Kernel settings by their path below /proc/sys.
+    settings: BTreeMap<String, String>,
 }
 
 impl Record {
@@ -26,16 +27,24 @@ impl Record {
         state.join(FILE)
     }
 
-    /// Notes what is about to be made. The first run's settings are the host's own; later runs
-    /// find skiff's.
-    pub fn write(cfg: &NetConfig, ip_forward: &str) -> Result<(), PodNetError> {
+    /// Notes what is about to be made and set. The first run's settings are the host's own; later
+    /// runs find skiff's.
+    pub fn write<'a>(
+        cfg: &NetConfig,
+        settings: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), PodNetError> {
         let path = Record::path(&cfg.state_dir);
         let failed = |source| PodNetError::State { path: path.clone(), source };
         let before = Record::read(&cfg.state_dir);
-        let record = Record {
+        let mut record = Record {
             config: cfg.clone(),
-            ip_forward: before.map_or_else(|| ip_forward.to_owned(), |record| record.ip_forward),
+            settings: before.map(|record| record.settings).unwrap_or_default(),
         };
+        for setting in settings {
+            if !record.settings.contains_key(setting) {
+                record.settings.insert(setting.to_owned(), sysctl::get(setting)?);
+            }
+        }
         let content = serde_json::to_vec_pretty(&record).expect("a configuration is plain data");
         let temporary = path.with_extension("json.new");
         fs::write(&temporary, content).map_err(failed)?;
@@ -47,8 +56,8 @@ impl Record {
     }
 }
 
-/// Removes tables, bridge, veth pairs, leases and the state directory, and puts back the setting
-/// for forwarding. `state_dir` is the one of the [`NetConfig`] it was opened with; without a record
+/// Removes tables, bridge, veth pairs, leases and the state directory, and puts back the
+/// kernel settings of the host. `state_dir` is the one of the [`NetConfig`] it was opened with; without a record
 /// there, `fallback` says what to remove. Can be repeated. No [`PodNetwork`](super::PodNetwork) or
 /// service proxy of that configuration may be running.
 pub async fn cleanup(state_dir: &Path, fallback: &NetConfig) -> Result<(), PodNetError> {
@@ -68,8 +77,8 @@ pub async fn cleanup(state_dir: &Path, fallback: &NetConfig) -> Result<(), PodNe
         }
         links.delete(&cfg.bridge_name).await?;
     }
-    if let Some(record) = &record {
-        sysctl::set(IP_FORWARD, &record.ip_forward)?;
+    for (path, value) in record.iter().flat_map(|record| &record.settings) {
+        sysctl::set(path, value)?;
     }
     match fs::remove_dir_all(state_dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

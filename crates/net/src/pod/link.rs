@@ -128,20 +128,18 @@ impl Links {
             "make the veth pair {name} (the kernel needs CONFIG_VETH: modprobe veth)"
         )))?;
         let index = self.existing(name).await?;
-        // Pods talk through the host, which routes and filters, never to each other's port.
+        // With br_netfilter on, a packet whose new destination is a port of the same bridge is
+        // bridged there at once, back to where it came from if a pod reached itself by a service.
         let port = LinkUnspec::new_with_index(index)
             .set_port_kind(InfoPortKind::Bridge)
-            .set_port_data(InfoPortData::BridgePort(vec![
-                InfoBridgePort::Isolated(true),
-                InfoBridgePort::HairpinMode(true),
-            ]))
+            .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
             .build();
         self.handle
             .link()
             .set_port(port)
             .execute()
             .await
-            .map_err(failed(format!("isolate bridge port {name}")))?;
+            .map_err(failed(format!("set hairpin mode on bridge port {name}")))?;
         Ok(index)
     }
 

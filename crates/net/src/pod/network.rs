@@ -18,7 +18,11 @@ use super::{HostPort, NetConfig, PodNetError, rules, sysctl};
 use crate::netfilter::Applier;
 
 const POD_INTERFACE: &str = "eth0";
-const IP_FORWARD: &str = "net/ipv4/ip_forward";
+/// Settings of the whole namespace that are put back by `cleanup`. Redirects are off because pods
+/// reach each other through the bridge they came from: a hint per packet would also use up the
+/// sender's allowance of ICMP errors, so that a refusal would not be told.
+const HOST_SETTINGS: [(&str, &str); 2] =
+    [("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/send_redirects", "0")];
 
 /// The bridge, its pods and their rules.
 ///
@@ -46,7 +50,7 @@ impl PodNetwork {
         fs::create_dir_all(&cfg.state_dir)
             .map_err(|source| PodNetError::State { path: cfg.state_dir.clone(), source })?;
         let leases = Leases::open(&cfg.state_dir, cfg.pod_cidr.trunc())?;
-        Record::write(&cfg, &sysctl::get(IP_FORWARD)?)?;
+        Record::write(&cfg, HOST_SETTINGS.map(|(path, _)| path))?;
         let links = Links::open()?;
         let mtu = links.uplink_mtu().await?;
         let gateway = cfg.gateway();
@@ -55,9 +59,13 @@ impl PodNetwork {
         addresses.extend(cfg.dns_ip.map(|ip| host_net(ip, 32)));
         links.addresses(bridge, &addresses).await?;
         links.route(cfg.service_cidr.trunc(), bridge, gateway).await?;
-        sysctl::set(IP_FORWARD, "1")?;
-        // Lets node ports and host ports answer on 127.0.0.1; see rules.rs for what guards it.
-        sysctl::set(&format!("net/ipv4/conf/{}/route_localnet", cfg.bridge_name), "1")?;
+        for (path, value) in HOST_SETTINGS {
+            sysctl::set(path, value)?;
+        }
+        // route_localnet lets node ports and host ports answer on 127.0.0.1; rules.rs guards it.
+        for (name, value) in [("route_localnet", "1"), ("send_redirects", "0")] {
+            sysctl::set(&format!("net/ipv4/conf/{}/{name}", cfg.bridge_name), value)?;
+        }
         let rules = Applier::start("skiff-pod-rules")?;
         let network = PodNetwork {
             cfg,

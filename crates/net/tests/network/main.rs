@@ -2,6 +2,7 @@
 //! with nf_tables, conntrack, bridge and veth; fails without.
 #![allow(clippy::unwrap_used)]
 
+mod foreign;
 mod pods;
 mod services;
 mod world;

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 
+use futures_util::TryStreamExt;
 use net::{HostPort, PodNetError, PodNetwork};
 
+use rtnetlink::RouteMessageBuilder;
+
+use crate::foreign;
 use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, links, on_a_host};
 
 #[test]
@@ -29,18 +34,47 @@ fn pods_reach_each_other_the_host_and_the_world() {
 fn the_hosts_loopback_is_out_of_reach_for_pods() {
     on_a_host(|world| async move {
         let (a, _) = world.pod("a").await;
-        let secret = std::net::TcpListener::bind("127.0.0.1:7777").expect("listen");
-        // The pod routes 127.0.0.1 to the host, as only a pod with its own privileges could.
-        let pretend = a.run(|| {
-            for path in ["conf/all/route_localnet", "conf/eth0/route_localnet"] {
-                fs::write(format!("/proc/sys/net/ipv4/{path}"), "1").expect("sysctl");
-            }
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bind");
-            drop(socket);
-        });
-        let () = pretend;
-        secret.set_nonblocking(true).expect("nonblocking");
-        assert!(secret.accept().is_err(), "nobody came");
+        let listener = std::net::TcpListener::bind("127.0.0.1:7777").expect("listen");
+        a.run(|| route_loopback_to_the_host());
+        let asked = || {
+            a.run(|| {
+                let to = "127.0.0.1:7777".parse().expect("address");
+                let wait = std::time::Duration::from_millis(300);
+                std::net::TcpStream::connect_timeout(&to, wait).map(drop)
+            })
+        };
+        assert!(asked().is_err(), "a privileged pod reached the host's loopback");
+        // The trick itself works: only our rule stands in its way.
+        world.pods.shutdown();
+        foreign::make("skiff-pods", foreign::Change::DeleteTable);
+        asked().expect("reachable without the rule");
+        drop(listener);
+    });
+}
+
+/// What a pod with its own CAP_NET_ADMIN can do.
+fn route_loopback_to_the_host() {
+    for interface in ["all", "eth0"] {
+        let path = format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet");
+        fs::write(path, "1").expect("sysctl");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("runtime").block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().expect("rtnetlink");
+        tokio::spawn(connection);
+        let link = |name: &str| handle.link().get().match_name(name).execute();
+        let lo = link("lo").try_next().await.expect("lo").expect("lo").header.index;
+        let eth0 = link("eth0").try_next().await.expect("eth0").expect("eth0").header.index;
+        let own = handle.address().get().set_link_index_filter(lo).execute();
+        for address in own.try_collect::<Vec<_>>().await.expect("addresses") {
+            handle.address().del(address).execute().await.expect("remove from lo");
+        }
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(Ipv4Addr::new(127, 0, 0, 0), 8)
+            .gateway(Ipv4Addr::new(10, 244, 0, 1))
+            .output_interface(eth0)
+            .build();
+        handle.route().add(route).execute().await.expect("route");
     });
 }
 

@@ -127,6 +127,7 @@ impl Answer {
         }
     }
 
+    #[track_caller]
     pub fn server(&self) -> &str {
         match self {
             Answer::From { server, .. } => server,
@@ -134,6 +135,7 @@ impl Answer {
         }
     }
 
+    #[track_caller]
     pub fn client(&self) -> &str {
         match self {
             Answer::From { client, .. } => client,
