@@ -11,13 +11,18 @@
 //! What it does not know: validation beyond shape (that is `kinds`), imperative defaults
 //! (`SetDefaults_*` upstream, also `kinds`), conversion between versions.
 
+pub mod codec;
+pub mod defaults;
 pub mod docs;
 pub mod model;
+pub mod patch;
+mod shape;
 
 use std::sync::{Arc, LazyLock};
 
 pub use docs::Docs;
 pub use model::{Field, List, Map, Schema, Shape, Struct, TypeDef, TypeId, TypeRef};
+pub use shape::{normalize, prune};
 
 const BUILTIN: &[u8] = include_bytes!("../data/builtin.bin");
 

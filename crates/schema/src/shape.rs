@@ -1,0 +1,135 @@
+//! The shape that a tree takes on its way through Go's structs and back.
+
+use serde_json::{Map, Value};
+
+use crate::codec::json::zero;
+use crate::model::{Field, Struct, TypeDef, TypeRef};
+
+/// Gives a decoded tree the shape in which upstream shows it: empty members that Go would omit are
+/// dropped, members that it always prints get their zero value (`status: {}`, `containers: null`).
+///
+/// Running it twice changes nothing more. Members that the schema does not know stay as they are.
+pub fn normalize(ty: TypeRef<'_>, value: &mut Value) {
+    match (ty.def(), value) {
+        (TypeDef::Struct(..), Value::Object(map)) => {
+            structure(ty.as_struct().expect("matched a struct"), map);
+        }
+        (TypeDef::List { elem, .. }, Value::Array(items)) => {
+            let elem = ty.schema().get(*elem);
+            if !is_plain(elem) {
+                for item in items {
+                    fill(elem, item);
+                }
+            }
+        }
+        (TypeDef::Map { value: elem, .. }, Value::Object(map)) => {
+            let elem = ty.schema().get(*elem);
+            if !is_plain(elem) {
+                for item in map.values_mut() {
+                    fill(elem, item);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Removes every member that the schema does not know, at any depth.
+pub fn prune(ty: TypeRef<'_>, value: &mut Value) {
+    match (ty.def(), value) {
+        (TypeDef::Struct(..), Value::Object(map)) => {
+            let structure = ty.as_struct().expect("matched a struct");
+            map.retain(|key, value| match structure.field(key) {
+                Some(field) => {
+                    prune(field.ty(), value);
+                    true
+                }
+                None => structure.preserves_unknown(),
+            });
+        }
+        (TypeDef::List { elem, .. }, Value::Array(items)) => {
+            let elem = ty.schema().get(*elem);
+            items.iter_mut().for_each(|item| prune(elem, item));
+        }
+        (TypeDef::Map { value: elem, .. }, Value::Object(map)) => {
+            let elem = ty.schema().get(*elem);
+            map.values_mut().for_each(|item| prune(elem, item));
+        }
+        _ => {}
+    }
+}
+
+/// Nothing below a plain value can need a change, unless it is `null`.
+fn is_plain(ty: TypeRef<'_>) -> bool {
+    matches!(ty.def(), TypeDef::String(_) | TypeDef::Bool | TypeDef::Integer(_) | TypeDef::Any | TypeDef::RawExtension)
+}
+
+fn fill(ty: TypeRef<'_>, value: &mut Value) {
+    if value.is_null() {
+        *value = zero(ty);
+    }
+    normalize(ty, value);
+}
+
+fn structure(structure: Struct<'_>, map: &mut Map<String, Value>) {
+    for field in structure.fields() {
+        match map.get_mut(field.name()) {
+            None | Some(Value::Null) => absent(field, map),
+            Some(value) => {
+                normalize(field.ty(), value);
+                if !field.pointer() && (field.omitempty() || field.omitzero()) && droppable(field, value) {
+                    map.remove(field.name());
+                }
+            }
+        }
+    }
+}
+
+/// What Go prints for a member that was not set.
+fn absent(field: Field<'_>, map: &mut Map<String, Value>) {
+    let ty = field.ty();
+    if field.nullable() {
+        return;
+    }
+    // Go's omitempty knows nothing of structs, and these are structs.
+    let is_struct = matches!(
+        ty.def(),
+        TypeDef::Struct(..)
+            | TypeDef::Time
+            | TypeDef::MicroTime
+            | TypeDef::Duration
+            | TypeDef::Quantity
+            | TypeDef::IntOrString
+            | TypeDef::RawExtension
+            | TypeDef::FieldsV1
+    );
+    let omitted = field.omitzero() || field.omitempty() && (field.pointer() || !is_struct);
+    if omitted {
+        map.remove(field.name());
+        return;
+    }
+    let mut value = if field.pointer() { Value::Null } else { zero(ty) };
+    normalize(ty, &mut value);
+    map.insert(field.name().to_owned(), value);
+}
+
+fn droppable(field: Field<'_>, value: &Value) -> bool {
+    let ty = field.ty();
+    match (ty.def(), value) {
+        (TypeDef::Struct(..), value) if field.omitzero() => {
+            let mut empty = Value::Object(Map::new());
+            normalize(ty, &mut empty);
+            *value == empty
+        }
+        (TypeDef::Quantity | TypeDef::IntOrString | TypeDef::Duration | TypeDef::RawExtension, _) => {
+            field.omitzero() && *value == zero(ty)
+        }
+        (TypeDef::Struct(..) | TypeDef::Any | TypeDef::Time | TypeDef::MicroTime | TypeDef::FieldsV1, _) => false,
+        (_, Value::String(text)) => text.is_empty(),
+        (_, Value::Array(items)) => items.is_empty(),
+        (_, Value::Object(map)) => map.is_empty(),
+        (_, Value::Bool(bit)) => !bit,
+        (_, Value::Number(number)) => number.as_f64() == Some(0.0),
+        (_, Value::Null) => true,
+    }
+}
