@@ -1,0 +1,143 @@
+//! What a controller sees: the cluster as caches show it, the time, and what became of its last try.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::Gvr;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+/// Name of the index of pods by node name.
+pub const BY_NODE: &str = "node";
+/// Name of the index of objects that no controller owns, by namespace.
+pub const ORPHANS: &str = "orphans";
+/// Name of the index of endpoint slices by `namespace/service`.
+pub const BY_SERVICE: &str = "service";
+
+/// The key of a reconciliation: an object, or whatever else a controller calls so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key by its parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of an object.
+    pub fn of<K: crate::Object>(object: &K) -> Self {
+        Self::new(crate::object::namespace(object), crate::object::name(object))
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The objects of one kind.
+pub trait View<K> {
+    /// One object.
+    fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>>;
+    /// All of a namespace (all at all, if it is empty), by namespace and name.
+    fn list(&self, namespace: &str) -> Vec<Arc<K>>;
+    /// Those that name this UID as an owner.
+    fn owned_by(&self, uid: &str) -> Vec<Arc<K>>;
+    /// Those that an index has under a value: [`BY_NODE`], [`BY_SERVICE`], [`ORPHANS`].
+    fn by_index(&self, index: &'static str, value: &str) -> Vec<Arc<K>>;
+}
+
+/// A read-only view of the cluster.
+#[allow(missing_docs, reason = "the names are the kinds")]
+pub trait World {
+    fn pods(&self) -> &dyn View<Pod>;
+    fn nodes(&self) -> &dyn View<Node>;
+    fn namespaces(&self) -> &dyn View<Namespace>;
+    fn services(&self) -> &dyn View<Service>;
+    fn endpoints(&self) -> &dyn View<Endpoints>;
+    fn endpoint_slices(&self) -> &dyn View<EndpointSlice>;
+    fn service_accounts(&self) -> &dyn View<ServiceAccount>;
+    /// Only the maps named `kube-root-ca.crt`.
+    fn root_ca_maps(&self) -> &dyn View<ConfigMap>;
+    fn deployments(&self) -> &dyn View<Deployment>;
+    fn replica_sets(&self) -> &dyn View<ReplicaSet>;
+    /// When this process last saw a node give a sign of life (its lease or its status renewed), by
+    /// this machine's clock: nodes' clocks may be wrong. At least the start of this process.
+    fn last_heartbeat(&self, node: &str) -> Timestamp;
+    /// What is in a namespace.
+    fn contents(&self, namespace: &str) -> Contents;
+    /// The certificate authority that pods verify the API server with, in PEM.
+    fn root_ca(&self) -> &str;
+}
+
+/// What is in a namespace, of every kind that the server has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    /// All resources whose objects live in namespaces and can be deleted.
+    pub resources: Vec<Gvr>,
+    /// Those of them that are not watched: whether any object is left is not known.
+    pub unwatched: Vec<Gvr>,
+    /// What is left of the watched ones.
+    pub remaining: Vec<Remaining>,
+    /// Why the resources are not all known, if they are not.
+    pub discovery_failure: Option<String>,
+}
+
+/// The objects of one resource in a namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remaining {
+    /// The resource.
+    pub resource: Gvr,
+    /// How many there are.
+    pub count: usize,
+    /// How many of them are not being deleted yet.
+    pub untouched: usize,
+    /// How many of them wait for each finalizer.
+    pub finalizers: BTreeMap<String, usize>,
+}
+
+/// What went wrong in a key's last plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The resource that the failed action was about.
+    pub resource: String,
+    /// The error, as the server told it.
+    pub message: String,
+}
+
+/// The circumstances of a reconciliation.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The time.
+    pub now: Timestamp,
+    /// What went wrong the last time, if anything did.
+    pub failure: Option<Failure>,
+    /// What the last plan asked to keep. Lost when the process ends: it may only delay.
+    pub memo: Option<Timestamp>,
+}
+
+impl Turn {
+    /// A first turn at this time.
+    pub fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            failure: None,
+            memo: None,
+        }
+    }
+}
