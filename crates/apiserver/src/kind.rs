@@ -80,6 +80,11 @@ impl Verb {
             Verb::Watch => "watch",
         }
     }
+
+    /// The verb of that name.
+    pub fn parse(name: &str) -> Option<Verb> {
+        Verb::ALL.into_iter().find(|verb| verb.as_str() == name)
+    }
 }
 
 /// Where and as what objects are stored.

@@ -15,14 +15,15 @@ use api::{Value, field};
 pub struct Claim {
     /// The pool's name, as configured (see `Config::pools`).
     pub pool: String,
-    /// The canonical text of the value (`10.96.0.10`, `30080`, `30080/UDP`…).
+    /// The canonical text of the value: `10.96.0.10`, or a port number such as `30080` (one claim
+    /// whatever the protocols: a service may use it for several).
     pub value: String,
 }
 
 /// Why a value cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
-    /// It is in use.
+    /// It is in use; says what: `IP`, `port`.
     #[error("provided {0} is already allocated")]
     Allocated(String),
     /// It is outside of the pool; the pool's own wording of what is valid.

@@ -138,6 +138,6 @@ pub enum NameRule {
     Dns1035Label,
     /// Anything that can be a path segment: RBAC kinds.
     PathSegment,
-    /// A rule of its own: (name, is it a generateName prefix) -> messages.
-    Custom(fn(&str, bool) -> Vec<String>),
+    /// A rule of its own: name -> messages. A generateName is masked before it is asked.
+    Custom(fn(&str) -> Vec<String>),
 }

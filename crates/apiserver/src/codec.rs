@@ -1,0 +1,190 @@
+//! Between bytes and objects: the only file that calls `schema`'s coders.
+
+use api::{Gvk, Status, Value};
+use bytes::Bytes;
+use schema::{Schema, TypeRef};
+
+use crate::kind::Kind;
+use crate::negotiate::Encoding;
+
+/// Compact JSON.
+pub(crate) fn to_json(value: &Value) -> Bytes {
+    serde_json::to_vec(value).expect("a tree of values has only string keys").into()
+}
+
+/// JSON indented by two.
+pub(crate) fn to_pretty_json(value: &Value) -> Bytes {
+    serde_json::to_vec_pretty(value).expect("a tree of values has only string keys").into()
+}
+
+/// YAML.
+pub(crate) fn to_yaml(value: &Value) -> Result<Bytes, Status> {
+    serde_saphyr::to_string(value).map(Bytes::from).map_err(Status::internal)
+}
+
+/// Protobuf in its envelope.
+///
+/// # Errors
+/// 406 if the type has no protobuf form.
+pub(crate) fn to_protobuf(ty: TypeRef<'_>, gvk: &Gvk, value: &Value) -> Result<Bytes, Status> {
+    Ok(schema::codec::unknown::wrap(gvk, &to_bare_protobuf(ty, value)?).into())
+}
+
+/// Protobuf without the envelope, as it stands inside lists; errors as [`to_protobuf`].
+pub(crate) fn to_bare_protobuf(ty: TypeRef<'_>, value: &Value) -> Result<Vec<u8>, Status> {
+    schema::codec::protobuf::encode(ty, value).map_err(|error| {
+        tracing::debug!(%error, "an object has no protobuf form");
+        Status::not_acceptable(&["application/json", "application/yaml"])
+    })
+}
+
+/// What became of a request body.
+pub(crate) struct Body {
+    /// The object, stamped with the kind that was expected, in the type's shape.
+    pub value: Value,
+    /// Unknown and duplicate fields.
+    pub strict: Vec<String>,
+}
+
+/// Reads a body as one kind.
+///
+/// # Errors
+/// 400 with upstream's words if it is no such object (`transformDecodeError`).
+pub(crate) fn decode(
+    schema: &Schema,
+    root: schema::TypeId,
+    expected: &Gvk,
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<Body, Status> {
+    let ty = schema.get(root);
+    let decoded = match encoding {
+        Encoding::Json => schema::codec::decode_json(ty, bytes),
+        Encoding::Yaml => schema::codec::decode_yaml(ty, bytes),
+        Encoding::Protobuf => return decode_protobuf(ty, expected, bytes),
+    };
+    let decoded = decoded.map_err(|error| undecodable(expected, bytes, encoding, &error))?;
+    let mut value = decoded.value;
+    check_kind(expected, api::meta::api_version(&value), api::meta::kind(&value))?;
+    expected.stamp(&mut value);
+    Ok(Body { value, strict: decoded.strict })
+}
+
+fn decode_protobuf(ty: TypeRef<'_>, expected: &Gvk, bytes: &[u8]) -> Result<Body, Status> {
+    let bad = |error: &dyn std::fmt::Display| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            expected.kind,
+            summary(bytes)
+        ))
+    };
+    let unknown = schema::codec::unknown::unwrap(bytes).map_err(|e| bad(&e))?;
+    check_kind(expected, &unknown.type_meta.api_version, &unknown.type_meta.kind)?;
+    let mut value = schema::codec::protobuf::decode(ty, unknown.raw).map_err(|e| bad(&e))?;
+    expected.stamp(&mut value);
+    Ok(Body { value, strict: Vec::new() })
+}
+
+/// The object must be of the kind that the path is about; what it does not say is assumed.
+fn check_kind(expected: &Gvk, version: &str, kind: &str) -> Result<(), Status> {
+    if !kind.is_empty() && kind != expected.kind {
+        return Err(Status::bad_request(format!(
+            "{kind} in version {} cannot be handled as a {}: converting ({kind}) to ({}): unknown conversion",
+            api::field::go_quote(version.rsplit('/').next().unwrap_or("")),
+            expected.kind,
+            expected.kind
+        )));
+    }
+    if !version.is_empty() && version != expected.api_version() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({})",
+            expected.api_version()
+        )));
+    }
+    Ok(())
+}
+
+fn undecodable(
+    expected: &Gvk,
+    bytes: &[u8],
+    encoding: Encoding,
+    error: &dyn std::fmt::Display,
+) -> Status {
+    let named: Option<(String, String)> = (encoding == Encoding::Json)
+        .then(|| serde_json::from_slice::<Value>(bytes).ok())
+        .flatten()
+        .filter(|value| !api::meta::kind(value).is_empty())
+        .map(|value| {
+            (api::meta::kind(&value).to_owned(), api::meta::api_version(&value).to_owned())
+        });
+    Status::bad_request(match named {
+        Some((kind, version)) => format!(
+            "{kind} in version {} cannot be handled as a {}: {error}",
+            api::field::go_quote(version.rsplit('/').next().unwrap_or("")),
+            expected.kind
+        ),
+        None => format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            expected.kind,
+            summary(bytes)
+        ),
+    })
+}
+
+/// The start of a body for an error message (`summarizeData`).
+fn summary(bytes: &[u8]) -> String {
+    const LONGEST: usize = 30;
+    match bytes {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] if bytes.len() > LONGEST => {
+            format!("{} ...", String::from_utf8_lossy(&bytes[..LONGEST]))
+        }
+        [b'{', ..] => String::from_utf8_lossy(bytes).into_owned(),
+        _ => bytes.iter().take(LONGEST).map(|b| format!("{b:02x}")).collect::<String>() + " ...",
+    }
+}
+
+/// Brings an object into its type's shape and fills in defaults, the schema's and the kind's.
+pub(crate) fn complete(kind: &Kind, value: &mut Value) {
+    let ty = kind.schema.get(kind.root);
+    schema::defaults::apply(ty, value);
+    if let Some(default) = &kind.strategy.default {
+        default(value);
+    }
+    schema::normalize(ty, value);
+}
+
+/// Brings an object that did not come from a decoder (a patch result) into its type's shape,
+/// and says which fields are unknown.
+///
+/// # Errors
+/// A message if a field has the wrong type.
+pub(crate) fn reshape(kind: &Kind, value: &Value) -> Result<Body, String> {
+    let ty = kind.schema.get(kind.root);
+    let decoded =
+        schema::codec::decode_json(ty, &to_json(value)).map_err(|error| error.to_string())?;
+    Ok(Body { value: decoded.value, strict: decoded.strict })
+}
+
+/// Reads options, which clients may send in any group's version.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_any_version(
+    schema: &Schema,
+    root: schema::TypeId,
+    expected: &Gvk,
+    encoding: Encoding,
+    bytes: &[u8],
+) -> Result<Value, Status> {
+    let ty = schema.get(root);
+    if encoding == Encoding::Protobuf {
+        let unknown = schema::codec::unknown::unwrap(bytes)
+            .map_err(|error| undecodable(expected, bytes, encoding, &error))?;
+        return schema::codec::protobuf::decode(ty, unknown.raw)
+            .map_err(|error| undecodable(expected, bytes, encoding, &error));
+    }
+    schema::codec::decode_yaml(ty, bytes)
+        .map(|decoded| decoded.value)
+        .map_err(|error| undecodable(expected, bytes, encoding, &error))
+}

@@ -1,0 +1,197 @@
+//! PATCH bodies, and the one place where field ownership (`metadata.managedFields`) is kept.
+
+use api::{Status, Value, meta};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use crate::call::Call;
+use crate::codec;
+use crate::kind::Kind;
+use crate::verbs::create::report_strict;
+use crate::verbs::options::WriteOptions;
+
+/// The media types of patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const TYPES: [(&str, PatchType); 4] = [
+    ("application/json-patch+json", PatchType::Json),
+    ("application/merge-patch+json", PatchType::Merge),
+    ("application/strategic-merge-patch+json", PatchType::Strategic),
+    ("application/apply-patch+yaml", PatchType::Apply),
+];
+
+/// The most operations of a JSON patch.
+const MOST_OPERATIONS: usize = 10_000;
+
+impl PatchType {
+    /// Reads the `Content-Type`.
+    ///
+    /// # Errors
+    /// 415 if it is none of the four.
+    pub fn read(headers: &HeaderMap) -> Result<PatchType, Status> {
+        let header = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let media = header.split(';').next().unwrap_or("").trim();
+        TYPES
+            .iter()
+            .find(|(name, _)| *name == media)
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| Status::unsupported_media_type(&TYPES.map(|(name, _)| name)))
+    }
+}
+
+/// A parsed patch.
+pub(crate) enum Patch {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+    Apply(Vec<u8>),
+}
+
+impl Patch {
+    /// Parses the body.
+    ///
+    /// # Errors
+    /// 400 if it is no patch, 413 if it is too long.
+    pub fn parse(kind: PatchType, body: &[u8]) -> Result<Patch, Status> {
+        let value = || {
+            serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(e.to_string()))
+        };
+        Ok(match kind {
+            PatchType::Json => {
+                let patch: json_patch::Patch = serde_json::from_slice(body)
+                    .map_err(|error| Status::bad_request(error.to_string()))?;
+                if patch.0.len() > MOST_OPERATIONS {
+                    return Err(Status::request_entity_too_large(format!(
+                        "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
+                        patch.0.len()
+                    )));
+                }
+                Patch::Json(patch)
+            }
+            PatchType::Merge => Patch::Merge(value()?),
+            PatchType::Strategic => Patch::Strategic(value()?),
+            PatchType::Apply => Patch::Apply(body.to_vec()),
+        })
+    }
+
+    /// Whether it creates what does not exist.
+    pub fn creates(&self) -> bool {
+        matches!(self, Patch::Apply(_))
+    }
+
+    /// The patched object, in the type's shape and with defaults.
+    ///
+    /// # Errors
+    /// 400, 409 or 422 if the patch does not fit the object.
+    pub fn apply(
+        &self,
+        call: &Call,
+        kind: &Kind,
+        subresource: &str,
+        old: &Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let mut patched = old.clone();
+        match self {
+            Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
+                Status::failure(
+                    422,
+                    api::reason::INVALID,
+                    "the server rejected our request due to an error in our request",
+                )
+                .with_cause("UnexpectedServerResponse", &error.to_string(), "")
+            })?,
+            Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
+            Patch::Strategic(patch) => patched = strategic(kind, &patched, patch)?,
+            Patch::Apply(body) => {
+                return server_side_apply(call, kind, subresource, Some(old), body, options);
+            }
+        }
+        let reshaped = codec::reshape(kind, &patched).map_err(|error| {
+            let path = api::field::Path::new("patch");
+            let errors = vec![api::field::Error::invalid(&path, patched.to_string(), error)];
+            Status::invalid(&kind.gvk.group, &kind.gvk.kind, "", errors)
+        })?;
+        report_strict(call, options.field_validation, &kind.gvk, reshaped.strict)?;
+        let mut new = reshaped.value;
+        kind.gvk.stamp(&mut new);
+        codec::complete(kind, &mut new);
+        Ok(new)
+    }
+
+    /// The object that an apply creates.
+    ///
+    /// # Errors
+    /// As [`Patch::apply`].
+    pub fn create(
+        &self,
+        call: &Call,
+        kind: &Kind,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        match self {
+            Patch::Apply(body) => server_side_apply(call, kind, "", None, body, options),
+            _ => Err(Status::bad_request("only apply patches create objects")),
+        }
+    }
+}
+
+/// Strategic merge, by the type's merge keys.
+fn strategic(kind: &Kind, original: &Value, patch: &Value) -> Result<Value, Status> {
+    schema::patch::strategic::apply(kind.schema.get(kind.root), original, patch)
+        .map_err(|error| Status::bad_request(error.to_string()))
+}
+
+/// Server-side apply: `old` is absent when the object is created.
+fn server_side_apply(
+    _call: &Call,
+    kind: &Kind,
+    _subresource: &str,
+    _old: Option<&Value>,
+    _body: &[u8],
+    _options: &WriteOptions,
+) -> Result<Value, Status> {
+    let _ = kind;
+    Err(Status::unsupported_media_type(&TYPES.map(|(name, _)| name)))
+}
+
+/// Brings `metadata.managedFields` of a written object up to date; for every write but apply.
+pub(crate) fn manage(
+    _call: &Call,
+    _kind: &Kind,
+    _subresource: &str,
+    live: Option<&Value>,
+    new: &mut Value,
+    _options: &WriteOptions,
+) {
+    let kept = live.and_then(|l| l.get("metadata")?.get("managedFields")).cloned();
+    match (kept, meta::metadata_mut(new)) {
+        (Some(fields), Some(map)) => drop(map.insert("managedFields".to_owned(), fields)),
+        (None, Some(map)) => drop(map.remove("managedFields")),
+        _ => {}
+    }
+}
+
+/// A write that changes nothing but the times in managedFields changes nothing
+/// (`IgnoreManagedFieldsTimestampsTransformer`).
+pub(crate) fn ignore_timestamps(new: &mut Value, old: &Value) {
+    let without_times = |object: &Value| {
+        let mut object = object.clone();
+        let fields = object.get_mut("metadata").and_then(|m| m.get_mut("managedFields"));
+        for entry in fields.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(map) = entry.as_object_mut() {
+                map.remove("time");
+            }
+        }
+        object
+    };
+    if new != old && without_times(new) == without_times(old) {
+        *new = old.clone();
+    }
+}

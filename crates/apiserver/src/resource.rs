@@ -1,0 +1,217 @@
+//! The resources that are served, and where their objects are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use api::{GroupResource, Gvr, Status, Value};
+use bytes::Bytes;
+use store::Store;
+
+use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
+use crate::kind::{Kind, Scope};
+
+/// One served resource: a kind and the cache of its storage.
+pub(crate) struct Resource {
+    /// The kind.
+    pub kind: Kind,
+    /// `/registry/<group>/<resource>/`.
+    pub prefix: String,
+    /// The objects, in the storage version; shared by all kinds of the same storage.
+    pub cache: Cache,
+}
+
+/// Every served resource.
+pub(crate) struct Registry {
+    resources: Vec<Arc<Resource>>,
+    by_name: HashMap<Gvr, Arc<Resource>>,
+}
+
+impl Registry {
+    /// Starts the caches. Must be called inside a tokio runtime.
+    pub fn new(kinds: Vec<Kind>, store: &Store) -> Registry {
+        let mut by_storage: BTreeMap<(String, String), Vec<Kind>> = BTreeMap::new();
+        for kind in &kinds {
+            let storage = (kind.storage.group.clone(), kind.storage.resource.clone());
+            by_storage.entry(storage).or_default().push(kind.clone());
+        }
+        let caches: HashMap<(String, String), Cache> = by_storage
+            .into_iter()
+            .map(|(storage, kinds)| {
+                let cache = start_cache(store, &prefix(&storage.0, &storage.1), kinds);
+                (storage, cache)
+            })
+            .collect();
+        let resources: Vec<Arc<Resource>> = kinds
+            .into_iter()
+            .map(|kind| {
+                let storage = (kind.storage.group.clone(), kind.storage.resource.clone());
+                let cache = caches[&storage].clone();
+                Arc::new(Resource { prefix: prefix(&storage.0, &storage.1), cache, kind })
+            })
+            .collect();
+        let by_name = resources.iter().map(|r| (r.gvr(), r.clone())).collect();
+        Registry { resources, by_name }
+    }
+
+    /// The resource of that group, version and plural.
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_name.get(&Gvr::new(group, version, plural))
+    }
+
+    /// The first served version of a group's resource.
+    pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.resources.iter().find(|r| r.kind.gvk.group == group && r.kind.plural == plural)
+    }
+
+    /// All of them, in the order they were given.
+    pub fn all(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+}
+
+fn prefix(group: &str, resource: &str) -> String {
+    if group.is_empty() {
+        format!("/registry/{resource}/")
+    } else {
+        format!("/registry/{group}/{resource}/")
+    }
+}
+
+fn start_cache(store: &Store, prefix: &str, kinds: Vec<Kind>) -> Cache {
+    let namespaced = kinds.iter().any(Kind::is_namespaced);
+    let mut indexed: BTreeSet<String> = BTreeSet::new();
+    for kind in &kinds {
+        indexed.extend(kind.selectable.iter().map(|f| f.name.to_owned()));
+    }
+    let codec = Codec {
+        index: Arc::new(move |bytes| index(&kinds, bytes)),
+        stamp: Arc::new(stamp_resource_version),
+    };
+    let mut config = cache::Config::new(prefix, namespaced, codec);
+    config.indexed_fields = indexed.into_iter().collect();
+    Cache::start(store.clone(), config)
+}
+
+/// Labels, and the selectable fields of every version that shares the storage.
+fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
+    let Ok(object) = serde_json::from_slice::<Value>(bytes) else { return Indexed::default() };
+    let mut fields = BTreeMap::new();
+    for kind in kinds {
+        if kind.selectable.is_empty() {
+            continue;
+        }
+        let mut served = None;
+        let view = if is_stored_version(kind) {
+            &object
+        } else {
+            served.insert(to_served(kind, object.clone()))
+        };
+        for field in &kind.selectable {
+            fields.insert(field.name.to_owned(), (field.extract)(view));
+        }
+    }
+    Indexed { labels: api::meta::labels(&object), fields }
+}
+
+/// Whether stored bytes are served as they are.
+pub(crate) fn is_stored_version(kind: &Kind) -> bool {
+    kind.storage.gvk == kind.gvk && kind.conversion.is_none() && kind.strategy.after_read.is_none()
+}
+
+/// The object as this version serves it.
+pub(crate) fn to_served(kind: &Kind, mut object: Value) -> Value {
+    if kind.storage.gvk != kind.gvk {
+        kind.gvk.stamp(&mut object);
+    }
+    if let Some(conversion) = &kind.conversion {
+        (conversion.from_storage)(&mut object);
+    }
+    if let Some(after_read) = &kind.strategy.after_read {
+        after_read(&mut object);
+    }
+    object
+}
+
+/// The object as it is stored, without its resourceVersion.
+pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
+    if kind.storage.gvk != kind.gvk {
+        kind.storage.gvk.stamp(&mut object);
+    }
+    if let Some(conversion) = &kind.conversion {
+        (conversion.to_storage)(&mut object);
+    }
+    api::meta::remove(&mut object, "resourceVersion");
+    object
+}
+
+impl Resource {
+    /// Group, version and plural.
+    pub fn gvr(&self) -> Gvr {
+        Gvr::new(&*self.kind.gvk.group, &*self.kind.gvk.version, &*self.kind.plural)
+    }
+
+    /// Group and plural, for messages.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&*self.kind.gvk.group, &*self.kind.plural)
+    }
+
+    /// The store's key of an object. Names have been checked to hold no slash.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        match self.kind.scope {
+            Scope::Namespaced => format!("{}{namespace}/{name}", self.prefix),
+            Scope::Cluster => format!("{}{name}", self.prefix),
+        }
+    }
+
+    /// The object as the cache has it now, as this version serves it.
+    pub fn cached(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.cache.get(&self.key(namespace, name)).map(|entry| self.value(&entry))
+    }
+
+    /// The object with every acknowledged write seen.
+    pub async fn latest(&self, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, Status> {
+        self.cache.get_latest(&self.key(namespace, name)).await.map_err(cache_status)
+    }
+
+    /// A cached object as this version serves it.
+    pub fn value(&self, entry: &Entry) -> Value {
+        let object = serde_json::from_slice(&entry.json).unwrap_or(Value::Null);
+        to_served(&self.kind, object)
+    }
+
+    /// A cached object's JSON as this version serves it; shared where that is the stored version.
+    pub fn json(&self, entry: &Entry) -> Bytes {
+        if is_stored_version(&self.kind) {
+            return entry.json.clone();
+        }
+        crate::codec::to_json(&self.value(entry))
+    }
+}
+
+/// What a client sees of a cache's failure.
+pub(crate) fn cache_status(error: cache::CacheError) -> Status {
+    use cache::CacheError;
+    match error {
+        CacheError::Expired { .. } => Status::expired(error.to_string()),
+        CacheError::TooLarge { requested, current } => Status::timeout(
+            format!("Too large resource version: {requested}, current: {current}"),
+            1,
+        )
+        .with_cause("ResourceVersionTooLarge", "Too large resource version", ""),
+        CacheError::Lagged { .. } => Status::expired(error.to_string()),
+        CacheError::Closed => Status::service_unavailable("the server is shutting down"),
+        CacheError::Store(source) => store_status(source),
+    }
+}
+
+/// What a client sees of a store's failure.
+pub(crate) fn store_status(error: store::Error) -> Status {
+    match error {
+        store::Error::Compacted(_) => Status::expired(error.to_string()),
+        store::Error::Closed => Status::service_unavailable("the server is shutting down"),
+        store::Error::Full { .. } | store::Error::ReadOnly { .. } => {
+            Status::service_unavailable(error.to_string())
+        }
+        error => Status::internal(error),
+    }
+}

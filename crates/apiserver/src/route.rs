@@ -1,0 +1,120 @@
+//! From a parsed request to the code that answers it.
+
+use std::sync::Arc;
+
+use api::Status;
+
+use crate::body::Body;
+use crate::call::Call;
+use crate::kind::{Behaviour, Subresource, Verb};
+use crate::resource::Resource;
+use crate::respond::{self, Answer};
+use crate::server::read_body;
+use crate::state::State;
+use crate::verbs::{create, delete, get, list, update, watch};
+
+/// Answers an authorized request.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub(crate) async fn dispatch(
+    state: &Arc<State>,
+    call: &Call,
+    body: Body,
+) -> Result<Answer, Status> {
+    let info = &call.info;
+    if !info.is_resource {
+        return Ok(not_found());
+    }
+    let Some(resource) = state.resource(&info.group, &info.version, &info.resource) else {
+        return Ok(not_found());
+    };
+    if info.subresource.is_empty() {
+        return main(state, call, &resource, body).await;
+    }
+    let Some(subresource) = resource.kind.find_subresource(&info.subresource).cloned() else {
+        return Ok(not_found());
+    };
+    sub(state, call, &resource, &subresource, body).await
+}
+
+/// What upstream's mux says of a path that nobody serves.
+pub(crate) fn not_found() -> Answer {
+    respond::text(404, "404 page not found\n")
+}
+
+/// The verbs of the resource itself.
+async fn main(
+    state: &Arc<State>,
+    call: &Call,
+    resource: &Arc<Resource>,
+    body: Body,
+) -> Result<Answer, Status> {
+    let Some(verb) = Verb::parse(&call.info.verb).filter(|v| resource.kind.verbs.contains(v))
+    else {
+        return Err(unsupported(call, resource));
+    };
+    // A namespaced object has no name without a namespace, and a create has none in its path.
+    let named = call.info.named;
+    let rootless = named && resource.kind.is_namespaced() && call.info.namespace.is_empty();
+    let misplaced = match verb {
+        Verb::Create | Verb::List | Verb::DeleteCollection => named,
+        Verb::Watch => false,
+        _ => !named,
+    };
+    if rootless || misplaced {
+        return Err(unsupported(call, resource));
+    }
+    match verb {
+        Verb::Get => get::handle(call, resource).await,
+        Verb::List => list::handle(call, resource).await,
+        Verb::Watch => watch::handle(state, call, resource).await,
+        Verb::Create => create::handle(state, call, resource, read_body(body).await?).await,
+        Verb::Update => {
+            let body = read_body(body).await?;
+            update::handle_put(state, call, resource, update::Target::Main, body).await
+        }
+        Verb::Patch => {
+            let body = read_body(body).await?;
+            update::handle_patch(state, call, resource, update::Target::Main, body).await
+        }
+        Verb::Delete => delete::handle(state, call, resource, read_body(body).await?).await,
+        Verb::DeleteCollection => {
+            delete::handle_collection(state, call, resource, read_body(body).await?).await
+        }
+    }
+}
+
+fn unsupported(call: &Call, resource: &Resource) -> Status {
+    Status::method_not_supported(&resource.group_resource(), &call.info.verb)
+}
+
+/// A subresource of an object.
+async fn sub(
+    state: &Arc<State>,
+    call: &Call,
+    resource: &Arc<Resource>,
+    subresource: &Subresource,
+    body: Body,
+) -> Result<Answer, Status> {
+    let verb = Verb::parse(&call.info.verb).filter(|verb| subresource.verbs.contains(verb));
+    let Some(verb) = verb else { return Err(unsupported(call, resource)) };
+    match &subresource.behaviour {
+        Behaviour::Part(part) => {
+            let target = update::Target::Part(subresource.name, part);
+            match verb {
+                Verb::Get => get::handle(call, resource).await,
+                Verb::Update => {
+                    let body = read_body(body).await?;
+                    update::handle_put(state, call, resource, target, body).await
+                }
+                Verb::Patch => {
+                    let body = read_body(body).await?;
+                    update::handle_patch(state, call, resource, target, body).await
+                }
+                _ => Err(unsupported(call, resource)),
+            }
+        }
+        _ => Ok(not_found()),
+    }
+}

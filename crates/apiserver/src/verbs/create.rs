@@ -1,0 +1,237 @@
+//! POST: a new object (upstream `endpoints/handlers/create.go`, `registry/rest/create.go`).
+
+use api::{Status, Value, meta};
+use bytes::Bytes;
+
+use super::metadata;
+use super::options::{FieldValidation, WriteOptions, WriteVerb};
+use super::output;
+use super::persist::{Expect, Outcome, Write};
+use crate::admission::{Attributes, Operation};
+use crate::call::Call;
+use crate::codec;
+use crate::kind::{Generation, Kind};
+use crate::negotiate;
+use crate::patch;
+use crate::resource::Resource;
+use crate::respond::Answer;
+use crate::state::State;
+
+/// How often a generated name that is taken is replaced by another (`maxNameGenerationCreateAttempts`).
+const NAME_ATTEMPTS: usize = 8;
+/// How often values that were taken in between are picked anew.
+const CLAIM_ATTEMPTS: usize = 16;
+
+/// Handles the request.
+pub(crate) async fn handle(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    body: Bytes,
+) -> Result<Answer, Status> {
+    let output = call.output()?;
+    let encoding = negotiate::input(&call.headers)?;
+    let options = WriteOptions::read(call, WriteVerb::Create)?;
+    let kind = &resource.kind;
+    let decoded = codec::decode(&kind.schema, kind.root, &kind.gvk, encoding, &body)?;
+    report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
+    let mut object = decoded.value;
+    codec::complete(kind, &mut object);
+    metadata::wipe_system_fields(&mut object);
+    let object = insert(state, call, resource, object, &options).await?;
+    output::object(call, resource, output, 201, &object)
+}
+
+/// Refuses unknown fields, warns of them, or neither.
+///
+/// # Errors
+/// 400 in strict validation.
+pub(crate) fn report_strict(
+    call: &Call,
+    validation: FieldValidation,
+    gvk: &api::Gvk,
+    strict: Vec<String>,
+) -> Result<(), Status> {
+    if strict.is_empty() {
+        return Ok(());
+    }
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => call.warnings.extend(strict),
+        FieldValidation::Strict => {
+            return Err(Status::bad_request(format!(
+                "{} in version {} cannot be handled as a {}: strict decoding error: {}",
+                gvk.kind,
+                api::field::go_quote(&gvk.version),
+                gvk.kind,
+                strict.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Admits, completes, validates and stores a new object; answers it as it is stored.
+///
+/// # Errors
+/// Whatever keeps it from being stored.
+pub(crate) async fn insert(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    mut object: Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let kind = &resource.kind;
+    if !meta::resource_version(&object).is_empty() {
+        return Err(Status::failure(
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
+    let repeated = metadata::dedup_owner_references(&mut object);
+    call.warnings.extend(metadata::dedup_warning(&repeated, false));
+    patch::manage(call, kind, "", None, &mut object, options);
+    let name = meta::name(&object).to_owned();
+    let is_namespace = kind.gvk.group.is_empty() && kind.plural == "namespaces";
+    let namespace = if is_namespace { name.clone() } else { call.info.namespace.clone() };
+    let attributes = Attributes {
+        operation: Operation::Create,
+        resource,
+        subresource: "",
+        namespace: &namespace,
+        name: &name,
+        call,
+        dry_run: options.dry_run,
+        old: None,
+    };
+    state.admission.mutate(state, &attributes, &mut object).await?;
+    let repeated = metadata::dedup_owner_references(&mut object);
+    call.warnings.extend(metadata::dedup_warning(&repeated, true));
+    codec::complete(kind, &mut object);
+    insert_admitted(state, &attributes, object, options).await
+}
+
+async fn insert_admitted(
+    state: &State,
+    attributes: &Attributes<'_>,
+    object: Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let (call, resource) = (attributes.call, attributes.resource);
+    let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
+    let mut name_attempts = 0;
+    let mut claim_attempts = 0;
+    loop {
+        let mut object = object.clone();
+        metadata::fill_system_fields(&mut object, call.now);
+        if generated {
+            let name = metadata::generate_name(meta::generate_name(&object));
+            meta::set_name(&mut object, &name);
+        }
+        prepare_and_validate(state, call, resource, &mut object, options)?;
+        let name = meta::name(&object).to_owned();
+        let attributes = Attributes { name: &name, ..attributes.clone() };
+        state.admission.validate(state, &attributes, Some(&object)).await?;
+        let key = resource.key(&call.info.namespace, &name);
+        if options.dry_run {
+            if let Some(found) = resource.latest(&call.info.namespace, &name).await? {
+                return Err(exists(resource, &name, generated, &resource.value(&found)));
+            }
+            return Ok(object);
+        }
+        let write =
+            Write { resource, key, expect: Expect::Absent, object: Some(&object), old: None };
+        match write.run(&state.store).await? {
+            Outcome::Done(revision) => {
+                meta::set_resource_version(&mut object, &revision.to_string());
+                return Ok(object);
+            }
+            Outcome::Conflict(found) => {
+                name_attempts += 1;
+                if generated && name_attempts < NAME_ATTEMPTS {
+                    continue;
+                }
+                let found = found.and_then(|kv| serde_json::from_slice(&kv.value).ok());
+                return Err(exists(resource, &name, generated, &found.unwrap_or_default()));
+            }
+            Outcome::ClaimTaken => {
+                claim_attempts += 1;
+                state.pools.catch_up(state.store.revision()).await?;
+                if claim_attempts >= CLAIM_ATTEMPTS {
+                    let gr = resource.group_resource();
+                    return Err(Status::server_timeout(&gr, "create", 1));
+                }
+            }
+        }
+    }
+}
+
+fn exists(resource: &Resource, name: &str, generated: bool, found: &Value) -> Status {
+    let gr = resource.group_resource();
+    let mut status = if generated {
+        Status::generate_name_conflict(&gr, name)
+    } else {
+        Status::already_exists(&gr, name)
+    };
+    if meta::is_deleting(found) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
+}
+
+/// `BeforeCreate`: prepare, allocate, validate, warn, canonicalize.
+fn prepare_and_validate(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    object: &mut Value,
+    options: &WriteOptions,
+) -> Result<(), Status> {
+    let kind = &resource.kind;
+    if kind.has_status()
+        && let Some(map) = object.as_object_mut()
+    {
+        map.remove("status");
+    }
+    let generation = if matches!(kind.strategy.generation, Generation::Unused) { 0 } else { 1 };
+    meta::set_generation(object, generation);
+    if let Some(prepare) = &kind.strategy.prepare_create {
+        prepare(&call.context(options.dry_run), object);
+    }
+    let mut errors = Vec::new();
+    if let Some(allocation) = &kind.allocation {
+        let mut picker = state.pools.picker(resource, None);
+        errors.extend((allocation.fill)(object, None, &mut picker));
+    }
+    schema::normalize(kind.schema.get(kind.root), object);
+    errors.extend(validate(kind, object));
+    if !errors.is_empty() {
+        return Err(invalid(kind, object, errors));
+    }
+    if let Some(warnings) = &kind.strategy.warnings {
+        call.warnings.extend(warnings(object, None));
+    }
+    if let Some(canonicalize) = &kind.strategy.canonicalize {
+        canonicalize(object);
+    }
+    Ok(())
+}
+
+/// Errors of the kind first, then those of metadata that it did not name already.
+fn validate(kind: &Kind, object: &Value) -> Vec<api::field::Error> {
+    let mut errors = kind.strategy.validate.as_ref().map(|f| f(object)).unwrap_or_default();
+    for error in metadata::validate(kind, object) {
+        if !errors.contains(&error) {
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+/// 422 for an object of this kind.
+pub(crate) fn invalid(kind: &Kind, object: &Value, errors: Vec<api::field::Error>) -> Status {
+    Status::invalid(&kind.gvk.group, &kind.gvk.kind, meta::name(object), errors)
+}

@@ -1,0 +1,119 @@
+//! The one place that writes objects: a compare-and-swap of the object's key and of the claims
+//! it gains and loses, in one transaction.
+
+use std::collections::BTreeSet;
+
+use api::{Status, Value};
+use store::{Compare, KeyValue, Op, OpResult, Txn};
+
+use crate::codec;
+use crate::kind::Claim;
+use crate::resource::{Resource, store_status, to_stored};
+
+/// What the key must be like for the write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// It must not exist.
+    Absent,
+    /// It must have been written last at this revision.
+    Revision(i64),
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is durable, at this revision.
+    Done(i64),
+    /// The key was not as expected: what it holds.
+    Conflict(Option<KeyValue>),
+    /// The key was as expected, but a claimed value had been taken.
+    ClaimTaken,
+}
+
+/// A write of one object.
+pub(crate) struct Write<'a> {
+    pub resource: &'a Resource,
+    pub key: String,
+    pub expect: Expect,
+    /// The object in the served version; `None` deletes it.
+    pub object: Option<&'a Value>,
+    /// The object before, in the served version.
+    pub old: Option<&'a Value>,
+}
+
+/// The store's key of a claim.
+pub(crate) fn claim_key(claim: &Claim) -> String {
+    format!("{}{}", claim_prefix(&claim.pool), claim.value)
+}
+
+/// The prefix of a pool's claims.
+pub(crate) fn claim_prefix(pool: &str) -> String {
+    format!("/registry/allocations/{pool}/")
+}
+
+/// Who holds a claim, as stored with it.
+pub(crate) fn claim_owner(resource: &Resource, object: &Value) -> String {
+    let (namespace, name) = (api::meta::namespace(object), api::meta::name(object));
+    resource.key(namespace, name)
+}
+
+/// The claims of an object that may be absent.
+pub(crate) fn claims(resource: &Resource, object: Option<&Value>) -> BTreeSet<Claim> {
+    match (&resource.kind.allocation, object) {
+        (Some(allocation), Some(object)) => (allocation.held)(object),
+        _ => BTreeSet::new(),
+    }
+}
+
+impl Write<'_> {
+    fn txn(&self) -> Txn {
+        let compare = match self.expect {
+            Expect::Absent => Compare::Absent(self.key.clone()),
+            Expect::Revision(revision) => {
+                Compare::ModRevision { key: self.key.clone(), revision }
+            }
+        };
+        let op = match self.object {
+            None => Op::delete(&*self.key),
+            Some(object) => {
+                let stored = codec::to_json(&to_stored(&self.resource.kind, object.clone()));
+                match self.resource.kind.ttl {
+                    Some(ttl) => Op::put_ttl(&*self.key, stored, ttl),
+                    None => Op::put(&*self.key, stored),
+                }
+            }
+        };
+        let mut txn =
+            Txn { compare: vec![compare], success: vec![op], failure: vec![Op::get(&*self.key)] };
+        let (new, old) = (claims(self.resource, self.object), claims(self.resource, self.old));
+        for gained in new.difference(&old) {
+            let key = claim_key(gained);
+            txn.compare.push(Compare::Absent(key.clone()));
+            let owner = self.object.map(|o| claim_owner(self.resource, o)).unwrap_or_default();
+            txn.success.push(Op::put(key, owner.into_bytes()));
+        }
+        txn.success.extend(old.difference(&new).map(|lost| Op::delete(claim_key(lost))));
+        txn
+    }
+
+    /// Runs the transaction; it is durable when this returns [`Outcome::Done`].
+    ///
+    /// # Errors
+    /// The store's failure, as clients see it.
+    pub async fn run(&self, store: &store::Store) -> Result<Outcome, Status> {
+        let response = store.txn(self.txn()).await.map_err(store_status)?;
+        if response.succeeded {
+            return Ok(Outcome::Done(response.revision));
+        }
+        let found = match response.results.into_iter().next() {
+            Some(OpResult::Get(found)) => found,
+            _ => None,
+        };
+        let as_expected = match (self.expect, &found) {
+            (Expect::Absent, None) => true,
+            (Expect::Revision(revision), Some(kv)) => kv.mod_revision == revision,
+            _ => false,
+        };
+        Ok(if as_expected { Outcome::ClaimTaken } else { Outcome::Conflict(found) })
+    }
+}

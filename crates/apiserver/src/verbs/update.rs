@@ -1,0 +1,437 @@
+//! PUT and PATCH of an object or a part of it (upstream `endpoints/handlers/{update,patch}.go`,
+//! `registry/generic/registry/store.go` Update).
+
+use std::sync::Arc;
+
+use api::{Status, Value, meta};
+use bytes::Bytes;
+
+use super::create::{insert, invalid, report_strict};
+use super::metadata;
+use super::options::{WriteOptions, WriteVerb};
+use super::output;
+use super::persist::{Expect, Outcome, Write};
+use crate::admission::{Attributes, Operation};
+use crate::call::Call;
+use crate::codec;
+use crate::kind::{AllowUnconditionalUpdate, Generation, Kind, Part, value_at};
+use crate::negotiate;
+use crate::patch::{self, Patch};
+use crate::resource::Resource;
+use crate::respond::Answer;
+use crate::state::State;
+
+/// How often an update that may be repeated is, when others write the object too.
+const ATTEMPTS: usize = 64;
+
+/// Which part of the object is changed.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// The object, without its status if that is a subresource.
+    Main,
+    /// What a subresource lets change.
+    Part(&'a str, &'a Part),
+}
+
+impl<'a> Target<'a> {
+    fn subresource(self) -> &'a str {
+        match self {
+            Target::Main => "",
+            Target::Part(name, _) => name,
+        }
+    }
+}
+
+/// Makes the new object from the old one.
+pub(crate) enum Source {
+    /// The client sent it whole.
+    Put(Value),
+    /// The client sent a change.
+    Patch(Patch),
+    /// The server changes it on its own terms (binding, scale).
+    Change(Arc<dyn Fn(&mut Value) -> Result<(), Status> + Send + Sync>),
+}
+
+/// A finished update.
+pub(crate) struct Updated {
+    /// The object as it is stored now.
+    pub object: Value,
+    /// Whether it was created.
+    pub created: bool,
+}
+
+/// Handles PUT.
+pub(crate) async fn handle_put(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    target: Target<'_>,
+    body: Bytes,
+) -> Result<Answer, Status> {
+    let output = call.output()?;
+    let encoding = negotiate::input(&call.headers)?;
+    let options = WriteOptions::read(call, WriteVerb::Update)?;
+    let kind = &resource.kind;
+    let decoded = codec::decode(&kind.schema, kind.root, &kind.gvk, encoding, &body)?;
+    report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
+    let mut object = decoded.value;
+    codec::complete(kind, &mut object);
+    metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
+    let name = meta::name(&object);
+    if name != call.info.name {
+        return Err(Status::bad_request(if name.is_empty() {
+            format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                call.info.name
+            )
+        } else {
+            format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.info.name
+            )
+        }));
+    }
+    let repeated = metadata::dedup_owner_references(&mut object);
+    call.warnings.extend(metadata::dedup_warning(&repeated, false));
+    let source = Source::Put(object);
+    let updated = update(state, call, resource, target, &source, &options).await?;
+    let code = if updated.created { 201 } else { 200 };
+    output::object(call, resource, output, code, &updated.object)
+}
+
+/// Handles PATCH.
+pub(crate) async fn handle_patch(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    target: Target<'_>,
+    body: Bytes,
+) -> Result<Answer, Status> {
+    let patch_type = patch::PatchType::read(&call.headers)?;
+    let output = call.output()?;
+    let verb = if patch_type == patch::PatchType::Apply { WriteVerb::Apply } else { WriteVerb::Patch };
+    let options = WriteOptions::read(call, verb)?;
+    let source = Source::Patch(Patch::parse(patch_type, &body)?);
+    let updated = update(state, call, resource, target, &source, &options).await?;
+    let code = if updated.created { 201 } else { 200 };
+    output::object(call, resource, output, code, &updated.object)
+}
+
+/// Reads, changes, admits, validates and stores an object, again if others were faster.
+///
+/// # Errors
+/// Whatever keeps it from being stored.
+pub(crate) async fn update(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    target: Target<'_>,
+    source: &Source,
+    options: &WriteOptions,
+) -> Result<Updated, Status> {
+    let (namespace, name) = (&call.info.namespace, &call.info.name);
+    for _ in 0..ATTEMPTS {
+        let Some(entry) = resource.latest(namespace, name).await? else {
+            let object = create_instead(state, call, resource, target, source, options).await;
+            match object {
+                Err(status) if status.is_already_exists() => continue,
+                other => return other.map(|object| Updated { object, created: true }),
+            }
+        };
+        let mut old = resource.value(&entry);
+        codec::complete(&resource.kind, &mut old);
+        let attempt = Attempt { state, call, resource, target, source, options, old: &old };
+        match attempt.run(entry.revision).await? {
+            Some(object) => return Ok(Updated { object, created: false }),
+            None => state.pools.catch_up(state.store.revision()).await?,
+        }
+    }
+    Err(Status::stale(&resource.group_resource(), name))
+}
+
+/// The object does not exist: PUT and apply may create it.
+async fn create_instead(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    target: Target<'_>,
+    source: &Source,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let gr = resource.group_resource();
+    let missing = || Status::not_found(&gr, &call.info.name);
+    let (object, unconditional) = match (target, source) {
+        (Target::Main, Source::Put(object)) if resource.kind.strategy.allow_create_on_update => {
+            (object.clone(), false)
+        }
+        (Target::Main, Source::Patch(patch)) if patch.creates() => {
+            let object = patch.create(call, &resource.kind, options)?;
+            (object, true)
+        }
+        _ => return Err(missing()),
+    };
+    if !unconditional && !meta::uid(&object).is_empty() {
+        return Err(Status::conflict(
+            &gr,
+            &call.info.name,
+            format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                meta::uid(&object)
+            ),
+        ));
+    }
+    state.authorize_create(call, resource)?;
+    let mut object = object;
+    meta::remove(&mut object, "resourceVersion");
+    insert(state, call, resource, object, options).await
+}
+
+struct Attempt<'a> {
+    state: &'a State,
+    call: &'a Call,
+    resource: &'a Resource,
+    target: Target<'a>,
+    source: &'a Source,
+    options: &'a WriteOptions,
+    old: &'a Value,
+}
+
+impl Attempt<'_> {
+    /// The stored object, or `None` if it has to be tried again.
+    async fn run(&self, revision: i64) -> Result<Option<Value>, Status> {
+        let (call, resource, kind) = (self.call, self.resource, &self.resource.kind);
+        let mut new = self.make_new()?;
+        let attributes = Attributes {
+            operation: Operation::Update,
+            resource,
+            subresource: self.target.subresource(),
+            namespace: &call.info.namespace,
+            name: &call.info.name,
+            call,
+            dry_run: self.options.dry_run,
+            old: Some(self.old),
+        };
+        self.state.admission.mutate(self.state, &attributes, &mut new).await?;
+        let repeated = metadata::dedup_owner_references(&mut new);
+        call.warnings.extend(metadata::dedup_warning(&repeated, true));
+        codec::complete(kind, &mut new);
+        self.prepare_and_validate(&mut new)?;
+        self.state.admission.validate(self.state, &attributes, Some(&new)).await?;
+        patch::ignore_timestamps(&mut new, self.old);
+        let gone = deletes(kind, &new, self.old);
+        if self.options.dry_run || (!gone && new == *self.old) {
+            return Ok(Some(new));
+        }
+        let write = Write {
+            resource,
+            key: resource.key(&call.info.namespace, &call.info.name),
+            expect: Expect::Revision(revision),
+            object: (!gone).then_some(&new),
+            old: Some(self.old),
+        };
+        match write.run(&self.state.store).await? {
+            Outcome::Done(revision) => {
+                meta::set_resource_version(&mut new, &revision.to_string());
+                Ok(Some(new))
+            }
+            Outcome::Conflict(_) | Outcome::ClaimTaken => Ok(None),
+        }
+    }
+
+    /// The object as the client wants it, with its preconditions checked.
+    fn make_new(&self) -> Result<Value, Status> {
+        let (kind, old) = (&self.resource.kind, self.old);
+        let mut new = match self.source {
+            Source::Put(object) => object.clone(),
+            Source::Patch(patch) => {
+                patch.apply(self.call, kind, self.target.subresource(), old, self.options)?
+            }
+            Source::Change(change) => {
+                let mut new = old.clone();
+                change(&mut new)?;
+                new
+            }
+        };
+        self.check_preconditions(&mut new)?;
+        if !matches!(self.source, Source::Patch(patch) if patch.creates()) {
+            let subresource = self.target.subresource();
+            patch::manage(self.call, kind, subresource, Some(old), &mut new, self.options);
+        }
+        Ok(new)
+    }
+
+    fn check_preconditions(&self, new: &mut Value) -> Result<(), Status> {
+        let (name, old) = (&self.call.info.name, self.old);
+        let gr = self.resource.group_resource();
+        let (wanted, actual) = (meta::resource_version(new), meta::resource_version(old));
+        if wanted.is_empty() || wanted == "0" {
+            let strategy = &self.resource.kind.strategy;
+            let patched = !matches!(self.source, Source::Put(_));
+            if strategy.allow_unconditional_update == AllowUnconditionalUpdate::No && !patched {
+                let path = api::field::Path::new("metadata").child("resourceVersion");
+                let detail = "must be specified for an update";
+                let errors = vec![api::field::Error::invalid(&path, 0, detail)];
+                return Err(Status::invalid(&gr.group, &gr.resource, name, errors));
+            }
+            let actual = actual.to_owned();
+            meta::set_resource_version(new, &actual);
+        } else if wanted.parse::<u64>().is_err() {
+            let path = api::field::Path::new("metadata").child("resourceVersion");
+            let detail = format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                api::field::go_quote(wanted)
+            );
+            let errors = vec![api::field::Error::invalid(&path, wanted, detail)];
+            return Err(Status::invalid(&gr.group, &gr.resource, name, errors));
+        } else if wanted != actual {
+            return Err(Status::stale(&gr, name));
+        }
+        let (wanted, actual) = (meta::uid(new), meta::uid(old));
+        if !wanted.is_empty() && wanted != actual && matches!(self.source, Source::Put(_)) {
+            let why = format!(
+                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}"
+            );
+            return Err(Status::conflict(&gr, name, why));
+        }
+        Ok(())
+    }
+
+    /// `BeforeUpdate`: what may not change is put back, the rest is validated.
+    fn prepare_and_validate(&self, new: &mut Value) -> Result<(), Status> {
+        let (kind, old) = (&self.resource.kind, self.old);
+        let context = self.call.context(self.options.dry_run);
+        metadata::ensure_namespace(kind, new, &self.call.info.namespace)?;
+        meta::set_generation(new, meta::generation(old));
+        let mut errors = Vec::new();
+        match self.target {
+            Target::Main => {
+                if kind.has_status() {
+                    put_back(new, old, "status");
+                }
+                if let Some(prepare) = &kind.strategy.prepare_update {
+                    prepare(&context, new, old);
+                }
+                if let Some(allocation) = &kind.allocation {
+                    let mut picker = self.state.pools.picker(self.resource, Some(old));
+                    errors.extend((allocation.fill)(new, Some(old), &mut picker));
+                }
+            }
+            Target::Part(_, part) => prepare_part(part, &context, new, old),
+        }
+        schema::normalize(kind.schema.get(kind.root), new);
+        keep_metadata(new, old);
+        if generation_moves(kind, new, old) {
+            meta::set_generation(new, meta::generation(old) + 1);
+        }
+        errors.extend(metadata::validate_update(kind, new, old));
+        for error in self.validate(new) {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        if !errors.is_empty() {
+            return Err(invalid(kind, new, errors));
+        }
+        if let (Target::Main, Some(warnings)) = (self.target, &kind.strategy.warnings) {
+            self.call.warnings.extend(warnings(new, Some(old)));
+        }
+        if let Some(canonicalize) = &kind.strategy.canonicalize {
+            canonicalize(new);
+        }
+        Ok(())
+    }
+
+    fn validate(&self, new: &Value) -> Vec<api::field::Error> {
+        let strategy = &self.resource.kind.strategy;
+        match self.target {
+            Target::Part(_, part) => {
+                part.validate.as_ref().map(|f| f(new, self.old)).unwrap_or_default()
+            }
+            Target::Main => match (&strategy.validate_update, &strategy.validate) {
+                (Some(validate), _) => validate(new, self.old),
+                (None, Some(validate)) => validate(new),
+                (None, None) => Vec::new(),
+            },
+        }
+    }
+}
+
+/// Takes a top-level field from the old object.
+fn put_back(new: &mut Value, old: &Value, field: &str) {
+    let Some(map) = new.as_object_mut() else { return };
+    match old.get(field) {
+        Some(value) => drop(map.insert(field.to_owned(), value.clone())),
+        None => drop(map.remove(field)),
+    }
+}
+
+/// A part update keeps everything but the part and metadata.
+fn prepare_part(part: &Part, context: &crate::kind::Context<'_>, new: &mut Value, old: &Value) {
+    if let Some(prepare) = &part.prepare {
+        prepare(context, new, old);
+        return;
+    }
+    let fields: Vec<String> = [new, old]
+        .iter()
+        .filter_map(|object| object.as_object())
+        .flat_map(|map| map.keys().cloned())
+        .filter(|field| field != "metadata" && field != "status")
+        .collect();
+    for field in fields {
+        put_back(new, old, &field);
+    }
+    let owners = value_at(old, "metadata.ownerReferences").cloned();
+    if let Some(map) = meta::metadata_mut(new) {
+        match owners {
+            Some(owners) => drop(map.insert("ownerReferences".to_owned(), owners)),
+            None => drop(map.remove("ownerReferences")),
+        }
+    }
+}
+
+/// Metadata that only the server writes.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    if meta::uid(new).is_empty() {
+        meta::set_uid(new, meta::uid(old));
+    }
+    let keep = |new: &mut Value, field: &str| {
+        let value = value_at(old, "metadata").and_then(|m| m.get(field)).cloned();
+        if let (Some(value), Some(map)) = (value, meta::metadata_mut(new)) {
+            map.insert(field.to_owned(), value);
+        }
+    };
+    keep(new, "creationTimestamp");
+    if meta::is_deleting(old) {
+        keep(new, "deletionTimestamp");
+    }
+    if meta::deletion_grace_period_seconds(new).is_none() {
+        keep(new, "deletionGracePeriodSeconds");
+    }
+    meta::remove(new, "selfLink");
+}
+
+fn generation_moves(kind: &Kind, new: &Value, old: &Value) -> bool {
+    match &kind.strategy.generation {
+        Generation::Unused => false,
+        Generation::When(changed) => changed(new, old),
+        Generation::Spec => {
+            let fields = |object: &Value| {
+                let mut map = object.as_object().cloned().unwrap_or_default();
+                for field in ["apiVersion", "kind", "metadata", "status"] {
+                    map.remove(field);
+                }
+                map
+            };
+            fields(new) != fields(old)
+        }
+    }
+}
+
+/// Whether this update takes away the last thing that kept a deleted object
+/// (`ShouldDeleteDuringUpdate`).
+fn deletes(kind: &Kind, new: &Value, old: &Value) -> bool {
+    meta::finalizers(new).is_empty()
+        && meta::is_deleting(old)
+        && meta::deletion_grace_period_seconds(old).unwrap_or(0) == 0
+        && !kind.strategy.deletion.held.as_ref().is_some_and(|held| held(new))
+}

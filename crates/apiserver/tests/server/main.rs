@@ -1,0 +1,4 @@
+//! The server through HTTP requests, in process.
+
+mod harness;
+mod verbs;
