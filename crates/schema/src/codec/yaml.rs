@@ -8,9 +8,12 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::json::decode_value;
-use super::scan::MAX_DEPTH;
 use super::{DecodeError, Decoded};
 use crate::model::TypeRef;
+
+/// Deepest nesting that is read: the YAML reader takes over 20 KiB of stack a level in a debug
+/// build, and a thread may have only 2 MiB. The deepest known custom resource definitions need 40.
+const YAML_DEPTH: usize = 64;
 
 /// Decodes one YAML document (or JSON, which is YAML) as `ty`.
 ///
@@ -75,7 +78,7 @@ fn split_document(text: &str) -> (&str, Option<&str>) {
 fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
+            max_depth: YAML_DEPTH,
             max_documents: 1,
         },
         alias_limits: serde_saphyr::alias_limits! {
