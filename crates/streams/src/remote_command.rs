@@ -287,6 +287,12 @@ impl Client {
         }
     }
 
+    /// Standard output, standard error and the error stream, to be read at the same time. What the
+    /// last carries is for [`Outcome::parse`].
+    pub fn streams(&mut self) -> (&mut ByteReceiver, &mut ByteReceiver, &mut ByteReceiver) {
+        (&mut self.stdout, &mut self.stderr, &mut self.error)
+    }
+
     /// A handle that tells the terminal's size.
     #[must_use]
     pub fn resizer(&self) -> Resizer {
