@@ -1,0 +1,227 @@
+//! Checks that several kinds share, with upstream's wording.
+
+use std::net::IpAddr;
+
+use api::field::{Error, Path};
+use api::{IntOrString, Quantity, Value, validate};
+
+use crate::tree;
+
+/// Port protocols, in upstream's order.
+pub const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+
+/// Turns messages into errors about one value.
+pub fn invalid_each(path: &Path, value: &str, messages: Vec<String>) -> Vec<Error> {
+    messages
+        .into_iter()
+        .map(|message| Error::invalid(path, value, message))
+        .collect()
+}
+
+/// A DNS label.
+pub fn dns_label(value: &str, path: &Path) -> Vec<Error> {
+    invalid_each(path, value, validate::dns1123_label(value))
+}
+
+/// A DNS subdomain, which most names are.
+pub fn dns_subdomain(value: &str, path: &Path) -> Vec<Error> {
+    invalid_each(path, value, validate::dns1123_subdomain(value))
+}
+
+/// A qualified name, as label keys are.
+pub fn qualified_name(value: &str, path: &Path) -> Vec<Error> {
+    invalid_each(path, value, validate::qualified_name(value))
+}
+
+/// A value of an enumeration that must be set.
+pub fn one_of(value: &str, known: &[&str], path: &Path) -> Vec<Error> {
+    match value {
+        "" => vec![Error::required(path, "")],
+        value if known.contains(&value) => Vec::new(),
+        value => vec![Error::not_supported(path, value, known)],
+    }
+}
+
+/// A value of an enumeration that may be absent, but not empty.
+pub fn optional_one_of(value: Option<&str>, known: &[&str], path: &Path) -> Vec<Error> {
+    match value {
+        None => Vec::new(),
+        Some(value) if known.contains(&value) => Vec::new(),
+        Some(value) => vec![Error::not_supported(path, value, known)],
+    }
+}
+
+/// A whole number that may not be negative.
+pub fn nonnegative(object: &Value, field: &str, path: &Path) -> Vec<Error> {
+    validate::nonnegative(tree::count(object, field), &path.child(field))
+}
+
+/// Whole numbers that may not be negative.
+pub fn all_nonnegative(object: &Value, fields: &[&str], path: &Path) -> Vec<Error> {
+    fields
+        .iter()
+        .flat_map(|field| nonnegative(object, field, path))
+        .collect()
+}
+
+/// A port: a number in range or a well-formed name.
+pub fn port_number_or_name(port: Option<&Value>, path: &Path) -> Vec<Error> {
+    match port.and_then(IntOrString::from_json).unwrap_or(IntOrString::Int(0)) {
+        IntOrString::Int(number) => port_number(i64::from(number), path),
+        IntOrString::String(name) => invalid_each(path, &name, validate::port_name(&name)),
+    }
+}
+
+/// A port number.
+pub fn port_number(port: i64, path: &Path) -> Vec<Error> {
+    validate::port_number(port)
+        .into_iter()
+        .map(|text| Error::invalid(path, port, text))
+        .collect()
+}
+
+/// An address that endpoints may have: not unspecified, loopback or link-local.
+pub fn non_special_ip(value: &str, path: &Path) -> Vec<Error> {
+    let Ok(address) = value.parse::<IpAddr>() else {
+        return vec![Error::invalid(path, value, "must be a valid IP address")];
+    };
+    let (link_local, link_multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let mut errors = Vec::new();
+    if address.is_unspecified() {
+        errors.push(Error::invalid(path, value, format!("may not be unspecified ({value})")));
+    }
+    if address.is_loopback() {
+        let detail = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
+        errors.push(Error::invalid(path, value, detail));
+    }
+    if link_local {
+        let detail = "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+        errors.push(Error::invalid(path, value, detail));
+    }
+    if link_multicast {
+        let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+        errors.push(Error::invalid(path, value, detail));
+    }
+    errors
+}
+
+/// Whether one address of each family is listed, and no family twice.
+pub fn is_dual_stack(addresses: &[&str]) -> bool {
+    let count = |v6: bool| addresses.iter().filter(|text| text.contains(':') == v6).count();
+    count(false) >= 1 && count(true) >= 1
+}
+
+/// A quantity that may not be negative, shown as text.
+pub fn nonnegative_quantity(value: &Quantity, path: &Path) -> Vec<Error> {
+    if value.signum() >= 0 {
+        return Vec::new();
+    }
+    vec![Error::invalid(
+        path,
+        value.to_string(),
+        "must be greater than or equal to 0",
+    )]
+}
+
+/// A whole number, or digits and `%`.
+pub fn int_or_percent(value: Option<&Value>, path: &Path) -> Vec<Error> {
+    match value.and_then(IntOrString::from_json) {
+        Some(IntOrString::String(text)) => invalid_each(path, &text, validate::percent(&text)),
+        Some(IntOrString::Int(number)) => validate::nonnegative(i64::from(number), path),
+        None => Vec::new(),
+    }
+}
+
+/// The number, or the number before `%`.
+pub fn int_or_percent_value(value: Option<&Value>) -> i64 {
+    match value.and_then(IntOrString::from_json) {
+        Some(IntOrString::Int(number)) => i64::from(number),
+        Some(percent) => percent.percent().unwrap_or(0),
+        None => 0,
+    }
+}
+
+/// A percentage of at most 100.
+pub fn at_most_100_percent(value: Option<&Value>, path: &Path) -> Vec<Error> {
+    let Some(text) = value.and_then(Value::as_str) else {
+        return Vec::new();
+    };
+    if validate::percent(text).is_empty() && int_or_percent_value(value) > 100 {
+        return vec![Error::invalid(path, text, "must not be greater than 100%")];
+    }
+    Vec::new()
+}
+
+/// A counter in `status` that may only grow.
+pub fn not_decremented(new: &Value, old: &Value, field: &str, path: &Path) -> Vec<Error> {
+    let (before, after) = (tree::int(old, field), tree::count(new, field));
+    if before.is_some_and(|before| after < before) {
+        return vec![Error::invalid(&path.child(field), after, "cannot be decremented")];
+    }
+    Vec::new()
+}
+
+/// A field that may not change.
+pub fn immutable(new: &Value, old: &Value, field: &str, path: &Path) -> Vec<Error> {
+    let (after, before) = (tree::at(new, field), tree::at(old, field));
+    if tree::same(after, before) {
+        return Vec::new();
+    }
+    vec![Error::invalid(
+        path,
+        after.cloned().unwrap_or_default(),
+        "field is immutable",
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn special_addresses_are_refused() {
+        for (value, good) in [
+            ("10.0.0.1", true),
+            ("fd00::1", true),
+            ("0.0.0.0", false),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("224.0.0.5", false),
+            ("::", false),
+            ("::1", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("x", false),
+        ] {
+            assert_eq!(non_special_ip(value, &Path::new("ip")).is_empty(), good, "{value}");
+        }
+        assert!(is_dual_stack(&["10.0.0.1", "fd00::1"]) && !is_dual_stack(&["10.0.0.1", "10.0.0.2"]));
+    }
+
+    #[test]
+    fn ports_and_percentages() {
+        let path = Path::new("p");
+        for (value, good) in [
+            (json!(80), true),
+            (json!(0), false),
+            (json!("http"), true),
+            (json!("80"), false),
+            (json!("a_b"), false),
+        ] {
+            assert_eq!(port_number_or_name(Some(&value), &path).is_empty(), good, "{value}");
+        }
+        for (value, good) in [
+            (json!(0), true),
+            (json!(-1), false),
+            (json!("25%"), true),
+            (json!("25"), false),
+        ] {
+            assert_eq!(int_or_percent(Some(&value), &path).is_empty(), good, "{value}");
+        }
+        assert_eq!(at_most_100_percent(Some(&json!("101%")), &path).len(), 1);
+    }
+}

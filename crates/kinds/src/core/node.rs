@@ -1,0 +1,240 @@
+//! `nodes`.
+
+use std::collections::BTreeSet;
+
+use api::field::{Error, Path};
+use api::{Value, meta, validate};
+use apiserver::Kind;
+use apiserver::kind::{Column, Connect, SelectableField, Subresource};
+use jiff::Timestamp;
+
+use crate::pod_spec::{resources, scheduling};
+use crate::{cells, checks, tree};
+
+pub(crate) fn kind() -> Kind {
+    Kind::cluster("", "v1", "Node", "nodes")
+        .short_names(&["no"])
+        .default(|node| {
+            if let Some(status) = tree::at_mut(node, "status")
+                && tree::at(status, "allocatable").is_none()
+                && let Some(capacity) = tree::at(status, "capacity").cloned()
+            {
+                tree::set(status, "allocatable", capacity);
+            }
+        })
+        .validate(node)
+        .validate_update(|new, old| {
+            let mut errors = node(new);
+            errors.extend(changes(new, old));
+            errors
+        })
+        .subresource(Subresource::status().validate(changes))
+        .subresource(Subresource::connect(Connect::NodeProxy))
+        .selectable(SelectableField::path_or("spec.unschedulable", "false"))
+        .table(columns(), row)
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::string("Status", "Whether the node is ready and takes new pods."),
+        Column::string("Roles", "Roles named by the node's labels."),
+        Column::age(),
+        Column::string("Version", "Version of the node agent."),
+        Column::string("Internal-IP", "First address inside the cluster.").wide(),
+        Column::string("External-IP", "First address outside the cluster.").wide(),
+        Column::string("OS-Image", "Operating system.").wide(),
+        Column::string("Kernel-Version", "Version of the kernel.").wide(),
+        Column::string("Container-Runtime", "Name and version of the container runtime.").wide(),
+    ]
+}
+
+fn row(node: &Value, now: Timestamp) -> Vec<Value> {
+    let conditions = tree::list(node, "status.conditions");
+    let ready = conditions
+        .iter()
+        .rev()
+        .find(|condition| tree::text(condition, "type") == "Ready");
+    let mut status = match ready.map(|condition| tree::text(condition, "status")) {
+        Some("True") => "Ready".to_owned(),
+        Some(_) => "NotReady".to_owned(),
+        None => "Unknown".to_owned(),
+    };
+    if tree::flag(node, "spec.unschedulable") {
+        status.push_str(",SchedulingDisabled");
+    }
+    let address = |kind| {
+        let addresses = tree::list(node, "status.addresses");
+        let address = addresses.iter().find(|address| tree::text(address, "type") == kind);
+        cells::or(address.map_or("", |address| tree::text(address, "address")), "<none>")
+    };
+    let info = |field: &str| tree::text(node, &format!("status.nodeInfo.{field}")).to_owned();
+    vec![
+        cells::name(node),
+        status.into(),
+        cells::or(&roles(node), "<none>"),
+        cells::age(node, now),
+        info("kubeletVersion").into(),
+        address("InternalIP"),
+        address("ExternalIP"),
+        cells::or(&info("osImage"), "<unknown>"),
+        cells::or(&info("kernelVersion"), "<unknown>"),
+        cells::or(&info("containerRuntimeVersion"), "<unknown>"),
+    ]
+}
+
+fn roles(node: &Value) -> String {
+    let labels = meta::labels(node);
+    let roles: BTreeSet<&str> = labels
+        .iter()
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => Some(value.as_str()),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.into_iter().collect::<Vec<_>>().join(",")
+}
+
+fn node(node: &Value) -> Vec<Error> {
+    // Upstream names the taints' path so.
+    let mut errors = taints(node, &Path::new("metadata").child("taints"));
+    errors.extend(amounts(node));
+    let path = Path::new("spec").child("podCIDRs");
+    let ranges = tree::strings(node, "spec.podCIDRs");
+    for (index, range) in ranges.iter().enumerate() {
+        if !validate::legacy_cidr(&path.index(index), range).is_empty() {
+            errors.push(Error::invalid(&path.index(index), ranges.clone(), "must be valid CIDR"));
+        }
+        if ranges[..index].contains(range) {
+            errors.push(Error::duplicate(&path.index(index), *range));
+        }
+    }
+    if ranges.len() > 1 && (ranges.len() > 2 || !checks::is_dual_stack(&ranges)) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(Error::invalid(&path, ranges, detail));
+    }
+    errors
+}
+
+fn amounts(node: &Value) -> Vec<Error> {
+    let mut errors = Vec::new();
+    for list in ["capacity", "allocatable"] {
+        for (name, value) in tree::entries(node, &format!("status.{list}")) {
+            let path = Path::new("status").child(list).child(name);
+            errors.extend(resources::quantity_value(name, value, &path));
+        }
+    }
+    errors
+}
+
+fn changes(new: &Value, old: &Value) -> Vec<Error> {
+    let mut errors = amounts(new);
+    let addresses = tree::list(new, "status.addresses");
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses[..index].contains(address) {
+            let path = Path::new("status").child("addresses").index(index);
+            errors.push(Error::duplicate(&path, address.clone()));
+        }
+    }
+    let before = tree::list(old, "spec.podCIDRs");
+    if !before.is_empty() && before != tree::list(new, "spec.podCIDRs") {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(Error::forbidden(&Path::new("spec").child("podCIDRs"), detail));
+    }
+    let before = tree::text(old, "spec.providerID");
+    if !before.is_empty() && before != tree::text(new, "spec.providerID") {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(Error::forbidden(&Path::new("spec").child("providerID"), detail));
+    }
+    errors.extend(taints(new, &Path::new("metadata").child("taints")));
+    errors
+}
+
+fn taints(node: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let taints = tree::list(node, "spec.taints");
+    for (index, taint) in taints.iter().enumerate() {
+        let path = path.index(index);
+        errors.extend(validate::label_name(tree::text(taint, "key"), &path.child("key")));
+        let messages = validate::label_value(tree::text(taint, "value"));
+        if !messages.is_empty() {
+            let value = tree::text(taint, "value");
+            errors.push(Error::invalid(&path.child("value"), value, messages.join(";")));
+        }
+        errors.extend(checks::one_of(
+            tree::text(taint, "effect"),
+            scheduling::TAINT_EFFECTS,
+            &path.child("effect"),
+        ));
+        let same = |other: &Value| {
+            ["key", "effect"]
+                .iter()
+                .all(|field| tree::text(other, field) == tree::text(taint, field))
+        };
+        if taints[..index].iter().any(same) {
+            let mut error = Error::duplicate(&path, taint.clone());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rows_tell_readiness_and_roles() {
+        let object = json!({
+            "metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "x"}},
+            "spec": {"unschedulable": true},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                "nodeInfo": {"kubeletVersion": "v1.37.0"}},
+        });
+        let row = row(&object, Timestamp::UNIX_EPOCH);
+        assert_eq!(row[1], "Ready,SchedulingDisabled");
+        assert_eq!(row[2], "control-plane,x");
+        assert_eq!(
+            (&row[4], &row[5], &row[6], &row[7]),
+            (
+                &json!("v1.37.0"),
+                &json!("10.0.0.1"),
+                &json!("<none>"),
+                &json!("<unknown>")
+            )
+        );
+        assert_eq!(columns().len(), row.len());
+    }
+
+    #[test]
+    fn nodes_are_checked() {
+        let object = json!({
+            "spec": {"podCIDRs": ["10.0.0.0/24", "10.0.1.0/24"], "taints": [
+                {"key": "a b", "effect": "NoSchedule"}, {"key": "k", "effect": ""},
+                {"key": "z", "effect": "NoExecute"}, {"key": "z", "effect": "NoExecute", "value": "-"},
+            ]},
+            "status": {"capacity": {"cpu": "-1", "pods": "1.5"}},
+        });
+        let errors = node(&object);
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "metadata.taints[0].key",
+                "metadata.taints[1].effect",
+                "metadata.taints[3].value",
+                "metadata.taints[3]",
+                "status.capacity.cpu",
+                "status.capacity.pods",
+                "spec.podCIDRs",
+            ]
+        );
+        let old = json!({"spec": {"podCIDRs": ["10.0.0.0/24"], "providerID": "a"}});
+        assert_eq!(changes(&json!({"spec": {}}), &old).len(), 2);
+    }
+}
