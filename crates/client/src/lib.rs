@@ -26,6 +26,7 @@ mod handle;
 mod https;
 mod kubeconfig;
 mod params;
+mod recorder;
 mod tls;
 mod token;
 mod transport;
@@ -43,5 +44,6 @@ pub use kubeconfig::{
     UserEntry,
 };
 pub use params::{DeleteParams, ListParams, PatchKind, Preconditions, Propagation, WatchParams, WriteParams};
+pub use recorder::{EventRecorder, EventSpec};
 pub use transport::{Body, BoxError, BoxFuture, Io, Transport, Upgraded, full_body};
 pub use watch::{WatchEvent, WatchStream};

@@ -1,1 +1,34 @@
-//! (in progress)
+//! Runs what the pure crates decide: controllers, the garbage collector, the scheduler.
+//!
+//! ```text
+//!   caches ──change──► triggers ──key──► Queue ──► (last writes seen?) ──► reconcile ──► Plan
+//!      ▲                                   ▲                                              │
+//!      └──────────── API server ◄──────────┼───────────── execute ◄───────────────────────┘
+//!                                          └── retry with backoff, look again later
+//! ```
+//!
+//! # Invariants
+//! - A queue holds keys, never events. A key never runs twice at once, and not before the caches
+//!   have seen what its last plan wrote (or a bounded time has passed).
+//! - Whatever fails is tried again, later each time; nothing is tried in a fixed rhythm.
+//! - A panic of a controller costs one turn of one key.
+//!
+//! # What it does not know
+//! What any controller decides. It sees the cluster through the API only, as each controller's own
+//! identity.
+
+mod execute;
+mod expectation;
+mod garbage;
+mod heartbeat;
+mod leader;
+mod metadata;
+mod queue;
+mod runner;
+mod scheduling;
+mod start;
+mod world;
+
+pub use leader::{LeaderElection, Leadership};
+pub use queue::Queue;
+pub use start::{Driver, Identity, Options};

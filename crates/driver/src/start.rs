@@ -1,0 +1,190 @@
+//! Puts everything together.
+
+use std::sync::Arc;
+
+use client::{Caches, Client, EventRecorder};
+use controllers::{Controller, Key};
+use k8s_openapi::api::core::v1::Namespace;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::execute::Executor;
+use crate::leader::LeaderElection;
+use crate::metadata::Metadata;
+use crate::queue::Queue;
+use crate::runner::{Turns, run};
+use crate::world::CacheWorld;
+use crate::{garbage, scheduling};
+
+/// Turns of one controller at once, as most of upstream's.
+const WORKERS: usize = 5;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// `system:kube-controller-manager`: leases.
+    ControllerManager,
+    /// `system:kube-scheduler`.
+    Scheduler,
+    /// `system:serviceaccount:kube-system:<account>`.
+    Controller(&'static str),
+}
+
+/// How the driver runs.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The authority that pods verify the API server with, in PEM.
+    pub root_ca: String,
+    /// Name of this process in leader elections; `None` is for a control plane of one.
+    pub elect_as: Option<String>,
+    /// Whether pods are scheduled.
+    pub schedule: bool,
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct Driver {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Driver {
+    /// Starts controllers, garbage collector and scheduler. `clients` gives each its identity;
+    /// `caches` are shared with the whole process. All ends, gracefully, with `shutdown`.
+    pub fn start(
+        controllers: &'static [Controller],
+        clients: impl Fn(Identity) -> Client + Send + Sync + 'static,
+        caches: Caches,
+        options: Options,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let stop = shutdown.child_token();
+        let mut tasks = JoinSet::new();
+        let clients = Arc::new(clients);
+        if options.schedule {
+            let client = clients(Identity::Scheduler);
+            let lead = election(&options, "kube-scheduler", &client);
+            let (caches, stop) = (caches.clone(), stop.clone());
+            tasks.spawn(led(lead, stop, move |stop| scheduling::run(client, caches, stop)));
+        }
+        let lead = election(
+            &options,
+            "kube-controller-manager",
+            &clients(Identity::ControllerManager),
+        );
+        let manager = Manager {
+            controllers,
+            clients,
+            caches,
+            root_ca: options.root_ca,
+        };
+        tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
+        Self { tasks, stop }
+    }
+
+    /// Resolves when all has ended: after the shutdown, or when leadership was lost.
+    pub async fn stopped(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the driver panicked");
+            }
+            // What lost its leadership must not go on alone.
+            self.stop.cancel();
+        }
+    }
+}
+
+fn election(options: &Options, lease: &str, client: &Client) -> Option<LeaderElection> {
+    let identity = options.elect_as.clone()?;
+    Some(LeaderElection::new(client.clone(), lease, &identity))
+}
+
+async fn led<F: Future<Output = ()>>(
+    election: Option<LeaderElection>,
+    stop: CancellationToken,
+    body: impl FnOnce(CancellationToken) -> F,
+) {
+    let Some(election) = election else {
+        return body(stop).await;
+    };
+    if let Some(leadership) = election.lead(&stop).await {
+        body(leadership.lost()).await;
+        leadership.release().await;
+    }
+}
+
+struct Manager<C> {
+    controllers: &'static [Controller],
+    clients: Arc<C>,
+    caches: Caches,
+    root_ca: String,
+}
+
+impl<C: Fn(Identity) -> Client> Manager<C> {
+    async fn run(self, stop: CancellationToken) {
+        let metadata = Metadata::start(self.caches.clone(), stop.clone());
+        let world = Arc::new(CacheWorld::start(&self.caches, metadata.clone(), self.root_ca.clone()));
+        let mut tasks = JoinSet::new();
+        let collector = self.executor("generic-garbage-collector", "garbage-collector-controller", &stop);
+        tasks.spawn(garbage::collect(metadata.clone(), collector, stop.clone()));
+        for controller in self.controllers {
+            let queue: Arc<Queue<Key>> = Arc::default();
+            for trigger in controller.triggers {
+                world.attach(*trigger, &queue);
+            }
+            if controller.name == NAMESPACES {
+                follow_contents(&self.caches, &metadata, &queue);
+            }
+            let (decider, reconcile) = (world.clone(), controller.reconcile);
+            let turns = Turns {
+                name: controller.name,
+                queue,
+                executor: self.executor(controller.account, controller.name, &stop),
+                sight: world.clone(),
+                workers: WORKERS,
+                decide: move |key: &Key, turn: &controllers::Turn| reconcile(&*decider, key, turn),
+            };
+            let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
+            let needs_contents = controller.name == NAMESPACES;
+            tasks.spawn(async move {
+                let ready = async {
+                    world.synced().await;
+                    if needs_contents {
+                        metadata.synced().await;
+                    }
+                };
+                if stop.run_until_cancelled(ready).await.is_some() {
+                    run(turns, stop).await;
+                }
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a controller's task panicked");
+            }
+        }
+    }
+
+    fn executor(&self, account: &'static str, component: &str, stop: &CancellationToken) -> Executor {
+        let client = (self.clients)(Identity::Controller(account));
+        let recorder = EventRecorder::start(client.clone(), component, "", stop.clone());
+        Executor { client, recorder }
+    }
+}
+
+/// The controller that looks at what is in namespaces.
+const NAMESPACES: &str = "namespace-controller";
+
+/// Runs a namespace that is being deleted whenever something in it changes.
+fn follow_contents(caches: &Caches, metadata: &Metadata, queue: &Arc<Queue<Key>>) {
+    let (namespaces, queue) = (caches.get::<Namespace>(), queue.clone());
+    metadata.listen(move |_, change| {
+        let Some(namespace) = change.object().metadata.namespace.as_deref() else {
+            return;
+        };
+        let known = namespaces.get("", namespace);
+        if known.is_some_and(|known| known.metadata.deletion_timestamp.is_some()) {
+            queue.add(Key::new("", namespace));
+        }
+    });
+}
