@@ -61,10 +61,9 @@ fn common(kind: Kind) -> Kind {
         })
         .selectable_paths(&["reason", "type"])
         .selectable(SelectableField::new("source", |event| {
-            let event = as_core(event);
-            let source = tree::text(&event, "source.component");
+            let source = text_of(event, "source.component");
             if source.is_empty() {
-                tree::text(&event, "reportingComponent")
+                text_of(event, "reportingComponent")
             } else {
                 source
             }
@@ -80,9 +79,7 @@ fn common(kind: Kind) -> Kind {
         "involvedObject.fieldPath",
         "reportingComponent",
     ] {
-        kind = kind.selectable(SelectableField::new(name, move |event| {
-            tree::text(&as_core(event), name).to_owned()
-        }));
+        kind = kind.selectable(SelectableField::new(name, move |event| text_of(event, name).to_owned()));
     }
     // events.k8s.io names some of them differently.
     if !kind.gvk.group.is_empty() {
@@ -93,11 +90,30 @@ fn common(kind: Kind) -> Kind {
             "regarding.uid",
             "regarding.apiVersion",
         ] {
-            kind = kind.selectable(SelectableField::path(name));
+            kind = kind.selectable(SelectableField::new(name, move |event| {
+                let rest = name.strip_prefix("regarding.").unwrap_or(name);
+                text_of(event, &format!("involvedObject.{rest}")).to_owned()
+            }));
         }
-        kind = kind.selectable(SelectableField::path("reportingController"));
+        kind = kind.selectable(SelectableField::new("reportingController", |event| {
+            text_of(event, "reportingComponent").to_owned()
+        }));
     }
     kind
+}
+
+/// The string at a path with core/v1 names, in an event of either version.
+fn text_of<'v>(event: &'v Value, path: &str) -> &'v str {
+    let (head, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let renamed = RENAMED
+        .iter()
+        .find(|(core, _)| *core == head)
+        .map(|(_, events)| *events);
+    let value = event.get(head).or_else(|| event.get(renamed?));
+    let value = value.and_then(|value| rest.map_or(Some(value), |rest| tree::at(value, rest)));
+    value.and_then(Value::as_str).unwrap_or("")
 }
 
 fn to_core(event: &mut Value) {
@@ -315,6 +331,23 @@ mod tests {
         );
         to_core(&mut event);
         assert_eq!(event, core);
+    }
+
+    #[test]
+    fn both_versions_are_selected_alike() {
+        let core = json!({"involvedObject": {"name": "p"}, "reportingComponent": "r"});
+        let mut event = core.clone();
+        from_core(&mut event);
+        for event in [&core, &event] {
+            assert_eq!(
+                (
+                    text_of(event, "involvedObject.name"),
+                    text_of(event, "reportingComponent")
+                ),
+                ("p", "r")
+            );
+            assert_eq!(text_of(event, "source.component"), "");
+        }
     }
 
     #[test]
