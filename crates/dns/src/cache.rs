@@ -27,7 +27,12 @@ pub(crate) struct Key {
 impl Key {
     pub fn of(query: &Query, dnssec_ok: bool, checking_disabled: bool) -> Self {
         let name = query.name().to_lowercase();
-        Key { name, kind: query.query_type(), dnssec_ok, checking_disabled }
+        Key {
+            name,
+            kind: query.query_type(),
+            dnssec_ok,
+            checking_disabled,
+        }
     }
 }
 
@@ -55,8 +60,11 @@ impl Cache {
         }
         let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
         let mut response = entry.response.clone();
-        let sections =
-            [&mut response.answers, &mut response.authorities, &mut response.additionals];
+        let sections = [
+            &mut response.answers,
+            &mut response.authorities,
+            &mut response.additionals,
+        ];
         for record in sections.into_iter().flatten() {
             record.decrement_ttl(seconds);
         }
@@ -65,14 +73,23 @@ impl Cache {
 
     /// Stores an answer if it may be.
     pub fn put(&mut self, key: Key, mut response: Response, now: Instant) {
-        let Some(seconds) = lifetime(&response).filter(|seconds| *seconds > 0) else { return };
-        let sections =
-            [&mut response.answers, &mut response.authorities, &mut response.additionals];
+        let Some(seconds) = lifetime(&response).filter(|seconds| *seconds > 0) else {
+            return;
+        };
+        let sections = [
+            &mut response.answers,
+            &mut response.authorities,
+            &mut response.additionals,
+        ];
         for record in sections.into_iter().flatten() {
             record.ttl = record.ttl.min(seconds);
         }
         let lifetime = Duration::from_secs(u64::from(seconds));
-        let entry = Entry { response, stored: now, lifetime };
+        let entry = Entry {
+            response,
+            stored: now,
+            lifetime,
+        };
         if self.entries.insert(key.clone(), entry).is_some() {
             return;
         }
@@ -120,7 +137,9 @@ mod tests {
     fn answer(ttl: u32) -> Response {
         let name = Name::from_ascii("a.example.").expect("name");
         let mut response = Response::of(ResponseCode::NoError);
-        response.answers.push(Record::from_rdata(name, ttl, RData::A(A::new(1, 2, 3, 4))));
+        response
+            .answers
+            .push(Record::from_rdata(name, ttl, RData::A(A::new(1, 2, 3, 4))));
         response
     }
 
@@ -147,7 +166,9 @@ mod tests {
         }
         let mut negative = Response::of(ResponseCode::NXDomain);
         let soa = SOA::new(Name::root(), Name::root(), 1, 1, 1, 1, 5);
-        negative.authorities.push(Record::from_rdata(Name::root(), 900, RData::SOA(soa)));
+        negative
+            .authorities
+            .push(Record::from_rdata(Name::root(), 900, RData::SOA(soa)));
         cache.put(key("gone."), negative, now);
         assert!(cache.get(&key("gone."), now + Duration::from_secs(4)).is_some());
         assert!(cache.get(&key("gone."), now + Duration::from_secs(5)).is_none());

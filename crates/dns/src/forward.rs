@@ -73,7 +73,10 @@ impl Forwarder {
     /// An answer that needs no packet.
     pub fn cached(&self, query: &Query, wishes: Wishes) -> Option<Response> {
         let key = Key::of(query, wishes.dnssec_ok, wishes.checking_disabled);
-        self.cache.lock().unwrap_or_else(|e| e.into_inner()).get(&key, Instant::now())
+        self.cache
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(&key, Instant::now())
     }
 
     /// The answer of an upstream server; SERVFAIL if none gives one.
@@ -89,7 +92,9 @@ impl Forwarder {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = Response::of(ResponseCode::ServFail);
         for attempt in 0..ATTEMPTS {
-            let Some(count) = Some(servers.len()).filter(|count| *count > 0) else { break };
+            let Some(count) = Some(servers.len()).filter(|count| *count > 0) else {
+                break;
+            };
             let index = first.wrapping_add(attempt) % count;
             let server = servers[index];
             let asked = timeout(ATTEMPT, exchange(server, query, wishes)).await;
@@ -142,7 +147,9 @@ async fn exchange(server: SocketAddr, query: &Query, wishes: Wishes) -> io::Resu
     message.metadata.checking_disabled = wishes.checking_disabled;
     message.add_query(query.clone());
     let mut edns = Edns::new();
-    edns.set_max_payload(OWN_PAYLOAD).set_version(0).set_dnssec_ok(wishes.dnssec_ok);
+    edns.set_max_payload(OWN_PAYLOAD)
+        .set_version(0)
+        .set_dnssec_ok(wishes.dnssec_ok);
     message.set_edns(edns);
     let bytes = message.to_vec().map_err(io::Error::other)?;
     let answer = by_udp(server, &bytes, &message).await?;
@@ -179,7 +186,11 @@ async fn by_tcp(server: SocketAddr, bytes: &[u8], asked: &Message) -> io::Result
     let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut buffer).await?;
     let message = Message::from_vec(&buffer).map_err(io::Error::other)?;
-    if answers(&message, asked) { Ok(message) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if answers(&message, asked) {
+        Ok(message)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 fn answers(message: &Message, asked: &Message) -> bool {

@@ -24,7 +24,9 @@ pub(crate) fn nameservers(text: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
         if words.next() != Some("nameserver") {
             continue;
         }
-        let Some(server) = words.next().and_then(parse) else { continue };
+        let Some(server) = words.next().and_then(parse) else {
+            continue;
+        };
         if !own.contains(&server.ip()) && !found.contains(&server) {
             found.push(server);
         }
@@ -52,7 +54,13 @@ pub(crate) struct ResolvConf {
 
 impl ResolvConf {
     pub fn new(path: PathBuf, own: Vec<IpAddr>) -> Self {
-        ResolvConf { path, own, stamp: None, looked: None, servers: Vec::new() }
+        ResolvConf {
+            path,
+            own,
+            stamp: None,
+            looked: None,
+            servers: Vec::new(),
+        }
     }
 
     /// The servers to ask, most preferred first.

@@ -10,8 +10,7 @@ use tokio::sync::watch;
 
 use crate::forward::{Forwarder, Wishes};
 use crate::packet::{
-    Parsed, Request, Response, Transport, encode, parse, wire_name, wire_records, zone_name,
-    zone_type,
+    Parsed, Request, Response, Transport, encode, parse, wire_name, wire_records, zone_name, zone_type,
 };
 use crate::source::SharedZone;
 
@@ -43,7 +42,12 @@ pub(crate) struct Responder {
 
 impl Responder {
     pub fn new(zone: SharedZone, synced: watch::Receiver<bool>, forwarder: Arc<Forwarder>) -> Self {
-        Responder { zone, synced, forwarder, turn: AtomicUsize::new(0) }
+        Responder {
+            zone,
+            synced,
+            forwarder,
+            turn: AtomicUsize::new(0),
+        }
     }
 
     /// Answers from the zone or the cache, or says what to ask. Never waits.
@@ -66,7 +70,11 @@ impl Responder {
         match found {
             Answer::NotAuthoritative => {
                 let question = request.query.clone();
-                return self.forward(Forward { request, question, prefix: Vec::new() });
+                return self.forward(Forward {
+                    request,
+                    question,
+                    prefix: Vec::new(),
+                });
             }
             _ if !*self.synced.borrow() => response = Response::of(ResponseCode::ServFail),
             Answer::NxDomain(soa) | Answer::NoData(soa) if wire(std::slice::from_ref(&soa)).is_none() => {
@@ -77,22 +85,28 @@ impl Responder {
                 response.authorities = wire(&[soa]).unwrap_or_default();
             }
             Answer::NoData(soa) => response.authorities = wire(&[soa]).unwrap_or_default(),
-            Answer::Records { answers, additional, chase } => {
-                match (wire(&answers), wire(&additional), chase) {
-                    (Some(answers), Some(additionals), None) => {
-                        (response.answers, response.additionals) = (answers, additionals);
-                        self.rotate(&mut response.answers);
-                    }
-                    (Some(prefix), _, Some(target)) => match wire_name(&target) {
-                        Some(target) => {
-                            let question = Query::query(target, request.query.query_type());
-                            return self.forward(Forward { request, question, prefix });
-                        }
-                        None => response = Response::of(ResponseCode::ServFail),
-                    },
-                    _ => response = Response::of(ResponseCode::ServFail),
+            Answer::Records {
+                answers,
+                additional,
+                chase,
+            } => match (wire(&answers), wire(&additional), chase) {
+                (Some(answers), Some(additionals), None) => {
+                    (response.answers, response.additionals) = (answers, additionals);
+                    self.rotate(&mut response.answers);
                 }
-            }
+                (Some(prefix), _, Some(target)) => match wire_name(&target) {
+                    Some(target) => {
+                        let question = Query::query(target, request.query.query_type());
+                        return self.forward(Forward {
+                            request,
+                            question,
+                            prefix,
+                        });
+                    }
+                    None => response = Response::of(ResponseCode::ServFail),
+                },
+                _ => response = Response::of(ResponseCode::ServFail),
+            },
         }
         Step::Reply(encode(&request, response))
     }
@@ -112,9 +126,10 @@ impl Responder {
 
     /// Addresses take turns at the first place.
     fn rotate(&self, answers: &mut [Record]) {
-        let is_address =
-            |record: &Record| matches!(record.record_type(), RecordType::A | RecordType::AAAA);
-        let Some(start) = answers.iter().position(is_address) else { return };
+        let is_address = |record: &Record| matches!(record.record_type(), RecordType::A | RecordType::AAAA);
+        let Some(start) = answers.iter().position(is_address) else {
+            return;
+        };
         let addresses = &mut answers[start..];
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
         addresses.rotate_left(turn);

@@ -97,7 +97,12 @@ impl Server {
             tracker.spawn(tcp::serve(bound.tcp, to, tasks, until));
         }
         info!(?addresses, "DNS server listening");
-        Ok(Server { addresses, synced, tracker, stop })
+        Ok(Server {
+            addresses,
+            synced,
+            tracker,
+            stop,
+        })
     }
 
     /// The addresses served.
@@ -131,7 +136,13 @@ struct Bound {
 }
 
 fn bind(address: SocketAddr) -> Result<Bound, DnsError> {
-    let failed = |transport| move |source| DnsError::Bind { address, transport, source };
+    let failed = |transport| {
+        move |source| DnsError::Bind {
+            address,
+            transport,
+            source,
+        }
+    };
     // TCP first: it finds a free port that is then likely to be free for UDP as well.
     let tcp = socket(address, Type::STREAM, Protocol::TCP).map_err(failed("TCP"))?;
     let listening = tcp.listen(TCP_BACKLOG).and_then(|()| TcpListener::from_std(tcp.into()));

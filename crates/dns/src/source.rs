@@ -42,7 +42,12 @@ pub fn follow(
 ) -> ZoneSource {
     let (events, source) = mpsc::channel(QUEUED_EVENTS);
     tokio::spawn(async move {
-        let feed = Feed { events, services, slices, namespaces };
+        let feed = Feed {
+            events,
+            services,
+            slices,
+            namespaces,
+        };
         // Ends with an error when nobody listens any more.
         let _ = stop.run_until_cancelled(feed.run()).await;
     });

@@ -39,7 +39,9 @@ pub(crate) async fn serve(
             }
         };
         // Without a place the connection is closed at once; clients try again.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
         let (responder, stop) = (Arc::clone(&responder), stop.clone());
         tracker.spawn(async move {
             let served = stop.run_until_cancelled(connection(stream, &responder)).await;

@@ -20,12 +20,20 @@ pub fn answer(zone: &Zone, name: &str, wanted: RecordType) -> Answer {
         let found = match lookup.name(&current) {
             Found::Records { records, additional } => {
                 answers.extend(records);
-                return Answer::Records { answers, additional, chase: None };
+                return Answer::Records {
+                    answers,
+                    additional,
+                    chase: None,
+                };
             }
             Found::Alias(target) => {
                 answers.push(lookup.record(&current, RecordData::Cname(target.clone())));
                 if wanted == RecordType::Cname {
-                    return Answer::Records { answers, additional: Vec::new(), chase: None };
+                    return Answer::Records {
+                        answers,
+                        additional: Vec::new(),
+                        chase: None,
+                    };
                 }
                 current = target;
                 continue;
@@ -36,18 +44,29 @@ pub fn answer(zone: &Zone, name: &str, wanted: RecordType) -> Answer {
             // An alias to nothing is still an alias.
             _ if !answers.is_empty() => {
                 let chase = matches!(found, Found::Elsewhere).then_some(current);
-                Answer::Records { answers, additional: Vec::new(), chase }
+                Answer::Records {
+                    answers,
+                    additional: Vec::new(),
+                    chase,
+                }
             }
             Found::Elsewhere => Answer::NotAuthoritative,
             Found::Nothing => Answer::NxDomain(lookup.soa()),
             _ => Answer::NoData(lookup.soa()),
         };
     }
-    Answer::Records { answers, additional: Vec::new(), chase: None }
+    Answer::Records {
+        answers,
+        additional: Vec::new(),
+        chase: None,
+    }
 }
 
 enum Found {
-    Records { records: Vec<Record>, additional: Vec<Record> },
+    Records {
+        records: Vec<Record>,
+        additional: Vec<Record>,
+    },
     Alias(String),
     /// The name is there, the type is not.
     OtherTypes,
@@ -71,7 +90,11 @@ impl PortFilter<'_> {
     }
 
     fn ports(self, ports: &[Port]) -> Vec<u16> {
-        ports.iter().filter(|port| self.allows(port)).map(|port| port.number).collect()
+        ports
+            .iter()
+            .filter(|port| self.allows(port))
+            .map(|port| port.number)
+            .collect()
     }
 }
 
@@ -89,21 +112,30 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     fn record(&self, name: &str, data: RecordData) -> Record {
-        Record { name: name.to_owned(), ttl: self.zone.cfg.ttl, data }
+        Record {
+            name: name.to_owned(),
+            ttl: self.zone.cfg.ttl,
+            data,
+        }
     }
 
     fn soa(&self) -> Record {
         let domain = self.zone.domain();
-        self.record(domain, RecordData::Soa {
-            primary: format!("ns.dns.{domain}"),
-            mailbox: format!("hostmaster.{domain}"),
-            serial: self.zone.serial,
-            minimum: self.zone.cfg.ttl,
-        })
+        self.record(
+            domain,
+            RecordData::Soa {
+                primary: format!("ns.dns.{domain}"),
+                mailbox: format!("hostmaster.{domain}"),
+                serial: self.zone.serial,
+                minimum: self.zone.cfg.ttl,
+            },
+        )
     }
 
     fn name(&self, name: &str) -> Found {
-        let Some(base) = name.strip_suffix(self.zone.domain()) else { return self.reverse(name) };
+        let Some(base) = name.strip_suffix(self.zone.domain()) else {
+            return self.reverse(name);
+        };
         let base = match base.strip_suffix('.') {
             Some(base) => base,
             None if base.is_empty() => return self.apex(name),
@@ -118,7 +150,9 @@ impl Lookup<'_> {
             ["svc" | "pod", namespace] if self.zone.namespace_exists(namespace) => Found::OtherTypes,
             ["pod", namespace, pod] if self.zone.namespace_exists(namespace) => self.pod(name, pod),
             ["svc", namespace, service, ref rest @ ..] => {
-                let Some(entry) = self.zone.entry(namespace, service) else { return Found::Nothing };
+                let Some(entry) = self.zone.entry(namespace, service) else {
+                    return Found::Nothing;
+                };
                 let own_name = self.zone.service_name(namespace, service);
                 self.service(name, entry, &own_name, rest)
             }
@@ -129,9 +163,7 @@ impl Lookup<'_> {
     fn apex(&self, name: &str) -> Found {
         match self.wanted {
             RecordType::Soa => self.records(vec![self.soa()]),
-            RecordType::Ns => {
-                self.only(name, RecordData::Ns(format!("ns.dns.{}", self.zone.domain())))
-            }
+            RecordType::Ns => self.only(name, RecordData::Ns(format!("ns.dns.{}", self.zone.domain()))),
             _ => Found::OtherTypes,
         }
     }
@@ -140,7 +172,10 @@ impl Lookup<'_> {
         if records.is_empty() {
             return Found::OtherTypes;
         }
-        Found::Records { records, additional: Vec::new() }
+        Found::Records {
+            records,
+            additional: Vec::new(),
+        }
     }
 
     /// A name with one record.
@@ -161,7 +196,9 @@ impl Lookup<'_> {
     }
 
     fn reverse(&self, name: &str) -> Found {
-        let Some(ip) = reverse_ip(name) else { return Found::Elsewhere };
+        let Some(ip) = reverse_ip(name) else {
+            return Found::Elsewhere;
+        };
         let names: Vec<&String> = self.zone.names_of(ip).collect();
         if names.is_empty() {
             return Found::Elsewhere;
@@ -183,9 +220,15 @@ impl Lookup<'_> {
     }
 
     fn service(&self, name: &str, entry: &Entry, own_name: &str, rest: &[&str]) -> Found {
-        let Some(service) = &entry.service else { return Found::Nothing };
+        let Some(service) = &entry.service else {
+            return Found::Nothing;
+        };
         if let Target::External(target) = &service.target {
-            return if rest.is_empty() { Found::Alias(target.clone()) } else { Found::Nothing };
+            return if rest.is_empty() {
+                Found::Alias(target.clone())
+            } else {
+                Found::Nothing
+            };
         }
         let hosts = match *rest {
             [] => self.hosts(service, entry, own_name, PortFilter::Any),
@@ -223,18 +266,16 @@ impl Lookup<'_> {
     }
 
     /// A service's cluster IPs, or a headless one's endpoints.
-    fn hosts(
-        &self,
-        service: &ServiceEntry,
-        entry: &Entry,
-        own_name: &str,
-        filter: PortFilter<'_>,
-    ) -> Vec<Host> {
+    fn hosts(&self, service: &ServiceEntry, entry: &Entry, own_name: &str, filter: PortFilter<'_>) -> Vec<Host> {
         let Target::ClusterIps(ips) = &service.target else {
             return endpoints(service, entry, own_name, filter);
         };
         let ports = filter.ports(&service.ports);
-        let host = |ip: &IpAddr| Host { name: own_name.to_owned(), ip: *ip, ports: ports.clone() };
+        let host = |ip: &IpAddr| Host {
+            name: own_name.to_owned(),
+            ip: *ip,
+            ports: ports.clone(),
+        };
         ips.iter().map(host).collect()
     }
 
@@ -249,15 +290,24 @@ impl Lookup<'_> {
         let weight = u16::try_from(100 / targets.len().max(1)).unwrap_or(1).max(1);
         let records = targets.iter().map(|(port, target)| {
             let (port, target) = (*port, (*target).to_owned());
-            self.record(name, RecordData::Srv { priority: 0, weight, port, target })
+            self.record(
+                name,
+                RecordData::Srv {
+                    priority: 0,
+                    weight,
+                    port,
+                    target,
+                },
+            )
         });
         let records: Vec<Record> = records.collect();
         if records.is_empty() {
             return Found::OtherTypes;
         }
         let with_ports = hosts.iter().filter(|host| !host.ports.is_empty());
-        let mut additional: Vec<Record> =
-            with_ports.map(|host| self.record(&host.name, address(host.ip))).collect();
+        let mut additional: Vec<Record> = with_ports
+            .map(|host| self.record(&host.name, address(host.ip)))
+            .collect();
         additional.sort();
         additional.dedup();
         Found::Records { records, additional }
@@ -265,16 +315,14 @@ impl Lookup<'_> {
 }
 
 /// A service's endpoints, each with the ports of its slice.
-fn endpoints(
-    service: &ServiceEntry,
-    entry: &Entry,
-    own_name: &str,
-    filter: PortFilter<'_>,
-) -> Vec<Host> {
+fn endpoints(service: &ServiceEntry, entry: &Entry, own_name: &str, filter: PortFilter<'_>) -> Vec<Host> {
     let mut hosts = Vec::new();
     for slice in entry.slices.values() {
         let ports = filter.ports(&slice.ports);
-        let usable = slice.endpoints.iter().filter(|ep| ep.ready || service.publish_not_ready);
+        let usable = slice
+            .endpoints
+            .iter()
+            .filter(|ep| ep.ready || service.publish_not_ready);
         hosts.extend(usable.map(|endpoint| Host {
             name: format!("{}.{own_name}", endpoint.label),
             ip: endpoint.ip,
@@ -302,5 +350,7 @@ fn reverse_ip(name: &str) -> Option<IpAddr> {
         return None;
     }
     let digits = nibbles.concat();
-    u128::from_str_radix(&digits, 16).ok().map(|bits| IpAddr::V6(Ipv6Addr::from(bits)))
+    u128::from_str_radix(&digits, 16)
+        .ok()
+        .map(|bits| IpAddr::V6(Ipv6Addr::from(bits)))
 }

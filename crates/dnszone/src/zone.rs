@@ -22,7 +22,11 @@ pub struct ZoneConfig {
 impl ZoneConfig {
     /// A domain with the time to live that kubeadm configures (30 seconds).
     pub fn new(domain: impl Into<String>) -> Self {
-        ZoneConfig { domain: domain.into(), ttl: 30, server_addresses: Vec::new() }
+        ZoneConfig {
+            domain: domain.into(),
+            ttl: 30,
+            server_addresses: Vec::new(),
+        }
     }
 }
 
@@ -109,7 +113,12 @@ impl PartialEq for Zone {
     /// The same content; the serial counts updates and may differ.
     fn eq(&self, other: &Self) -> bool {
         (&self.cfg, &self.namespaces, &self.services_by_ip, &self.endpoints_by_ip)
-            == (&other.cfg, &other.namespaces, &other.services_by_ip, &other.endpoints_by_ip)
+            == (
+                &other.cfg,
+                &other.namespaces,
+                &other.services_by_ip,
+                &other.endpoints_by_ip,
+            )
     }
 }
 
@@ -189,7 +198,9 @@ impl Zone {
 
     /// Removes an endpoint slice.
     pub fn remove_slice(&mut self, namespace: &str, name: &str) {
-        let Some(service) = self.slice_service(namespace, name) else { return };
+        let Some(service) = self.slice_service(namespace, name) else {
+            return;
+        };
         if let Some(namespace) = self.namespaces.get_mut(namespace) {
             namespace.slices.remove(name);
         }
@@ -257,13 +268,12 @@ impl Zone {
         self.drop_if_empty(namespace);
     }
 
-    fn reverse(
-        &mut self,
-        entry: &Entry,
-        own_name: &str,
-        apply: fn(&mut HashMap<IpAddr, Names>, IpAddr, String),
-    ) {
-        if let Some(ServiceEntry { target: Target::ClusterIps(ips), .. }) = &entry.service {
+    fn reverse(&mut self, entry: &Entry, own_name: &str, apply: fn(&mut HashMap<IpAddr, Names>, IpAddr, String)) {
+        if let Some(ServiceEntry {
+            target: Target::ClusterIps(ips),
+            ..
+        }) = &entry.service
+        {
             for ip in ips {
                 apply(&mut self.services_by_ip, *ip, own_name.to_owned());
             }
@@ -294,9 +304,7 @@ fn forget(names: &mut HashMap<IpAddr, Names>, ip: IpAddr, name: String) {
     }
 }
 
-fn identity(
-    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-) -> (&str, &str) {
+fn identity(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> (&str, &str) {
     (
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
@@ -306,7 +314,11 @@ fn identity(
 fn port(name: Option<&String>, protocol: Option<&String>, number: i32) -> Option<Port> {
     let protocol = protocol.map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_ascii_lowercase());
     let number = u16::try_from(number).ok().filter(|number| *number != 0)?;
-    Some(Port { name: name.map(|n| n.to_ascii_lowercase()).unwrap_or_default(), protocol, number })
+    Some(Port {
+        name: name.map(|n| n.to_ascii_lowercase()).unwrap_or_default(),
+        protocol,
+        number,
+    })
 }
 
 /// `None` for a service that has no name yet: without a cluster IP and not headless.
@@ -315,7 +327,11 @@ fn read_service(service: &Service) -> Option<ServiceEntry> {
     let listed = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
     let ips: BTreeSet<IpAddr> = listed.clone().filter_map(|ip| ip.parse().ok()).collect();
     let target = if spec.type_.as_deref() == Some("ExternalName") {
-        let name = spec.external_name.as_deref()?.trim_end_matches('.').to_ascii_lowercase();
+        let name = spec
+            .external_name
+            .as_deref()?
+            .trim_end_matches('.')
+            .to_ascii_lowercase();
         Target::External(name)
     } else if listed.clone().any(|ip| ip == "None") {
         Target::Headless
@@ -327,7 +343,9 @@ fn read_service(service: &Service) -> Option<ServiceEntry> {
     let ports = spec.ports.iter().flatten();
     Some(ServiceEntry {
         target,
-        ports: ports.filter_map(|p| port(p.name.as_ref(), p.protocol.as_ref(), p.port)).collect(),
+        ports: ports
+            .filter_map(|p| port(p.name.as_ref(), p.protocol.as_ref(), p.port))
+            .collect(),
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
     })
 }
@@ -340,13 +358,21 @@ fn read_slice(slice: &EndpointSlice) -> SliceEntry {
             let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
             for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
                 let label = hostname.map_or_else(|| dashed(ip), str::to_ascii_lowercase);
-                endpoints.push(EndpointEntry { ip, label, named: hostname.is_some(), ready });
+                endpoints.push(EndpointEntry {
+                    ip,
+                    label,
+                    named: hostname.is_some(),
+                    ready,
+                });
             }
         }
     }
     let ports = slice.ports.iter().flatten();
     let numbered = ports.filter_map(|p| port(p.name.as_ref(), p.protocol.as_ref(), p.port?));
-    SliceEntry { ports: numbered.collect(), endpoints }
+    SliceEntry {
+        ports: numbered.collect(),
+        endpoints,
+    }
 }
 
 /// An address as a label.

@@ -28,14 +28,21 @@ fn service(name: &str, cluster_ips: &[&str], edit: impl FnOnce(&mut ServiceSpec)
         ..ServiceSpec::default()
     };
     edit(&mut spec);
-    Service { metadata: meta(name), spec: Some(spec), status: None }
+    Service {
+        metadata: meta(name),
+        spec: Some(spec),
+        status: None,
+    }
 }
 
 fn endpoint(ip: &str, hostname: Option<&str>, ready: bool) -> Endpoint {
     Endpoint {
         addresses: vec![ip.to_owned()],
         hostname: hostname.map(str::to_owned),
-        conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
+        conditions: Some(EndpointConditions {
+            ready: Some(ready),
+            ..EndpointConditions::default()
+        }),
         ..Endpoint::default()
     }
 }
@@ -77,7 +84,14 @@ fn objects() -> (Vec<Service>, Vec<EndpointSlice>) {
         }),
     ];
     let slices = vec![
-        slice("db-1", "db", vec![endpoint("10.0.0.1", Some("db-0"), true), endpoint("10.0.0.2", None, true)]),
+        slice(
+            "db-1",
+            "db",
+            vec![
+                endpoint("10.0.0.1", Some("db-0"), true),
+                endpoint("10.0.0.2", None, true),
+            ],
+        ),
         slice("db-2", "db", vec![endpoint("10.0.0.3", Some("db-1"), false)]),
         slice("early-1", "early", vec![endpoint("10.0.0.9", None, false)]),
         slice("web-1", "web", vec![endpoint("10.0.0.5", Some("w"), true)]),
@@ -101,13 +115,23 @@ fn show(zone: &Zone, name: &str, wanted: RecordType) -> String {
     let data = |data: &RecordData| match data {
         RecordData::A(ip) => format!("A {ip}"),
         RecordData::Aaaa(ip) => format!("AAAA {ip}"),
-        RecordData::Srv { priority, weight, port, target } => {
+        RecordData::Srv {
+            priority,
+            weight,
+            port,
+            target,
+        } => {
             format!("SRV {priority} {weight} {port} {target}")
         }
         RecordData::Ptr(name) => format!("PTR {name}"),
         RecordData::Txt(text) => format!("TXT {text}"),
         RecordData::Cname(name) => format!("CNAME {name}"),
-        RecordData::Soa { primary, mailbox, minimum, .. } => {
+        RecordData::Soa {
+            primary,
+            mailbox,
+            minimum,
+            ..
+        } => {
             format!("SOA {primary} {mailbox} {minimum}")
         }
         RecordData::Ns(name) => format!("NS {name}"),
@@ -116,7 +140,11 @@ fn show(zone: &Zone, name: &str, wanted: RecordType) -> String {
         Answer::NotAuthoritative => "elsewhere".to_owned(),
         Answer::NxDomain(_) => "NXDOMAIN".to_owned(),
         Answer::NoData(_) => "NODATA".to_owned(),
-        Answer::Records { answers, additional, chase } => {
+        Answer::Records {
+            answers,
+            additional,
+            chase,
+        } => {
             let mut line: Vec<String> = answers.iter().map(|record| data(&record.data)).collect();
             for record in additional {
                 line.push(format!("+{} {}", record.name, data(&record.data)));
@@ -132,7 +160,11 @@ fn questions() {
     use RecordType::{A, Aaaa, Cname, Ns, Other, Ptr, Soa, Srv, Txt};
     let zone = zone();
     for (name, wanted, expected) in [
-        ("cluster.local", Soa, "SOA ns.dns.cluster.local hostmaster.cluster.local 30"),
+        (
+            "cluster.local",
+            Soa,
+            "SOA ns.dns.cluster.local hostmaster.cluster.local 30",
+        ),
         ("cluster.local.", Ns, "NS ns.dns.cluster.local"),
         ("cluster.local", A, "NODATA"),
         ("ns.dns.cluster.local", A, "A 10.96.0.10"),
@@ -185,7 +217,11 @@ fn questions() {
         ("out.ns.svc.cluster.local", A, "CNAME example.com, ->example.com"),
         ("out.ns.svc.cluster.local", Cname, "CNAME example.com"),
         ("x.out.ns.svc.cluster.local", A, "NXDOMAIN"),
-        ("in.ns.svc.cluster.local", A, "CNAME web.ns.svc.cluster.local, A 10.96.0.1"),
+        (
+            "in.ns.svc.cluster.local",
+            A,
+            "CNAME web.ns.svc.cluster.local, A 10.96.0.1",
+        ),
         // Pods.
         ("10-1-2-3.ns.pod.cluster.local", A, "A 10.1.2.3"),
         ("10-1-2-3.ns.pod.cluster.local", Aaaa, "NODATA"),
@@ -225,7 +261,11 @@ fn a_service_that_goes_takes_its_names_along() {
     assert_eq!(show(&zone, "web.ns.svc.cluster.local", RecordType::A), "NXDOMAIN");
     assert_eq!(show(&zone, "1.0.96.10.in-addr.arpa", RecordType::Ptr), "elsewhere");
     zone.upsert_slice(&slice("db-1", "other", vec![]));
-    assert_eq!(show(&zone, "db.ns.svc.cluster.local", RecordType::A), "NXDOMAIN", "the slice moved");
+    assert_eq!(
+        show(&zone, "db.ns.svc.cluster.local", RecordType::A),
+        "NXDOMAIN",
+        "the slice moved"
+    );
 }
 
 #[derive(Debug, Clone)]

@@ -43,9 +43,8 @@ pub struct NetConfig {
 impl NetConfig {
     /// skiff's defaults for a node with this pod range.
     pub fn new(pod_cidr: Ipv4Net, state_dir: impl Into<PathBuf>) -> Self {
-        let net = |a, b, prefix| {
-            Ipv4Net::new(Ipv4Addr::new(a, b, 0, 0), prefix).expect("prefix lengths up to 32 exist")
-        };
+        let net =
+            |a, b, prefix| Ipv4Net::new(Ipv4Addr::new(a, b, 0, 0), prefix).expect("prefix lengths up to 32 exist");
         NetConfig {
             bridge_name: "skiff0".to_owned(),
             table_name: "skiff".to_owned(),

@@ -26,9 +26,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::endpoint::{SliceIndex, Target, Usable, categorize};
 use crate::ruleset::{
-    Base, Chain, ChainKind, Data, DataType, Dnat, Family, Hook, Key, KeyType, Match, Presence,
-    Protocol, Reject, Rule, Ruleset, Selector, Set, Side, Statement, Sticky, Table, TableId,
-    Verdict,
+    Base, Chain, ChainKind, Data, DataType, Dnat, Family, Hook, Key, KeyType, Match, Presence, Protocol, Reject, Rule,
+    Ruleset, Selector, Set, Side, Statement, Sticky, Table, TableId, Verdict,
 };
 use crate::service::{self, Policy, ServicePort};
 
@@ -49,11 +48,7 @@ const CLUSTER_IPS_CHECK: &str = "cluster-ips-check";
 ///
 /// Services that claim the same external address and port, or node port, are served in the order of
 /// (namespace, name): the first has it.
-pub fn ruleset(
-    services: &[Arc<Service>],
-    slices: &[Arc<EndpointSlice>],
-    cfg: &ProxyConfig,
-) -> Ruleset {
+pub fn ruleset(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], cfg: &ProxyConfig) -> Ruleset {
     let index = SliceIndex::new(slices);
     let mut sorted: Vec<&Service> = services.iter().map(Arc::as_ref).collect();
     sorted.sort_by_key(|service| service::key(service));
@@ -62,21 +57,28 @@ pub fn ruleset(
         let mut table = frame(family, cfg);
         for service in &sorted {
             for port in service::ports(service, family, cfg) {
-                let endpoints = index.endpoints(
-                    service::key(service),
-                    &port.port_name,
-                    port.protocol,
-                    family,
-                    cfg,
-                );
+                let endpoints = index.endpoints(service::key(service), &port.port_name, port.protocol, family, cfg);
                 let usable = categorize(&endpoints, port.uses(), cfg);
                 if port.protocol == Protocol::Udp {
                     note_udp(&mut ruleset, family, &port, &usable);
                 }
-                Writer { table: &mut table, cfg, family, port: &port, usable: &usable }.write();
+                Writer {
+                    table: &mut table,
+                    cfg,
+                    family,
+                    port: &port,
+                    usable: &usable,
+                }
+                .write();
             }
         }
-        ruleset.tables.insert(TableId { family, name: cfg.table.clone() }, table);
+        ruleset.tables.insert(
+            TableId {
+                family,
+                name: cfg.table.clone(),
+            },
+            table,
+        );
     }
     ruleset
 }
@@ -84,10 +86,20 @@ pub fn ruleset(
 fn note_udp(ruleset: &mut Ruleset, family: Family, port: &ServicePort, usable: &Usable) {
     let reachable = || usable.cluster.iter().chain(&usable.local).copied();
     for ip in [port.cluster_ip].into_iter().chain(port.external_addresses()) {
-        ruleset.udp.by_address.entry((ip, port.port)).or_default().extend(reachable());
+        ruleset
+            .udp
+            .by_address
+            .entry((ip, port.port))
+            .or_default()
+            .extend(reachable());
     }
     if let Some(node_port) = port.node_port {
-        ruleset.udp.by_node_port.entry((family, node_port)).or_default().extend(reachable());
+        ruleset
+            .udp
+            .by_node_port
+            .entry((family, node_port))
+            .or_default()
+            .extend(reachable());
     }
 }
 
@@ -100,7 +112,10 @@ fn jump(chain: &str) -> Statement {
 }
 
 fn vmap(selector: Selector, map: &str) -> Statement {
-    Statement::VerdictMap { selector, map: map.to_owned() }
+    Statement::VerdictMap {
+        selector,
+        map: map.to_owned(),
+    }
 }
 
 fn cidr(side: Side, net: IpNet, presence: Presence) -> Statement {
@@ -108,7 +123,10 @@ fn cidr(side: Side, net: IpNet, presence: Presence) -> Statement {
 }
 
 fn base(kind: ChainKind, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { base: Some(Base { kind, hook, priority }), rules }
+    Chain {
+        base: Some(Base { kind, hook, priority }),
+        rules,
+    }
 }
 
 /// The part of a table that is there without any service.
@@ -179,9 +197,27 @@ fn frame_chains(table: &mut Table, family: Family, cfg: &ProxyConfig) {
         ("nat-prerouting", base(Nat, Hook::Prerouting, -100, to_services())),
         ("nat-output", base(Nat, Hook::Output, -100, to_services())),
         ("nat-postrouting", base(Nat, Hook::Postrouting, 100, postrouting)),
-        (SERVICES, Chain { base: None, rules: services_chain(family, cfg) }),
-        (CLUSTER_IPS_CHECK, Chain { base: None, rules: cluster_ips_check(family, cfg) }),
-        (REJECT, Chain { base: None, rules: reject }),
+        (
+            SERVICES,
+            Chain {
+                base: None,
+                rules: services_chain(family, cfg),
+            },
+        ),
+        (
+            CLUSTER_IPS_CHECK,
+            Chain {
+                base: None,
+                rules: cluster_ips_check(family, cfg),
+            },
+        ),
+        (
+            REJECT,
+            Chain {
+                base: None,
+                rules: reject,
+            },
+        ),
     ] {
         table.chains.insert(name.to_owned(), chain);
     }
@@ -191,8 +227,7 @@ fn services_chain(family: Family, cfg: &ProxyConfig) -> Vec<Rule> {
     let mut rules = Vec::new();
     let pods = || cfg.cluster_cidrs.iter().filter(|net| Family::of_net(**net) == family);
     if pods().next().is_some() {
-        let mut off_cluster: Vec<Statement> =
-            pods().map(|net| cidr(Side::Source, *net, Presence::NotIn)).collect();
+        let mut off_cluster: Vec<Statement> = pods().map(|net| cidr(Side::Source, *net, Presence::NotIn)).collect();
         off_cluster.push(Statement::Match(Match::InSet(
             Selector::Dest,
             CLUSTER_IPS.into(),
@@ -283,7 +318,13 @@ impl Writer<'_> {
         }
         let cluster = self.balance("service", &self.usable.cluster);
         let local = self.balance("local", &self.usable.local);
-        let of = |policy| if policy == Policy::Local { local.clone() } else { cluster.clone() };
+        let of = |policy| {
+            if policy == Policy::Local {
+                local.clone()
+            } else {
+                cluster.clone()
+            }
+        };
         match of(port.internal) {
             Some(chain) => self.service_ip(port.cluster_ip, Verdict::Goto(chain)),
             None => self.no_endpoints(Verdict::Drop, port.cluster_ip),
@@ -341,7 +382,10 @@ impl Writer<'_> {
             })]));
         }
         let mut set = Set::of(KeyType::Index, DataType::Endpoint);
-        set.elements = (0..).zip(targets).map(|(i, t)| (Key::Index(i), Data::Endpoint(t.0, t.1))).collect();
+        set.elements = (0..)
+            .zip(targets)
+            .map(|(i, t)| (Key::Index(i), Data::Endpoint(t.0, t.1)))
+            .collect();
         let modulus = u32::try_from(targets.len()).expect("fewer endpoints than 2^32");
         rules.push(Rule::of([Statement::Dnat(Dnat::Balanced {
             map: map.clone(),
@@ -356,7 +400,9 @@ impl Writer<'_> {
     fn affinity(&mut self, kind: &str, targets: &[Target], timeout: Duration) -> (Sticky, String) {
         let id = &self.port.id;
         let (map, valid) = (format!("{kind}-affinity-{id}"), format!("{kind}-valid-{id}"));
-        self.table.sets.insert(map.clone(), Set::dynamic(KeyType::Addr, DataType::Endpoint));
+        self.table
+            .sets
+            .insert(map.clone(), Set::dynamic(KeyType::Addr, DataType::Endpoint));
         let mut set = Set::of(KeyType::AddrPort, DataType::None);
         set.elements = targets.iter().map(|t| (Key::AddrPort(t.0, t.1), Data::None)).collect();
         self.table.sets.insert(valid.clone(), set);
@@ -399,12 +445,17 @@ impl Writer<'_> {
             return;
         }
         let allow = |net| {
-            Rule::of([cidr(Side::Source, net, Presence::In), Statement::Verdict(Verdict::Return)])
+            Rule::of([
+                cidr(Side::Source, net, Presence::In),
+                Statement::Verdict(Verdict::Return),
+            ])
         };
         let mut rules: Vec<Rule> = port.source_ranges.iter().map(|net| allow(*net)).collect();
-        let node_allowed = self.cfg.node_ips.iter().any(|ip| {
-            port.source_ranges.iter().any(|range| range.contains(ip))
-        });
+        let node_allowed = self
+            .cfg
+            .node_ips
+            .iter()
+            .any(|ip| port.source_ranges.iter().any(|range| range.contains(ip)));
         if node_allowed {
             // A balancer address that is bound on this node is also the source of its own traffic.
             let unique: BTreeSet<IpAddr> = port.load_balancer_ips.iter().copied().collect();

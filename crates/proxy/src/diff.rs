@@ -49,9 +49,7 @@ impl Changes<'_> {
         self.operations
             .iter()
             .map(|operation| match operation {
-                Change::RemoveElements(_, _, _, elements) | Change::AddElements(_, _, _, elements) => {
-                    elements.len()
-                }
+                Change::RemoveElements(_, _, _, elements) | Change::AddElements(_, _, _, elements) => elements.len(),
                 Change::AddRules(_, _, rules) => rules.len(),
                 _ => 1,
             })
@@ -77,21 +75,21 @@ pub fn diff<'a>(old: &'a Ruleset, new: &'a Ruleset) -> Changes<'a> {
             }
         }
     }
-    Changes { operations, udp: old.udp != new.udp }
+    Changes {
+        operations,
+        udp: old.udp != new.udp,
+    }
 }
 
 /// Whether something keeps its name but not its nature, which cannot be edited in place.
 fn redefined(old: &Table, new: &Table) -> bool {
     let set = |name: &String, set: &Set| {
-        old.sets.get(name).is_some_and(|before| {
-            (before.key, before.data, before.mode) != (set.key, set.data, set.mode)
-        })
+        old.sets
+            .get(name)
+            .is_some_and(|before| (before.key, before.data, before.mode) != (set.key, set.data, set.mode))
     };
-    let chain = |name: &String, chain: &Chain| {
-        old.chains.get(name).is_some_and(|before| before.base != chain.base)
-    };
-    new.sets.iter().any(|(name, new)| set(name, new))
-        || new.chains.iter().any(|(name, new)| chain(name, new))
+    let chain = |name: &String, chain: &Chain| old.chains.get(name).is_some_and(|before| before.base != chain.base);
+    new.sets.iter().any(|(name, new)| set(name, new)) || new.chains.iter().any(|(name, new)| chain(name, new))
 }
 
 fn build_table<'a>(id: &'a TableId, table: &'a Table, operations: &mut Vec<Change<'a>>) {
@@ -111,12 +109,7 @@ fn build_table<'a>(id: &'a TableId, table: &'a Table, operations: &mut Vec<Chang
 }
 
 /// References decide the order: what is referred to comes before and goes after what refers to it.
-fn edit_table<'a>(
-    id: &'a TableId,
-    old: &'a Table,
-    new: &'a Table,
-    operations: &mut Vec<Change<'a>>,
-) {
+fn edit_table<'a>(id: &'a TableId, old: &'a Table, new: &'a Table, operations: &mut Vec<Change<'a>>) {
     let added_set = |name: &&String| !old.sets.contains_key(*name);
     for name in new.sets.keys().filter(added_set) {
         operations.push(Change::AddSet(id, name, &new.sets[name]));

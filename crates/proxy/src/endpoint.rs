@@ -54,7 +54,9 @@ impl<'a> SliceIndex<'a> {
             if labels.contains_key(LABEL_HEADLESS) || labels.contains_key(LABEL_PROXY_NAME) {
                 continue;
             }
-            let Some(service) = labels.get(LABEL_SERVICE_NAME) else { continue };
+            let Some(service) = labels.get(LABEL_SERVICE_NAME) else {
+                continue;
+            };
             let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
             by_service.entry((namespace, service.as_str())).or_default().push(slice);
         }
@@ -81,7 +83,9 @@ impl<'a> SliceIndex<'a> {
                     continue;
                 }
                 for endpoint in slice.endpoints.iter().flatten() {
-                    let Some(endpoint) = read(endpoint, number, family, cfg) else { continue };
+                    let Some(endpoint) = read(endpoint, number, family, cfg) else {
+                        continue;
+                    };
                     let kept = found.entry(endpoint.target).or_insert_with(|| endpoint.clone());
                     if endpoint.rank() > kept.rank() {
                         *kept = endpoint;
@@ -164,8 +168,7 @@ pub(crate) fn categorize(endpoints: &[Endpoint], uses: Uses, cfg: &ProxyConfig) 
         usable.any |= endpoints.iter().any(|ep| ep.ready || ep.serving_terminating());
         usable.local = targets(endpoints.iter().filter(|ep| ep.local && ep.ready));
         if usable.local.is_empty() {
-            usable.local =
-                targets(endpoints.iter().filter(|ep| ep.local && ep.serving_terminating()));
+            usable.local = targets(endpoints.iter().filter(|ep| ep.local && ep.serving_terminating()));
         }
     }
     let local: BTreeSet<Target> = targets(endpoints.iter().filter(|ep| ep.local)).into_iter().collect();
@@ -195,9 +198,7 @@ impl Topology {
         match self {
             Topology::Anywhere => true,
             Topology::SameNode => endpoint.node_hints.contains(&cfg.node_name),
-            Topology::SameZone => {
-                cfg.zone.as_ref().is_some_and(|zone| endpoint.zone_hints.contains(zone))
-            }
+            Topology::SameZone => cfg.zone.as_ref().is_some_and(|zone| endpoint.zone_hints.contains(zone)),
         }
     }
 }

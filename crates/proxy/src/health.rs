@@ -37,12 +37,25 @@ pub fn health_checks(
         for family in cfg.families() {
             for port in service::ports(service, family, cfg) {
                 let endpoints = index.endpoints(key, &port.port_name, port.protocol, family, cfg);
-                let usable = categorize(&endpoints, Uses { cluster: false, local: true }, cfg);
+                let usable = categorize(
+                    &endpoints,
+                    Uses {
+                        cluster: false,
+                        local: true,
+                    },
+                    cfg,
+                );
                 local.extend(usable.local.iter().map(|target| target.0));
             }
         }
         let service = (key.0.to_owned(), key.1.to_owned());
-        checks.insert(number, HealthCheck { service, local_endpoints: local.len() });
+        checks.insert(
+            number,
+            HealthCheck {
+                service,
+                local_endpoints: local.len(),
+            },
+        );
     }
     checks
 }

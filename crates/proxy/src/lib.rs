@@ -33,8 +33,7 @@ pub use config::{NodePortAddresses, ProxyConfig};
 pub use diff::{Change, Changes, diff};
 pub use health::{HealthCheck, health_checks};
 pub use ruleset::{
-    Base, Chain, ChainKind, Data, DataType, Direction, Dnat, Family, Hook, Key, KeyType, Match,
-    Presence, Protocol, Reject, Rule, Ruleset, Selector, Set, SetMode, Side, Statement, Sticky,
-    Table, TableId, UdpServices, Verdict,
+    Base, Chain, ChainKind, Data, DataType, Direction, Dnat, Family, Hook, Key, KeyType, Match, Presence, Protocol,
+    Reject, Rule, Ruleset, Selector, Set, SetMode, Side, Statement, Sticky, Table, TableId, UdpServices, Verdict,
 };
 pub use trace::{Origin, Outcome, Packet, trace};

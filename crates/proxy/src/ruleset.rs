@@ -123,12 +123,22 @@ pub struct Set {
 impl Set {
     /// An empty set whose elements are written by us.
     pub fn of(key: KeyType, data: DataType) -> Self {
-        Set { key, data, mode: SetMode::Static, elements: BTreeMap::new() }
+        Set {
+            key,
+            data,
+            mode: SetMode::Static,
+            elements: BTreeMap::new(),
+        }
     }
 
     /// An empty set that packets fill.
     pub fn dynamic(key: KeyType, data: DataType) -> Self {
-        Set { key, data, mode: SetMode::Dynamic, elements: BTreeMap::new() }
+        Set {
+            key,
+            data,
+            mode: SetMode::Dynamic,
+            elements: BTreeMap::new(),
+        }
     }
 }
 
@@ -251,7 +261,9 @@ pub struct Rule {
 impl Rule {
     /// A rule of these statements.
     pub fn of(statements: impl IntoIterator<Item = Statement>) -> Self {
-        Rule { statements: statements.into_iter().collect() }
+        Rule {
+            statements: statements.into_iter().collect(),
+        }
     }
 }
 

@@ -22,7 +22,11 @@ pub(crate) enum Policy {
 
 impl Policy {
     fn from_api(policy: Option<&String>) -> Self {
-        if policy.is_some_and(|policy| policy == "Local") { Policy::Local } else { Policy::Cluster }
+        if policy.is_some_and(|policy| policy == "Local") {
+            Policy::Local
+        } else {
+            Policy::Cluster
+        }
     }
 }
 
@@ -53,7 +57,11 @@ impl ServicePort {
 
     /// External IPs, then load balancer addresses.
     pub fn external_addresses(&self) -> Vec<IpAddr> {
-        self.external_ips.iter().chain(&self.load_balancer_ips).copied().collect()
+        self.external_ips
+            .iter()
+            .chain(&self.load_balancer_ips)
+            .copied()
+            .collect()
     }
 
     /// Upstream's UsesClusterEndpoints and UsesLocalEndpoints: external traffic needs cluster
@@ -79,12 +87,17 @@ pub(crate) fn key(service: &Service) -> (&str, &str) {
 /// services and for those that another proxy claims.
 pub(crate) fn ports(service: &Service, family: Family, cfg: &ProxyConfig) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
-    let claimed =
-        service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_PROXY_NAME));
+    let claimed = service
+        .metadata
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.contains_key(LABEL_PROXY_NAME));
     if claimed || spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
     }
-    let Some(cluster_ip) = cluster_ip(spec, family) else { return Vec::new() };
+    let Some(cluster_ip) = cluster_ip(spec, family) else {
+        return Vec::new();
+    };
     if cfg.local_addresses.contains(&cluster_ip) {
         return Vec::new();
     }
@@ -148,11 +161,7 @@ fn load_balancer_ips(service: &Service) -> impl Iterator<Item = &String> {
         .filter_map(|ingress| ingress.ip.as_ref())
 }
 
-fn usable_ips<'a>(
-    ips: impl Iterator<Item = &'a String>,
-    family: Family,
-    cfg: &ProxyConfig,
-) -> Vec<IpAddr> {
+fn usable_ips<'a>(ips: impl Iterator<Item = &'a String>, family: Family, cfg: &ProxyConfig) -> Vec<IpAddr> {
     ips.filter_map(|ip| ip.parse::<IpAddr>().ok())
         .filter(|ip| Family::of(*ip) == family && !ip.is_loopback() && !ip.is_unspecified())
         .filter(|ip| !cfg.local_addresses.contains(ip))

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use crate::ruleset::{
-    Chain, ChainKind, Data, Direction, Dnat, Family, Hook, Key, Match, Presence, Protocol, Reject,
-    Rule, Ruleset, Selector, Side, Statement, Table, Verdict,
+    Chain, ChainKind, Data, Direction, Dnat, Family, Hook, Key, Match, Presence, Protocol, Reject, Rule, Ruleset,
+    Selector, Side, Statement, Table, Verdict,
 };
 
 /// Where a packet starts.
@@ -65,7 +65,11 @@ pub enum Outcome {
 
 /// What `ruleset` does to `packet`.
 pub fn trace(ruleset: &Ruleset, packet: &Packet) -> Outcome {
-    let mut run = Run { ruleset, packet, state: State::new(packet) };
+    let mut run = Run {
+        ruleset,
+        packet,
+        state: State::new(packet),
+    };
     match run.hooks() {
         Err(Stop::Drop) => Outcome::Dropped,
         Err(Stop::Reject(how)) => Outcome::Rejected(how),
@@ -201,16 +205,16 @@ impl<'a> Run<'a> {
                 }
                 Statement::Reject(how) => return Err(Stop::Reject(*how)),
                 Statement::Dnat(dnat) => {
-                    let Some((ip, port)) = self.choose(table, dnat) else { return Ok(Next::Rule) };
+                    let Some((ip, port)) = self.choose(table, dnat) else {
+                        return Ok(Next::Rule);
+                    };
                     (self.state.dest, self.state.port, self.state.dnat) = (ip, port, true);
                     return Ok(Next::End(End::Accepted));
                 }
-                Statement::VerdictMap { selector, map } => {
-                    match table.sets[map].elements.get(&self.key(*selector)) {
-                        Some(Data::Verdict(verdict)) => verdict,
-                        _ => return Ok(Next::Rule),
-                    }
-                }
+                Statement::VerdictMap { selector, map } => match table.sets[map].elements.get(&self.key(*selector)) {
+                    Some(Data::Verdict(verdict)) => verdict,
+                    _ => return Ok(Next::Rule),
+                },
                 Statement::Verdict(verdict) => verdict,
             };
             return self.verdict(table, verdict);

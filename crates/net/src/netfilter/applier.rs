@@ -52,6 +52,7 @@ pub struct Applier {
 
 enum Command {
     Apply(Arc<Ruleset>, oneshot::Sender<Result<UdpCleanup, NetfilterError>>),
+    Verify(oneshot::Sender<Result<bool, NetfilterError>>),
     Stop,
 }
 
@@ -84,7 +85,12 @@ impl Applier {
             .name(name.to_owned())
             .spawn(move || owner.run())
             .map_err(NetfilterError::Thread)?;
-        Ok(Applier { commands, wake, repairs, thread: Some(thread) })
+        Ok(Applier {
+            commands,
+            wake,
+            repairs,
+            thread: Some(thread),
+        })
     }
 
     /// Makes the kernel's rules those of `ruleset`, writing the differences from the last one, then
@@ -98,6 +104,13 @@ impl Applier {
     pub async fn apply(&self, ruleset: Arc<Ruleset>) -> Result<UdpCleanup, NetfilterError> {
         let (answer, done) = oneshot::channel();
         self.command(Command::Apply(ruleset, answer))?;
+        done.await.map_err(|_| NetfilterError::Stopped)?
+    }
+
+    /// Reads the tables back: whether the kernel holds exactly what was applied last.
+    pub async fn verify(&self) -> Result<bool, NetfilterError> {
+        let (answer, done) = oneshot::channel();
+        self.command(Command::Verify(answer))?;
         done.await.map_err(|_| NetfilterError::Stopped)?
     }
 
@@ -176,6 +189,13 @@ impl Owner {
                     Command::Apply(ruleset, answer) => {
                         let _ = answer.send(self.apply(ruleset));
                     }
+                    Command::Verify(answer) => {
+                        let same = match self.desired.clone() {
+                            Some(ruleset) => readback::intact(&mut self.requests, &ruleset),
+                            None => Ok(true),
+                        };
+                        let _ = answer.send(same);
+                    }
                 }
             }
             if self.retry.as_ref().is_some_and(|retry| retry.at <= Instant::now()) {
@@ -247,7 +267,11 @@ impl Owner {
             Ok(udp) => {
                 self.installed = true;
                 self.retry = None;
-                Ok(if udp { self.clean_udp(&ruleset) } else { UdpCleanup::default() })
+                Ok(if udp {
+                    self.clean_udp(&ruleset)
+                } else {
+                    UdpCleanup::default()
+                })
             }
             Err(error) => {
                 self.installed = false;
@@ -278,7 +302,9 @@ impl Owner {
     ) -> Result<BTreeMap<(&'a TableId, &'a str), Vec<Learned>>, NetfilterError> {
         let mut found = BTreeMap::new();
         for (id, table) in &new.tables {
-            let replaced = operations.iter().any(|op| matches!(op, Change::ReplaceTable(t) if *t == id));
+            let replaced = operations
+                .iter()
+                .any(|op| matches!(op, Change::ReplaceTable(t) if *t == id));
             if !replaced {
                 continue;
             }
@@ -297,13 +323,17 @@ impl Owner {
     /// but while they are there their clients have no affinity.
     fn forget(&mut self, operations: &[Change<'_>], new: &Ruleset) {
         for operation in operations {
-            let Change::RemoveElements(id, valid, _, removed) = operation else { continue };
+            let Change::RemoveElements(id, valid, _, removed) = operation else {
+                continue;
+            };
             let gone: BTreeSet<Vec<u8>> = removed
                 .iter()
                 .filter(|(key, _)| matches!(key, Key::AddrPort(..)))
                 .map(|(key, _)| key_value(key))
                 .collect();
-            let Some(map) = affinity_of(new, id, valid).filter(|_| !gone.is_empty()) else { continue };
+            let Some(map) = affinity_of(new, id, valid).filter(|_| !gone.is_empty()) else {
+                continue;
+            };
             let forgotten = readback::learned(&mut self.requests, id, map).and_then(|learned| {
                 let stale = learned.into_iter().filter(|element| gone.contains(&element.data));
                 let keys: Vec<_> = stale.map(|element| element.key).collect();
@@ -334,7 +364,9 @@ impl Owner {
 
     /// Compares the kernel with what should be there and repairs it.
     fn check(&mut self) {
-        let Some(ruleset) = self.desired.clone().filter(|_| self.installed) else { return };
+        let Some(ruleset) = self.desired.clone().filter(|_| self.installed) else {
+            return;
+        };
         match readback::intact(&mut self.requests, &ruleset) {
             Ok(true) => return,
             Ok(false) => {}
@@ -343,7 +375,10 @@ impl Owner {
         let now = Instant::now();
         self.installed = false;
         if self.last_repair.is_some_and(|last| now < last + REPAIR_GAP) {
-            self.retry = Some(Retry { at: now + REPAIR_GAP, wait: RETRY_MIN });
+            self.retry = Some(Retry {
+                at: now + REPAIR_GAP,
+                wait: RETRY_MIN,
+            });
             return;
         }
         self.repair(&ruleset);
@@ -366,8 +401,14 @@ impl Owner {
     }
 
     fn retry_later(&mut self) {
-        let wait = self.retry.as_ref().map_or(RETRY_MIN, |retry| (retry.wait * 2).min(RETRY_MAX));
-        self.retry = Some(Retry { at: Instant::now() + wait, wait });
+        let wait = self
+            .retry
+            .as_ref()
+            .map_or(RETRY_MIN, |retry| (retry.wait * 2).min(RETRY_MAX));
+        self.retry = Some(Retry {
+            at: Instant::now() + wait,
+            wait,
+        });
     }
 
     fn retry_now(&mut self) {
@@ -395,12 +436,14 @@ fn names(ruleset: &Ruleset, table: &str) -> bool {
 /// The affinity map whose choices must be in the set `valid`.
 fn affinity_of<'a>(ruleset: &'a Ruleset, id: &TableId, valid: &str) -> Option<&'a str> {
     let rules = ruleset.tables.get(id)?.chains.values().flat_map(|chain| &chain.rules);
-    rules.flat_map(|rule| &rule.statements).find_map(|statement| match statement {
-        Statement::Dnat(Dnat::Remembered { sticky, valid: checked }) if checked == valid => {
-            Some(sticky.map.as_str())
-        }
-        _ => None,
-    })
+    rules
+        .flat_map(|rule| &rule.statements)
+        .find_map(|statement| match statement {
+            Statement::Dnat(Dnat::Remembered { sticky, valid: checked }) if checked == valid => {
+                Some(sticky.map.as_str())
+            }
+            _ => None,
+        })
 }
 
 /// Removes tables, with all they hold, if they are there.

@@ -7,9 +7,7 @@ use proxy::{Change, Changes, Data, DataType, Family, Hook, Key, SetMode, TableId
 
 use super::attribute::Attributes;
 use super::key::{Layout, data_attributes, data_layout, key_layout, key_value, value_attributes};
-use super::socket::{
-    ACK, APPEND, CREATE, REQUEST, Received, Refusal, Socket, messages, write_message,
-};
+use super::socket::{ACK, APPEND, CREATE, REQUEST, Received, Refusal, Socket, messages, write_message};
 use super::{NetfilterError, expression};
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -75,7 +73,13 @@ impl<'a> Batch<'a> {
     pub fn new() -> Self {
         let mut buffer = Vec::new();
         write_message(&mut buffer, (BATCH_BEGIN, REQUEST), 0, (0, 10), &[]);
-        Batch { buffer, origins: Vec::new(), first: 1, set_id: 0, last_flags: 0 }
+        Batch {
+            buffer,
+            origins: Vec::new(),
+            first: 1,
+            set_id: 0,
+            last_flags: 0,
+        }
     }
 
     pub fn of(changes: &'a Changes<'a>) -> Self {
@@ -178,8 +182,7 @@ impl<'a> Batch<'a> {
         if set.mode == SetMode::Dynamic {
             flags |= SET_TIMEOUT | SET_EVAL;
         }
-        let mut attributes =
-            attributes.u32(3, flags).u32(4, key.kind).u32(5, key.length());
+        let mut attributes = attributes.u32(3, flags).u32(4, key.kind).u32(5, key.length());
         if let Some(data) = data {
             attributes = attributes.u32(6, data.kind).u32(7, data.length());
         }
@@ -221,7 +224,9 @@ impl<'a> Batch<'a> {
 
     /// Removes elements of a map that packets fill.
     pub fn forget(&mut self, table: &TableId, set: &'a str, keys: &[Vec<u8>]) {
-        let listed = keys.iter().map(|key| Attributes::new().nested(1, &value_attributes(key)));
+        let listed = keys
+            .iter()
+            .map(|key| Attributes::new().nested(1, &value_attributes(key)));
         self.elements(Origin::Learned(set), DEL_ELEMENT, table, set, listed);
     }
 
@@ -279,7 +284,9 @@ impl<'a> Batch<'a> {
         match refused {
             Some(error) => Err(error),
             None if acknowledged => Ok(()),
-            None => Err(NetfilterError::Receive(std::io::Error::from_raw_os_error(nix::libc::ENOBUFS))),
+            None => Err(NetfilterError::Receive(std::io::Error::from_raw_os_error(
+                nix::libc::ENOBUFS,
+            ))),
         }
     }
 
@@ -291,13 +298,17 @@ impl<'a> Batch<'a> {
             None => ("commit the packet filter rules".to_owned(), HINT_TABLES),
         };
         let detail = no.detail.map(|said| format!(" (it says: {said})")).unwrap_or_default();
-        NetfilterError::Refused { operation, detail, hint, source: no.source }
+        NetfilterError::Refused {
+            operation,
+            detail,
+            hint,
+            source: no.source,
+        }
     }
 }
 
 const HINT_TABLES: &str = "it needs root and nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4)";
-const HINT_NAT: &str =
-    "NAT chains need CONFIG_NFT_NAT, CONFIG_NF_NAT and CONFIG_NF_CONNTRACK (modprobe nft_chain_nat)";
+const HINT_NAT: &str = "NAT chains need CONFIG_NFT_NAT, CONFIG_NF_NAT and CONFIG_NF_CONNTRACK (modprobe nft_chain_nat)";
 const HINT_RULE: &str = "rules need the nf_tables expressions nat, masq, ct, fib, numgen and reject \
      (modprobe nft_nat nft_masq nft_ct nft_fib_ipv4 nft_numgen nft_reject_ipv4)";
 

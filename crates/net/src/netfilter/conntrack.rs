@@ -45,10 +45,7 @@ struct Entry {
 }
 
 /// Deletes the stale entries.
-pub(crate) fn clean(
-    socket: &mut Socket,
-    services: &UdpServices,
-) -> Result<UdpCleanup, NetfilterError> {
+pub(crate) fn clean(socket: &mut Socket, services: &UdpServices) -> Result<UdpCleanup, NetfilterError> {
     let mut report = UdpCleanup::default();
     let local = local_addresses();
     for family in [Family::Ip4, Family::Ip6] {
@@ -75,16 +72,13 @@ pub(crate) fn clean(
     Ok(report)
 }
 
-fn is_stale(
-    entry: &Entry,
-    family: Family,
-    services: &UdpServices,
-    local: &BTreeSet<IpAddr>,
-) -> bool {
+fn is_stale(entry: &Entry, family: Family, services: &UdpServices, local: &BTreeSet<IpAddr>) -> bool {
     if let Some(endpoints) = services.by_address.get(&entry.dest) {
         return !endpoints.contains(&entry.replier);
     }
-    let Some(endpoints) = services.by_node_port.get(&(family, entry.dest.1)) else { return false };
+    let Some(endpoints) = services.by_node_port.get(&(family, entry.dest.1)) else {
+        return false;
+    };
     // A passing connection to the same port elsewhere is none of ours.
     (entry.dnat || local.contains(&entry.dest.0)) && !endpoints.contains(&entry.replier)
 }
@@ -151,7 +145,9 @@ fn delete(socket: &mut Socket, family: Family, entry: &Entry) -> Result<bool, Ne
 }
 
 fn local_addresses() -> BTreeSet<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+        return BTreeSet::new();
+    };
     interfaces
         .filter_map(|interface| interface.address)
         .filter_map(|address| {

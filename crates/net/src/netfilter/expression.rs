@@ -6,10 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use proxy::{
-    Direction, Dnat, Family, Match, Presence, Protocol, Reject, Rule, Selector, Side, Statement,
-    Sticky,
-};
+use proxy::{Direction, Dnat, Family, Match, Presence, Protocol, Reject, Rule, Selector, Side, Statement, Sticky};
 
 use super::attribute::Attributes;
 use super::key::{address_bytes, address_value, value_attributes, verdict_attributes};
@@ -54,7 +51,10 @@ const LIST_ELEMENT: u16 = 1;
 
 /// The expression list of a rule.
 pub(crate) fn rule(rule: &Rule, family: Family) -> Attributes {
-    let mut writer = Writer { family, list: Attributes::new() };
+    let mut writer = Writer {
+        family,
+        list: Attributes::new(),
+    };
     for statement in &rule.statements {
         writer.statement(statement);
     }
@@ -88,7 +88,9 @@ impl Writer {
             Statement::Dnat(dnat) => self.dnat(dnat),
             Statement::Reject(how) => self.reject(*how),
             Statement::Verdict(verdict) => {
-                let data = Attributes::new().u32(1, VERDICT).nested(2, &verdict_attributes(verdict));
+                let data = Attributes::new()
+                    .u32(1, VERDICT)
+                    .nested(2, &verdict_attributes(verdict));
                 self.push("immediate", data);
             }
         }
@@ -115,12 +117,19 @@ impl Writer {
             Match::Cidr(side, net, presence) => self.cidr(*side, *net, *presence),
             Match::Local(side) => {
                 let flag = if *side == Side::Source { FIB_SADDR } else { FIB_DADDR };
-                let data = Attributes::new().u32(1, SCRATCH).u32(2, FIB_RESULT_ADDRTYPE).u32(3, flag);
+                let data = Attributes::new()
+                    .u32(1, SCRATCH)
+                    .u32(2, FIB_RESULT_ADDRTYPE)
+                    .u32(3, flag);
                 self.push("fib", data);
                 self.compare(SCRATCH, CMP_EQ, &RTN_LOCAL.to_ne_bytes());
             }
             Match::Interface(direction, name, presence) => {
-                let key = if *direction == Direction::In { META_IIFNAME } else { META_OIFNAME };
+                let key = if *direction == Direction::In {
+                    META_IIFNAME
+                } else {
+                    META_OIFNAME
+                };
                 self.meta(key, KEY);
                 let mut padded = name.as_bytes().to_vec();
                 padded.resize(INTERFACE_NAME_BYTES, 0);
@@ -185,7 +194,11 @@ impl Writer {
     }
 
     fn payload(&mut self, register: u32, base: u32, offset: u32, length: u32) {
-        let data = Attributes::new().u32(1, register).u32(2, base).u32(3, offset).u32(4, length);
+        let data = Attributes::new()
+            .u32(1, register)
+            .u32(2, base)
+            .u32(3, offset)
+            .u32(4, length);
         self.push("payload", data);
     }
 

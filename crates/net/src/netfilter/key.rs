@@ -63,7 +63,10 @@ pub(crate) fn key_layout(key: KeyType, family: Family) -> Layout {
 pub(crate) fn data_layout(data: DataType, family: Family) -> Option<Layout> {
     match data {
         DataType::None => None,
-        DataType::Verdict => Some(Layout { kind: TYPE_VERDICT, fields: vec![16] }),
+        DataType::Verdict => Some(Layout {
+            kind: TYPE_VERDICT,
+            fields: vec![16],
+        }),
         DataType::Endpoint => Some(key_layout(KeyType::AddrPort, family)),
     }
 }

@@ -22,11 +22,7 @@ pub(crate) fn intact(socket: &mut Socket, ruleset: &Ruleset) -> Result<bool, Net
         let same = match table_intact(socket, id, table) {
             Ok(same) => same,
             // No such table.
-            Err(NetfilterError::Dump { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                false
-            }
+            Err(NetfilterError::Dump { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
         if !same {
@@ -36,11 +32,7 @@ pub(crate) fn intact(socket: &mut Socket, ruleset: &Ruleset) -> Result<bool, Net
     Ok(true)
 }
 
-fn table_intact(
-    socket: &mut Socket,
-    id: &TableId,
-    table: &Table,
-) -> Result<bool, NetfilterError> {
+fn table_intact(socket: &mut Socket, id: &TableId, table: &Table) -> Result<bool, NetfilterError> {
     if chains(socket, id)? != expected_chains(table)
         || rules(socket, id)? != expected_rules(id, table)
         || sets(socket, id)? != table.sets.keys().cloned().collect()
@@ -73,7 +65,9 @@ fn canonical(data: &[u8]) -> Vec<u8> {
     if let Some(value) = reader.find(1) {
         return value.to_vec();
     }
-    let Some(verdict) = reader.nested(2) else { return Vec::new() };
+    let Some(verdict) = reader.nested(2) else {
+        return Vec::new();
+    };
     let mut bytes = verdict.find(1).unwrap_or_default().to_vec();
     bytes.extend_from_slice(verdict.text(2).unwrap_or_default().as_bytes());
     bytes
@@ -83,7 +77,11 @@ type Hooks = BTreeMap<String, Option<(u32, i32)>>;
 
 fn expected_chains(table: &Table) -> Hooks {
     let hook = |chain: &proxy::Chain| chain.base.map(|base| (hook_number(base.hook), base.priority));
-    table.chains.iter().map(|(name, chain)| (name.clone(), hook(chain))).collect()
+    table
+        .chains
+        .iter()
+        .map(|(name, chain)| (name.clone(), hook(chain)))
+        .collect()
 }
 
 fn chains(socket: &mut Socket, id: &TableId) -> Result<Hooks, NetfilterError> {
@@ -121,7 +119,10 @@ fn rules(socket: &mut Socket, id: &TableId) -> Result<Comments, NetfilterError> 
         // Old kernels ignore the filter.
         if rule.text(1) == Some(&id.name) {
             let chain = rule.text(2).unwrap_or_default().to_owned();
-            found.entry(chain).or_default().push(rule.find(7).unwrap_or_default().to_vec());
+            found
+                .entry(chain)
+                .or_default()
+                .push(rule.find(7).unwrap_or_default().to_vec());
         }
     })?;
     Ok(found)
@@ -145,19 +146,21 @@ fn elements(
     mut each: impl FnMut(Reader<'_>),
 ) -> Result<(), NetfilterError> {
     let request = Attributes::new().text(1, &id.name).text(2, set);
-    socket.dump("set elements", GET_ELEMENT, family_number(id.family), &request.0, |answer| {
-        for (_, element) in answer.nested(3).into_iter().flatten() {
-            each(Reader(element));
-        }
-    })
+    socket.dump(
+        "set elements",
+        GET_ELEMENT,
+        family_number(id.family),
+        &request.0,
+        |answer| {
+            for (_, element) in answer.nested(3).into_iter().flatten() {
+                each(Reader(element));
+            }
+        },
+    )
 }
 
 /// What packets have put into a map; nothing if there is no such map.
-pub(crate) fn learned(
-    socket: &mut Socket,
-    id: &TableId,
-    set: &str,
-) -> Result<Vec<Learned>, NetfilterError> {
+pub(crate) fn learned(socket: &mut Socket, id: &TableId, set: &str) -> Result<Vec<Learned>, NetfilterError> {
     let mut found = Vec::new();
     let listed = elements(socket, id, set, |element| {
         let key = element.nested(1).and_then(|key| key.find(1));
@@ -172,11 +175,7 @@ pub(crate) fn learned(
         }
     });
     match listed {
-        Err(NetfilterError::Dump { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(Vec::new())
-        }
+        Err(NetfilterError::Dump { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
         Ok(()) => Ok(found),
     }

@@ -79,14 +79,17 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let (header, _) = rest.split_first_chunk::<HEADER>()?;
-        let word = |at: usize| {
-            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
+        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let length = usize::try_from(word(0)).ok()?;
         let payload = rest.get(HEADER..length)?;
         let kind = u16::from_ne_bytes([header[4], header[5]]);
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { kind, sequence: word(8), port: word(12), payload })
+        Some(Message {
+            kind,
+            sequence: word(8),
+            port: word(12),
+            payload,
+        })
     })
 }
 
@@ -98,8 +101,8 @@ pub(crate) fn write_message(
     (family, resource): (u8, u16),
     attributes: &[u8],
 ) {
-    let length = u32::try_from(HEADER + FAMILY_HEADER + attributes.len())
-        .expect("attributes are bounded by 16-bit lengths");
+    let length =
+        u32::try_from(HEADER + FAMILY_HEADER + attributes.len()).expect("attributes are bounded by 16-bit lengths");
     buffer.extend_from_slice(&length.to_ne_bytes());
     buffer.extend_from_slice(&kind.to_ne_bytes());
     buffer.extend_from_slice(&flags.to_ne_bytes());
@@ -151,7 +154,10 @@ impl Socket {
     /// A socket that hears of every change of nf_tables.
     pub fn listen() -> Result<Self, NetfilterError> {
         let socket = Socket::open()?;
-        socket.raw.add_membership(GROUP_NFTABLES).map_err(NetfilterError::Open)?;
+        socket
+            .raw
+            .add_membership(GROUP_NFTABLES)
+            .map_err(NetfilterError::Open)?;
         Ok(socket)
     }
 
@@ -239,7 +245,12 @@ impl Socket {
                 }
                 match message.answer() {
                     Some(Ok(())) => return Ok(()),
-                    Some(Err(no)) => return Err(NetfilterError::Dump { what, source: no.source }),
+                    Some(Err(no)) => {
+                        return Err(NetfilterError::Dump {
+                            what,
+                            source: no.source,
+                        });
+                    }
                     None => each(message.attributes()),
                 }
             }

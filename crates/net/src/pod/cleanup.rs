@@ -29,12 +29,12 @@ impl Record {
 
     /// Notes what is about to be made and set. The first run's settings are the host's own; later
     /// runs find skiff's.
-    pub fn write<'a>(
-        cfg: &NetConfig,
-        settings: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), PodNetError> {
+    pub fn write<'a>(cfg: &NetConfig, settings: impl IntoIterator<Item = &'a str>) -> Result<(), PodNetError> {
         let path = Record::path(&cfg.state_dir);
-        let failed = |source| PodNetError::State { path: path.clone(), source };
+        let failed = |source| PodNetError::State {
+            path: path.clone(),
+            source,
+        };
         let before = Record::read(&cfg.state_dir);
         let mut record = Record {
             config: cfg.clone(),
@@ -66,7 +66,10 @@ pub async fn cleanup(state_dir: &Path, fallback: &NetConfig) -> Result<(), PodNe
     let mut tables = Vec::new();
     for name in [cfg.table_name.clone(), cfg.pod_table()] {
         for family in [Family::Ip4, Family::Ip6] {
-            tables.push(TableId { family, name: name.clone() });
+            tables.push(TableId {
+                family,
+                name: name.clone(),
+            });
         }
     }
     remove_tables(&tables)?;
@@ -81,9 +84,10 @@ pub async fn cleanup(state_dir: &Path, fallback: &NetConfig) -> Result<(), PodNe
         sysctl::set(path, value)?;
     }
     match fs::remove_dir_all(state_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(PodNetError::State { path: state_dir.to_owned(), source: error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PodNetError::State {
+            path: state_dir.to_owned(),
+            source: error,
+        }),
         _ => Ok(()),
     }
 }

@@ -87,7 +87,11 @@ impl Leases {
             Some(lease) => lease.address,
             None => self.free_address()?,
         };
-        let lease = Lease { sandbox: sandbox.to_owned(), address, ports: ports.to_vec() };
+        let lease = Lease {
+            sandbox: sandbox.to_owned(),
+            address,
+            ports: ports.to_vec(),
+        };
         self.write(&lease)?;
         self.by_address.insert(address, sandbox.to_owned());
         self.by_sandbox.insert(sandbox.to_owned(), lease.clone());
@@ -96,7 +100,9 @@ impl Leases {
 
     /// Gives a sandbox's address back; without a lease nothing happens.
     pub fn release(&mut self, sandbox: &str) -> Result<Option<Lease>, PodNetError> {
-        let Some(lease) = self.by_sandbox.get(sandbox) else { return Ok(None) };
+        let Some(lease) = self.by_sandbox.get(sandbox) else {
+            return Ok(None);
+        };
         let path = self.directory.join(lease.address.to_string());
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path)(error)),
@@ -126,7 +132,10 @@ impl Leases {
             let taken = others.flat_map(|lease| &lease.ports).chain(&ports[..at]);
             if taken.into_iter().any(|other| overlap(port, other)) {
                 let protocol = port.protocol.clone();
-                return Err(PodNetError::PortTaken { port: port.host_port, protocol });
+                return Err(PodNetError::PortTaken {
+                    port: port.host_port,
+                    protocol,
+                });
             }
         }
         Ok(())
@@ -138,8 +147,10 @@ impl Leases {
 
     /// The next free address after the last one given; network, gateway and broadcast are never.
     fn free_address(&mut self) -> Result<Ipv4Addr, PodNetError> {
-        let exhausted =
-            || PodNetError::Exhausted { range: self.range, used: self.by_sandbox.len() };
+        let exhausted = || PodNetError::Exhausted {
+            range: self.range,
+            used: self.by_sandbox.len(),
+        };
         let (first, last) = (2, self.offset(self.range.broadcast()).saturating_sub(1));
         if last < first {
             return Err(exhausted());
@@ -174,9 +185,7 @@ fn read(path: &Path) -> Option<Lease> {
 
 fn overlap(a: &HostPort, b: &HostPort) -> bool {
     let everywhere = |port: &HostPort| port.host_ip.is_none_or(|ip| ip.is_unspecified());
-    a.host_port == b.host_port
-        && a.protocol == b.protocol
-        && (everywhere(a) || everywhere(b) || a.host_ip == b.host_ip)
+    a.host_port == b.host_port && a.protocol == b.protocol && (everywhere(a) || everywhere(b) || a.host_ip == b.host_ip)
 }
 
 #[cfg(test)]
@@ -206,7 +215,10 @@ mod tests {
         }
         assert_eq!(given.first(), Some(&Ipv4Addr::new(10, 9, 8, 2)));
         assert_eq!(given.last(), Some(&Ipv4Addr::new(10, 9, 8, 6)));
-        assert!(matches!(leases.take("s9", &[]), Err(PodNetError::Exhausted { used: 5, .. })));
+        assert!(matches!(
+            leases.take("s9", &[]),
+            Err(PodNetError::Exhausted { used: 5, .. })
+        ));
         assert_eq!(leases.take("s1", &[]).expect("again").address, given[1], "idempotent");
 
         drop(leases);
@@ -245,10 +257,14 @@ mod tests {
         let state = tempfile::tempdir().expect("tempdir");
         let mut leases = Leases::open(state.path(), range()).expect("open");
         leases.take("a", &[port(Some("192.0.2.1"), 80)]).expect("a");
-        leases.take("b", &[port(Some("192.0.2.2"), 80)]).expect("another address");
+        leases
+            .take("b", &[port(Some("192.0.2.2"), 80)])
+            .expect("another address");
         let everywhere = leases.take("c", &[port(None, 80)]);
         assert!(matches!(everywhere, Err(PodNetError::PortTaken { port: 80, .. })));
         assert!(leases.get("c").is_none(), "a refused pod holds nothing");
-        leases.take("a", &[port(Some("192.0.2.1"), 80)]).expect("its own port is no conflict");
+        leases
+            .take("a", &[port(Some("192.0.2.1"), 80)])
+            .expect("its own port is no conflict");
     }
 }

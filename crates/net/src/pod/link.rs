@@ -7,8 +7,7 @@ use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -60,7 +59,14 @@ impl Links {
     }
 
     async fn find(&self, name: &str) -> Result<Option<LinkMessage>, PodNetError> {
-        let found = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await;
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute()
+            .try_next()
+            .await;
         match found {
             Err(error) if errno(&error) == Some(nix::libc::ENODEV) => Ok(None),
             other => other.map_err(failed(format!("look up network interface {name}"))),
@@ -74,7 +80,9 @@ impl Links {
 
     /// Index of a link that must be there.
     pub async fn existing(&self, name: &str) -> Result<u32, PodNetError> {
-        self.index(name).await?.ok_or_else(|| PodNetError::NoLink(name.to_owned()))
+        self.index(name)
+            .await?
+            .ok_or_else(|| PodNetError::NoLink(name.to_owned()))
     }
 
     /// Makes a bridge, or takes over the one of that name, and brings it up.
@@ -89,7 +97,11 @@ impl Links {
         }
         // A fixed hardware address: by default it changes with the ports, and pods' neighbour
         // entries for the gateway with it. No multicast snooping: its timers would wake the host.
-        let bridge = LinkBridge::new(name).mcast_snooping(false).address(hardware).mtu(mtu).up();
+        let bridge = LinkBridge::new(name)
+            .mcast_snooping(false)
+            .address(hardware)
+            .mtu(mtu)
+            .up();
         let made = self.handle.link().add(bridge.build()).execute().await;
         unless(made, nix::libc::EEXIST).map_err(failed(format!(
             "make bridge {name} (the kernel needs CONFIG_BRIDGE: modprobe bridge)"
@@ -99,7 +111,12 @@ impl Links {
 
     pub async fn up(&self, index: u32) -> Result<(), PodNetError> {
         let message = LinkUnspec::new_with_index(index).up().build();
-        self.handle.link().set(message).execute().await.map_err(failed("bring an interface up"))
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(failed("bring an interface up"))
     }
 
     /// Makes a veth pair: `name` here, a port of `bridge`; `peer` in another namespace.
@@ -145,7 +162,9 @@ impl Links {
 
     /// Removes a link if it is there.
     pub async fn delete(&self, name: &str) -> Result<(), PodNetError> {
-        let Some(index) = self.index(name).await? else { return Ok(()) };
+        let Some(index) = self.index(name).await? else {
+            return Ok(());
+        };
         let gone = self.handle.link().del(index).execute().await;
         unless(gone, nix::libc::ENODEV).map_err(failed(format!("remove network interface {name}")))
     }
@@ -174,8 +193,7 @@ impl Links {
                 AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
                 _ => None,
             });
-            let Some(net) = local.and_then(|ip| Ipv4Net::new(ip, message.header.prefix_len).ok())
-            else {
+            let Some(net) = local.and_then(|ip| Ipv4Net::new(ip, message.header.prefix_len).ok()) else {
                 continue;
             };
             if wanted.contains(&net) {
@@ -183,8 +201,7 @@ impl Links {
                 continue;
             }
             let gone = self.handle.address().del(message).execute().await;
-            unless(gone, nix::libc::EADDRNOTAVAIL)
-                .map_err(failed(format!("remove address {net}")))?;
+            unless(gone, nix::libc::EADDRNOTAVAIL).map_err(failed(format!("remove address {net}")))?;
         }
         for net in wanted.iter().filter(|net| !found.contains(net)) {
             let (ip, prefix) = (IpAddr::V4(net.addr()), net.prefix_len());
@@ -213,8 +230,10 @@ impl Links {
             .output_interface(index)
             .scope(RouteScope::Link)
             .build();
-        let default =
-            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+        let default = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .output_interface(index)
+            .build();
         for (what, route) in [("gateway", neighbour), ("default", default)] {
             let added = self.handle.route().add(route).replace().execute().await;
             added.map_err(failed(format!("add the pod's {what} route")))?;
@@ -234,9 +253,10 @@ impl Links {
             .await
             .map_err(failed("list routes"))?;
         let default = routes.iter().find(|route| {
-            let to_somewhere = route.attributes.iter().any(|attribute| {
-                matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet(_)))
-            });
+            let to_somewhere = route
+                .attributes
+                .iter()
+                .any(|attribute| matches!(attribute, RouteAttribute::Destination(RouteAddress::Inet(_))));
             route.header.destination_prefix_length == 0 && !to_somewhere
         });
         let index = default.and_then(|route| {
@@ -248,12 +268,13 @@ impl Links {
         let Some(index) = index else { return Ok(DEFAULT_MTU) };
         let link = self.handle.link().get().match_index(index).execute().try_next().await;
         let link = link.map_err(failed("look up the uplink"))?;
-        let mtu = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| {
-            match attribute {
+        let mtu = link
+            .into_iter()
+            .flat_map(|link| link.attributes)
+            .find_map(|attribute| match attribute {
                 LinkAttribute::Mtu(mtu) => Some(mtu),
                 _ => None,
-            }
-        });
+            });
         Ok(mtu.unwrap_or(DEFAULT_MTU))
     }
 }

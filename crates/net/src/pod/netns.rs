@@ -21,7 +21,10 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, PodNetError>>,
 {
-    let failed = |source| PodNetError::Namespace { path: path.to_owned(), source };
+    let failed = |source| PodNetError::Namespace {
+        path: path.to_owned(),
+        source,
+    };
     let (answer, done) = oneshot::channel();
     let owned = path.to_owned();
     std::thread::Builder::new()
@@ -30,20 +33,22 @@ where
             let _ = answer.send(enter_and_run(&owned, &namespace, work));
         })
         .map_err(failed)?;
-    done.await.map_err(|_| failed(io::Error::other("the thread inside it panicked")))?
+    done.await
+        .map_err(|_| failed(io::Error::other("the thread inside it panicked")))?
 }
 
-fn enter_and_run<T, F>(
-    path: &Path,
-    namespace: &File,
-    work: impl FnOnce() -> F,
-) -> Result<T, PodNetError>
+fn enter_and_run<T, F>(path: &Path, namespace: &File, work: impl FnOnce() -> F) -> Result<T, PodNetError>
 where
     F: Future<Output = Result<T, PodNetError>>,
 {
-    let failed = |source| PodNetError::Namespace { path: path.to_owned(), source };
+    let failed = |source| PodNetError::Namespace {
+        path: path.to_owned(),
+        source,
+    };
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(failed)?;
     runtime.block_on(work())
 }

@@ -21,8 +21,7 @@ const POD_INTERFACE: &str = "eth0";
 /// Settings of the whole namespace that are put back by `cleanup`. Redirects are off because pods
 /// reach each other through the bridge they came from: a hint per packet would also use up the
 /// sender's allowance of ICMP errors, so that a refusal would not be told.
-const HOST_SETTINGS: [(&str, &str); 2] =
-    [("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/send_redirects", "0")];
+const HOST_SETTINGS: [(&str, &str); 2] = [("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/send_redirects", "0")];
 
 /// The bridge, its pods and their rules.
 ///
@@ -47,8 +46,10 @@ impl PodNetwork {
     /// writes the rules. Must run in the node's network namespace, inside a tokio runtime.
     pub async fn open(cfg: NetConfig) -> Result<Self, PodNetError> {
         check(&cfg)?;
-        fs::create_dir_all(&cfg.state_dir)
-            .map_err(|source| PodNetError::State { path: cfg.state_dir.clone(), source })?;
+        fs::create_dir_all(&cfg.state_dir).map_err(|source| PodNetError::State {
+            path: cfg.state_dir.clone(),
+            source,
+        })?;
         let leases = Leases::open(&cfg.state_dir, cfg.pod_cidr.trunc())?;
         Record::write(&cfg, HOST_SETTINGS.map(|(path, _)| path))?;
         let links = Links::open()?;
@@ -88,12 +89,7 @@ impl PodNetwork {
 
     /// Gives a sandbox an address and connects its network namespace: `eth0` with a default route,
     /// `lo` up, host ports open.
-    pub async fn setup(
-        &self,
-        sandbox: &str,
-        namespace: &Path,
-        ports: &[HostPort],
-    ) -> Result<Ipv4Addr, PodNetError> {
+    pub async fn setup(&self, sandbox: &str, namespace: &Path, ports: &[HostPort]) -> Result<Ipv4Addr, PodNetError> {
         let file = File::open(namespace).map_err(|source| PodNetError::Namespace {
             path: namespace.to_owned(),
             source,
@@ -115,18 +111,19 @@ impl PodNetwork {
         Ok(address)
     }
 
-    async fn connect(
-        &self,
-        sandbox: &str,
-        address: Ipv4Addr,
-        path: &Path,
-        namespace: File,
-    ) -> Result<(), PodNetError> {
+    async fn connect(&self, sandbox: &str, address: Ipv4Addr, path: &Path, namespace: File) -> Result<(), PodNetError> {
         let name = self.veth_name(sandbox);
         // One may be left from an attempt that was cut short.
         self.links.delete(&name).await?;
         self.links
-            .veth(&name, self.bridge, POD_INTERFACE, namespace.as_fd(), mac(address), self.mtu)
+            .veth(
+                &name,
+                self.bridge,
+                POD_INTERFACE,
+                namespace.as_fd(),
+                mac(address),
+                self.mtu,
+            )
             .await?;
         let gateway = self.cfg.gateway();
         within(path, namespace, move || configure(address, gateway)).await
@@ -134,7 +131,11 @@ impl PodNetwork {
 
     /// The address of a sandbox.
     pub fn address(&self, sandbox: &str) -> Option<Ipv4Addr> {
-        self.leases.lock().unwrap_or_else(|e| e.into_inner()).get(sandbox).map(|lease| lease.address)
+        self.leases
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(sandbox)
+            .map(|lease| lease.address)
     }
 
     /// Removes a sandbox's interface, host ports and lease.
@@ -176,10 +177,7 @@ impl PodNetwork {
         self.rules.shutdown();
     }
 
-    fn locked<T>(
-        &self,
-        work: impl FnOnce(&mut Leases) -> Result<T, PodNetError>,
-    ) -> Result<T, PodNetError> {
+    fn locked<T>(&self, work: impl FnOnce(&mut Leases) -> Result<T, PodNetError>) -> Result<T, PodNetError> {
         // A panic elsewhere leaves the leases whole: each change is one insertion or removal.
         work(&mut self.leases.lock().unwrap_or_else(|e| e.into_inner()))
     }
@@ -210,7 +208,9 @@ fn host_net(ip: Ipv4Addr, prefix: u8) -> Ipv4Net {
 
 fn check(cfg: &NetConfig) -> Result<(), PodNetError> {
     if cfg.bridge_name.is_empty() || cfg.bridge_name.len() > 15 || cfg.bridge_name.contains('/') {
-        return Err(PodNetError::Config("the bridge name must have 1 to 15 bytes and no slash"));
+        return Err(PodNetError::Config(
+            "the bridge name must have 1 to 15 bytes and no slash",
+        ));
     }
     if cfg.pod_cidr.prefix_len() > 29 {
         return Err(PodNetError::Config("the pod range must be /29 or larger"));

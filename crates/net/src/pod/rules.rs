@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use proxy::{
-    Base, Chain, ChainKind, Data, DataType, Direction, Dnat, Family, Hook, Key, KeyType, Match,
-    Presence, Protocol, Rule, Ruleset, Selector, Set, Side, Statement, Table, TableId, Verdict,
+    Base, Chain, ChainKind, Data, DataType, Direction, Dnat, Family, Hook, Key, KeyType, Match, Presence, Protocol,
+    Rule, Ruleset, Selector, Set, Side, Statement, Table, TableId, Verdict,
 };
 
 use super::NetConfig;
@@ -32,11 +32,15 @@ pub(crate) fn ruleset<'a>(cfg: &NetConfig, leases: impl Iterator<Item = &'a Leas
     for lease in leases {
         let ip = IpAddr::V4(lease.address);
         for port in &lease.ports {
-            let Some(protocol) = Protocol::from_api(Some(&port.protocol)) else { continue };
+            let Some(protocol) = Protocol::from_api(Some(&port.protocol)) else {
+                continue;
+            };
             let target = Data::Endpoint(ip, port.pod_port);
             match port.host_ip.filter(|host| !host.is_unspecified()) {
                 None => {
-                    everywhere.elements.insert(Key::ProtoPort(protocol, port.host_port), target);
+                    everywhere
+                        .elements
+                        .insert(Key::ProtoPort(protocol, port.host_port), target);
                 }
                 Some(host) if host.is_ipv4() => {
                     let key = Key::AddrProtoPort(host, protocol, port.host_port);
@@ -49,15 +53,20 @@ pub(crate) fn ruleset<'a>(cfg: &NetConfig, leases: impl Iterator<Item = &'a Leas
         }
     }
     let mut table = Table::default();
-    for (name, set) in
-        [(HOST_PORTS, everywhere), (HOST_PORTS_BY_ADDRESS, by_address), (HAIRPIN, hairpin)]
-    {
+    for (name, set) in [
+        (HOST_PORTS, everywhere),
+        (HOST_PORTS_BY_ADDRESS, by_address),
+        (HAIRPIN, hairpin),
+    ] {
         table.sets.insert(name.to_owned(), set);
     }
     for (name, chain) in chains(cfg) {
         table.chains.insert(name.to_owned(), chain);
     }
-    let id = TableId { family: Family::Ip4, name: cfg.pod_table() };
+    let id = TableId {
+        family: Family::Ip4,
+        name: cfg.pod_table(),
+    };
     let mut ruleset = Ruleset::default();
     ruleset.tables.insert(id, table);
     ruleset
@@ -68,11 +77,12 @@ fn chains(cfg: &NetConfig) -> Vec<(&'static str, Chain)> {
         base: Some(Base { kind, hook, priority }),
         rules,
     };
-    let bridge = |direction, presence| {
-        Statement::Match(Match::Interface(direction, cfg.bridge_name.clone(), presence))
-    };
+    let bridge = |direction, presence| Statement::Match(Match::Interface(direction, cfg.bridge_name.clone(), presence));
     let lookup = |selector, map: &str| {
-        Statement::Dnat(Dnat::Lookup { selector, map: map.to_owned() })
+        Statement::Dnat(Dnat::Lookup {
+            selector,
+            map: map.to_owned(),
+        })
     };
     let local = || Statement::Match(Match::Local(Side::Dest));
     let jump = || vec![Rule::of([Statement::Verdict(Verdict::Jump(TO_HOST_PORTS.into()))])];
@@ -109,7 +119,13 @@ fn chains(cfg: &NetConfig) -> Vec<(&'static str, Chain)> {
     ];
     use ChainKind::{Filter, Nat};
     vec![
-        (TO_HOST_PORTS, Chain { base: None, rules: to_host_ports }),
+        (
+            TO_HOST_PORTS,
+            Chain {
+                base: None,
+                rules: to_host_ports,
+            },
+        ),
         ("filter-prerouting", base(Filter, Hook::Prerouting, -300, protect)),
         ("nat-prerouting", base(Nat, Hook::Prerouting, -100, jump())),
         ("nat-output", base(Nat, Hook::Output, -100, jump())),
@@ -143,7 +159,12 @@ mod tests {
 
     fn delivered(dest: &str, port: u16, masqueraded: bool) -> Outcome {
         let dest = dest.parse().expect("dest");
-        Outcome::Delivered { dest, port, masqueraded, remembered: false }
+        Outcome::Delivered {
+            dest,
+            port,
+            masqueraded,
+            remembered: false,
+        }
     }
 
     #[test]
@@ -163,14 +184,46 @@ mod tests {
         let wire = || Origin::Interface("eth0".into());
         let pod_ip = "10.244.3.5";
         for (what, packet, expected) in [
-            ("pod to pod", packet(pod(), pod_ip, "10.244.3.6", 80, "skiff0"), delivered("10.244.3.6", 80, false)),
-            ("pod to a pod elsewhere", packet(pod(), pod_ip, "10.244.9.6", 80, "eth0"), delivered("10.244.9.6", 80, false)),
-            ("pod to the world", packet(pod(), pod_ip, "198.51.100.1", 80, "eth0"), delivered("198.51.100.1", 80, true)),
-            ("host port from outside", packet(wire(), "198.51.100.1", "192.0.2.1", 8080, "skiff0"), delivered(pod_ip, 80, false)),
-            ("another port of the host", packet(wire(), "198.51.100.1", "192.0.2.1", 80, "lo"), delivered("192.0.2.1", 80, false)),
-            ("host port by loopback", packet(Origin::Host, "127.0.0.1", "127.0.0.1", 8080, "skiff0"), delivered(pod_ip, 80, true)),
-            ("own host port", packet(pod(), pod_ip, "192.0.2.1", 8080, "skiff0"), delivered(pod_ip, 80, true)),
-            ("the host's loopback", packet(pod(), pod_ip, "127.0.0.1", 6443, "lo"), Outcome::Dropped),
+            (
+                "pod to pod",
+                packet(pod(), pod_ip, "10.244.3.6", 80, "skiff0"),
+                delivered("10.244.3.6", 80, false),
+            ),
+            (
+                "pod to a pod elsewhere",
+                packet(pod(), pod_ip, "10.244.9.6", 80, "eth0"),
+                delivered("10.244.9.6", 80, false),
+            ),
+            (
+                "pod to the world",
+                packet(pod(), pod_ip, "198.51.100.1", 80, "eth0"),
+                delivered("198.51.100.1", 80, true),
+            ),
+            (
+                "host port from outside",
+                packet(wire(), "198.51.100.1", "192.0.2.1", 8080, "skiff0"),
+                delivered(pod_ip, 80, false),
+            ),
+            (
+                "another port of the host",
+                packet(wire(), "198.51.100.1", "192.0.2.1", 80, "lo"),
+                delivered("192.0.2.1", 80, false),
+            ),
+            (
+                "host port by loopback",
+                packet(Origin::Host, "127.0.0.1", "127.0.0.1", 8080, "skiff0"),
+                delivered(pod_ip, 80, true),
+            ),
+            (
+                "own host port",
+                packet(pod(), pod_ip, "192.0.2.1", 8080, "skiff0"),
+                delivered(pod_ip, 80, true),
+            ),
+            (
+                "the host's loopback",
+                packet(pod(), pod_ip, "127.0.0.1", 6443, "lo"),
+                Outcome::Dropped,
+            ),
         ] {
             assert_eq!(trace(&ruleset, &packet), expected, "{what}");
         }

@@ -26,7 +26,11 @@ fn pods_reach_each_other_the_host_and_the_world() {
         world.outside.serve("world", 9000);
         let outward = a.ask_tcp(&format!("{OUTSIDE_IP}:9000"));
         assert_eq!((outward.server(), outward.client()), ("world", NODE_IP), "masqueraded");
-        assert_eq!(a.ask_tcp(&format!("{NODE_IP}:1")), Answer::Refused, "the host itself answers");
+        assert_eq!(
+            a.ask_tcp(&format!("{NODE_IP}:1")),
+            Answer::Refused,
+            "the host itself answers"
+        );
     });
 }
 
@@ -35,7 +39,7 @@ fn the_hosts_loopback_is_out_of_reach_for_pods() {
     on_a_host(|world| async move {
         let (a, _) = world.pod("a").await;
         let listener = std::net::TcpListener::bind("127.0.0.1:7777").expect("listen");
-        a.run(|| route_loopback_to_the_host());
+        a.run(route_loopback_to_the_host);
         let asked = || {
             a.run(|| {
                 let to = "127.0.0.1:7777".parse().expect("address");
@@ -101,15 +105,23 @@ fn a_restart_finds_its_pods_and_removes_the_dead() {
         let before = links().await;
         world.pods.shutdown();
         let pods = PodNetwork::open(world.net.clone()).await.expect("open again");
-        assert_eq!(ask_tcp(&format!("{a_ip}:8080")).server(), "a", "running pods are not disturbed");
+        assert_eq!(
+            ask_tcp(&format!("{a_ip}:8080")).server(),
+            "a",
+            "running pods are not disturbed"
+        );
         assert_eq!((pods.address("a"), pods.address("b")), (Some(a_ip), Some(b_ip)));
 
-        pods.reconcile(&BTreeSet::from(["a".to_owned()])).await.expect("reconcile");
+        pods.reconcile(&BTreeSet::from(["a".to_owned()]))
+            .await
+            .expect("reconcile");
         assert_eq!(ask_tcp(&format!("{a_ip}:8080")).server(), "a");
         assert_eq!(pods.address("b"), None);
         assert_eq!(links().await.len(), before.len() - 1, "b's interface is gone");
         // A second run does nothing.
-        pods.reconcile(&BTreeSet::from(["a".to_owned()])).await.expect("reconcile again");
+        pods.reconcile(&BTreeSet::from(["a".to_owned()]))
+            .await
+            .expect("reconcile again");
         assert_eq!(pods.address("a"), Some(a_ip));
     });
 }
@@ -127,14 +139,21 @@ fn host_ports_lead_to_their_pod() {
         let (b, _) = world.pod("b").await;
         let to = format!("{NODE_IP}:8888");
         let outside = world.outside.ask_tcp(&to);
-        assert_eq!((outside.server(), outside.client()), ("a", OUTSIDE_IP), "the client is seen");
+        assert_eq!(
+            (outside.server(), outside.client()),
+            ("a", OUTSIDE_IP),
+            "the client is seen"
+        );
         assert_eq!(ask_tcp("127.0.0.1:8888").server(), "a");
         assert_eq!(ask_tcp(&to).server(), "a");
         assert_eq!(b.ask_tcp(&to).server(), "a");
         assert_eq!(a.ask_tcp(&to).server(), "a", "hairpin");
 
         let clash = world.pods.setup("c", &b.path, std::slice::from_ref(&port)).await;
-        assert!(matches!(clash, Err(PodNetError::PortTaken { port: 8888, .. })), "{clash:?}");
+        assert!(
+            matches!(clash, Err(PodNetError::PortTaken { port: 8888, .. })),
+            "{clash:?}"
+        );
         world.pods.teardown("a").await.expect("teardown");
         assert_eq!(world.outside.ask_tcp(&to), Answer::Refused);
     });

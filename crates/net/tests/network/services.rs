@@ -1,11 +1,10 @@
 //! Services over real packets.
 
-use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, ServiceSpec, ServiceStatus};
+use k8s_openapi::api::discovery::v1::Endpoint;
 
 use crate::foreign;
-use crate::world::{
-    Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, service, slice, tally, udp_to,
-};
+use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, service, slice, tally, udp_to};
 
 const CLUSTER_IP: &str = "10.96.1.1";
 const TO: &str = "10.96.1.1:80";
@@ -41,7 +40,11 @@ fn cluster_ip_balances_over_endpoints() {
             assert_eq!(from_host.len(), 2, "{from_host:?}");
             assert!(from_host.values().all(|count| *count > 10), "{from_host:?}");
             let from_pod = tally(30, || a.ask_tcp(TO));
-            assert_eq!(from_pod.len(), 2, "a pod reaches itself through its service: {from_pod:?}");
+            assert_eq!(
+                from_pod.len(),
+                2,
+                "a pod reaches itself through its service: {from_pod:?}"
+            );
         }
         assert_eq!(ask_udp(&udp_to(TO)).client(), "10.244.0.1");
 
@@ -76,7 +79,9 @@ fn no_endpoints_means_refused_and_other_ports_too() {
 fn node_ports_answer_from_everywhere() {
     on_a_host(|world| async move {
         let (a, a_ip) = world.pod("a").await;
-        world.apply(&[service("s", CLUSTER_IP, node_port)], &[slice("s", &[a_ip])]).await;
+        world
+            .apply(&[service("s", CLUSTER_IP, node_port)], &[slice("s", &[a_ip])])
+            .await;
         let to = format!("{NODE_IP}:30080");
         let outside = world.outside.ask_tcp(&to);
         assert_eq!((outside.server(), outside.client()), ("a", "10.244.0.1"), "masqueraded");
@@ -126,9 +131,15 @@ fn affinity_holds_and_survives_its_endpoints_removal() {
         // An owner that starts anew keeps what clients were given.
         world.proxy = net::ServiceProxy::start("second").expect("start");
         world.apply(&services, &[slice("s", &addresses)]).await;
-        assert_eq!(tally(20, || ask_tcp(TO)).into_keys().collect::<Vec<_>>(), [first.clone()]);
+        assert_eq!(
+            tally(20, || ask_tcp(TO)).into_keys().collect::<Vec<_>>(),
+            std::slice::from_ref(&first)
+        );
 
-        let at = ["a", "b", "c", "d"].iter().position(|name| *name == first).expect("known");
+        let at = ["a", "b", "c", "d"]
+            .iter()
+            .position(|name| *name == first)
+            .expect("known");
         addresses.remove(at);
         world.apply(&services, &[slice("s", &addresses)]).await;
         let moved = tally(20, || ask_tcp(TO));
@@ -149,7 +160,11 @@ fn an_update_removes_an_endpoint_for_udp_flows_too() {
         assert_eq!(ask_udp(&by_node_port).server(), "a");
         let cleaned = world.apply(&services, &[slice("s", &[b_ip])]).await;
         assert_eq!(cleaned.deleted, 2, "{cleaned:?}");
-        assert_eq!(ask_udp(&flow).server(), "b", "the same socket, without waiting for a timeout");
+        assert_eq!(
+            ask_udp(&flow).server(),
+            "b",
+            "the same socket, without waiting for a timeout"
+        );
         assert_eq!(ask_udp(&by_node_port).server(), "b");
         assert_eq!(tally(20, || ask_tcp(TO)).into_keys().collect::<Vec<_>>(), ["b"]);
         let unchanged = world.apply(&services, &[slice("s", &[b_ip])]).await;
@@ -189,6 +204,62 @@ fn a_foreign_flush_is_repaired() {
 }
 
 #[test]
+fn every_sort_of_rule_is_accepted_and_reads_back_the_same() {
+    on_a_host(|mut world| async move {
+        world.cfg.node_ips.push("2001:db8::1".parse().expect("ip"));
+        world.cfg.cluster_cidrs.push("fd10::/16".parse().expect("range"));
+        world.cfg.service_cidrs.push("fd96::/112".parse().expect("range"));
+        let everything = |name: &str, ip: &str, external: &str, ranges: &[&str]| {
+            let service = service(name, ip, |spec| {
+                node_port(spec);
+                spec.external_traffic_policy = Some("Local".to_owned());
+                spec.session_affinity = Some("ClientIP".to_owned());
+                spec.external_ips = Some(vec![external.to_owned()]);
+                spec.load_balancer_source_ranges = Some(ranges.iter().map(|range| (*range).to_owned()).collect());
+            });
+            let mut service = std::sync::Arc::unwrap_or_clone(service);
+            let ingress = LoadBalancerIngress {
+                ip: Some(external.to_owned()),
+                ..Default::default()
+            };
+            let load_balancer = LoadBalancerStatus {
+                ingress: Some(vec![ingress]),
+            };
+            let load_balancer = Some(load_balancer);
+            service.status = Some(ServiceStatus {
+                load_balancer,
+                ..Default::default()
+            });
+            std::sync::Arc::new(service)
+        };
+        let services = [
+            everything("four", CLUSTER_IP, "203.0.113.1", &["198.51.100.0/24"]),
+            everything("six", "fd96::1", "2001:db8::99", &["2001:db8::/64"]),
+            service("none", "fd96::2", plain),
+        ];
+        let mut six = std::sync::Arc::unwrap_or_clone(slice("six", &[]));
+        six.address_type = "IPv6".to_owned();
+        six.endpoints = Some(vec![Endpoint {
+            addresses: vec!["fd10::1".to_owned()],
+            node_name: Some("n1".to_owned()),
+            ..Default::default()
+        }]);
+        let slices = [
+            slice("four", &["10.244.0.9".parse().expect("ip")]),
+            std::sync::Arc::new(six),
+        ];
+        world.apply(&services, &slices).await;
+        assert!(
+            world.proxy.verify().await.expect("read back"),
+            "after writing everything"
+        );
+        world.apply(&services, &slices[..1]).await;
+        assert!(world.proxy.verify().await.expect("read back"), "after an update");
+        assert_eq!(world.ruleset(&services, &slices).tables.len(), 2);
+    });
+}
+
+#[test]
 fn many_services_in_one_batch() {
     on_a_host(|world| async move {
         let (_a, a_ip) = world.pod("a").await;
@@ -200,12 +271,17 @@ fn many_services_in_one_batch() {
             slices.push(slice(&name, &[a_ip]));
         }
         world.apply(&services, &slices).await;
+        assert!(world.proxy.verify().await.expect("read back"));
         assert_eq!(ask_tcp("10.100.7.207:80").server(), "a");
         // A change of one of them is a small update.
         slices[1999] = slice("s1999", &[]);
         world.apply(&services, &slices).await;
         assert_eq!(ask_tcp("10.100.7.207:80"), Answer::Refused);
         assert_eq!(ask_tcp("10.100.7.206:80").server(), "a");
-        assert_eq!(*world.proxy.repairs().borrow(), 0, "no own write was taken for a foreign one");
+        assert_eq!(
+            *world.proxy.repairs().borrow(),
+            0,
+            "no own write was taken for a foreign one"
+        );
     });
 }

@@ -28,10 +28,16 @@ const WAIT: Duration = Duration::from_secs(3);
 
 /// Runs a test in a network namespace of its own.
 pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
-    assert!(nix::unistd::geteuid().is_root(), "network tests must run as root: they make network namespaces");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "network tests must run as root: they make network namespaces"
+    );
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare the network namespace");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
         runtime.block_on(async move {
             let world = World::new().await;
             test(world).await;
@@ -122,7 +128,10 @@ pub enum Answer {
 impl Answer {
     fn parse(text: &str) -> Answer {
         match text.split_once(' ') {
-            Some((server, client)) => Answer::From { server: server.into(), client: client.into() },
+            Some((server, client)) => Answer::From {
+                server: server.into(),
+                client: client.into(),
+            },
             None => Answer::Nothing(format!("answered {text:?}")),
         }
     }
@@ -192,7 +201,7 @@ pub fn tally(times: usize, mut ask: impl FnMut() -> Answer) -> BTreeMap<String, 
 pub struct World {
     pub pods: PodNetwork,
     pub proxy: ServiceProxy,
-    pub state: tempfile::TempDir,
+    _state: tempfile::TempDir,
     pub net: NetConfig,
     pub cfg: ProxyConfig,
     pub outside: Space,
@@ -214,7 +223,14 @@ impl World {
         cfg.cluster_cidrs = vec!["10.244.0.0/16".parse().expect("range")];
         cfg.service_cidrs = vec!["10.96.0.0/12".parse().expect("range")];
         cfg.local_addresses = vec!["10.96.0.10".parse().expect("ip")];
-        World { pods, proxy, state, net, cfg, outside }
+        World {
+            pods,
+            proxy,
+            _state: state,
+            net,
+            cfg,
+            outside,
+        }
     }
 
     /// A connected pod that serves on port 8080.
@@ -234,7 +250,10 @@ impl World {
     }
 
     pub async fn apply(&self, services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> net::UdpCleanup {
-        self.proxy.apply(self.ruleset(services, slices)).await.expect("apply the rules")
+        self.proxy
+            .apply(self.ruleset(services, slices))
+            .await
+            .expect("apply the rules")
     }
 }
 
@@ -245,12 +264,17 @@ async fn uplink(handle: &Handle, outside: &Space) {
     let pair = LinkVeth::new("uplink", "far0").build();
     handle.link().add(pair).execute().await.expect("veth");
     let far = index(handle, "far0").await;
-    let moved = LinkUnspec::new_with_index(far).setns_by_fd(outside.file.as_raw_fd()).build();
+    let moved = LinkUnspec::new_with_index(far)
+        .setns_by_fd(outside.file.as_raw_fd())
+        .build();
     handle.link().set(moved).execute().await.expect("move");
     let near = index(handle, "uplink").await;
     configure(handle, near, NODE_IP, OUTSIDE_IP).await;
     outside.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().expect("rtnetlink");
             tokio::spawn(connection);
@@ -261,7 +285,12 @@ async fn uplink(handle: &Handle, outside: &Space) {
 }
 
 async fn configure(handle: &Handle, index: u32, own: &str, gateway: &str) {
-    handle.address().add(index, own.parse().expect("ip"), 24).execute().await.expect("address");
+    handle
+        .address()
+        .add(index, own.parse().expect("ip"), 24)
+        .execute()
+        .await
+        .expect("address");
     up(handle, index).await;
     let gateway: Ipv4Addr = gateway.parse().expect("ip");
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
@@ -269,11 +298,23 @@ async fn configure(handle: &Handle, index: u32, own: &str, gateway: &str) {
 }
 
 async fn up(handle: &Handle, index: u32) {
-    handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await.expect("up");
+    handle
+        .link()
+        .set(LinkUnspec::new_with_index(index).up().build())
+        .execute()
+        .await
+        .expect("up");
 }
 
 async fn index(handle: &Handle, name: &str) -> u32 {
-    let link = handle.link().get().match_name(name).execute().try_next().await.expect("link");
+    let link = handle
+        .link()
+        .get()
+        .match_name(name)
+        .execute()
+        .try_next()
+        .await
+        .expect("link");
     link.expect("link").header.index
 }
 
@@ -314,7 +355,11 @@ pub fn service(name: &str, cluster_ip: &str, edit: impl FnOnce(&mut ServiceSpec)
         namespace: Some("default".to_owned()),
         ..ObjectMeta::default()
     };
-    Arc::new(Service { metadata, spec: Some(spec), status: None })
+    Arc::new(Service {
+        metadata,
+        spec: Some(spec),
+        status: None,
+    })
 }
 
 /// The slice of a service: endpoints on port 8080 of this node.
