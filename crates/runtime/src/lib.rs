@@ -6,16 +6,16 @@
 //! Does not know: the Kubernetes API, pods' restart policies, probes, volumes. A container that ended stays ended: who
 //! wants another creates another.
 
+mod beneath;
+mod cgroup;
 pub mod config;
 pub mod cri;
+mod fd_passing;
+mod image;
+mod records;
+mod shim;
+mod wire;
 
 pub use config::*;
 pub use cri::*;
-
-// The embedded runtime's entry points (being written):
-//   EmbeddedRuntime::open(RuntimeConfig) -> Result<EmbeddedRuntime> (async; Clone; implements Runtime)
-//   EmbeddedRuntime::import_images(path: &Path) -> Result<Vec<Image>>     OCI layout or `docker save` tar
-//   EmbeddedRuntime::ensure_hello_image(exe: &Path) -> Result<Image>      skiff.local/hello:latest
-//   shim_main(args) -> !                                                  for `skiff shim …`, before any thread
-//   reset(&RuntimeConfig) -> Result<()>                                   removes all of it from the machine
-//   doctor() -> Vec<Check>
+pub use shim::shim_main;

@@ -1,0 +1,25 @@
+//! Images: references, pulling, importing, unpacking, and the store.
+//!
+//! ```text
+//! registry ──pull──┐
+//! tar file ─import─┴─> archive ──unpack (a process)──> layer folder ──> store ──> containers' overlays
+//! ```
+//!
+//! Does not know: containers, except that some pin layers; when images should be pulled or removed.
+
+mod copy;
+mod digest;
+mod extract;
+mod hello;
+mod import;
+mod manifest;
+mod pull;
+mod reference;
+mod store;
+mod unpack;
+
+pub(crate) use copy::copy_tree;
+pub use hello::HELLO_IMAGE;
+pub(crate) use pull::Puller;
+pub(crate) use store::{ImageForContainer, ImageStore, Pins, filesystem_usage};
+pub(crate) use unpack::{probe_overlay_main, unpack_main};
