@@ -14,7 +14,9 @@
 pub mod codec;
 pub mod defaults;
 pub mod docs;
+pub mod managed;
 pub mod model;
+pub mod openapi;
 pub mod patch;
 mod shape;
 

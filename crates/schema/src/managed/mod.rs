@@ -1,0 +1,140 @@
+//! Server-side apply: who set which field, and what follows from it (KEP-555; upstream
+//! structured-merge-diff and apimachinery/pkg/util/managedfields).
+//!
+//! Every write goes through [`update`] or [`apply`], which keep `metadata.managedFields` true. An
+//! update takes over what it changes; an apply states all that its manager wants, meets conflicts
+//! where others own a different value, and removes what the manager wanted before but not now.
+//!
+//! Not done: field sets of other API versions are not converted (names are taken as they are).
+
+mod compare;
+mod field_set;
+mod fields_v1;
+mod managers;
+mod merge;
+
+use serde_json::Value;
+
+pub use field_set::{FieldSet, PathElement};
+pub use managers::Writer;
+
+use compare::compare;
+use managers::Managers;
+
+use crate::TypeRef;
+
+/// A field that an apply would change although another manager owns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner and, for updates, with which version: `"kubectl" using apps/v1`.
+    pub owner: String,
+    /// The field, such as `.spec.replicas`.
+    pub field: String,
+}
+
+/// Fields that are nobody's, or that the server decides on.
+const NEVER_OWNED: &[&[&str]] = &[
+    &["apiVersion"],
+    &["kind"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "clusterName"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
+fn owned_fields(ty: TypeRef<'_>, object: &Value, reset: &[&[&str]]) -> FieldSet {
+    let mut set = FieldSet::of(ty, object);
+    for path in NEVER_OWNED.iter().chain(reset) {
+        set.remove_branch(path);
+    }
+    set
+}
+
+/// Brings the managed fields of `new` up to date after any write but an apply. `live` is the object
+/// before, `None` when it is created; `now` is the time as the API writes it. What a client sent as
+/// managed fields counts only as a reset: an empty list (upstream's `[{}]` or `[]`) forgets all.
+pub fn update(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer, now: &str) {
+    let forgotten = live.is_some() && managers::asks_to_forget(new);
+    if forgotten {
+        managers::remove(new);
+        return;
+    }
+    let mut managers = live.map(Managers::read).unwrap_or_default();
+    let nothing = Value::Object(serde_json::Map::new());
+    let difference = compare(ty, live.unwrap_or(&nothing), new);
+    let strip = |mut set: FieldSet| {
+        for path in NEVER_OWNED {
+            set.remove_branch(path);
+        }
+        set
+    };
+    let changed = strip(difference.added.union(&difference.modified));
+    let removed = difference.removed;
+    if !changed.is_empty() || !removed.is_empty() {
+        managers.take_from_others(&writer.update_id(), &changed, &removed);
+        let mine = managers.set(&writer.update_id()).difference(&removed).union(&changed);
+        managers.put(writer.update_id(), writer, mine, now);
+    }
+    managers.write(new);
+}
+
+/// Applies `config`, all that its manager wants of the object. `reset` names branches that this
+/// request cannot set (status, or all but it). The result carries its managed fields; it is not
+/// defaulted.
+///
+/// # Errors
+/// Every field that others own with another value, unless `force`.
+pub fn apply(
+    ty: TypeRef<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    writer: &Writer,
+    force: Force,
+    reset: &[&[&str]],
+    now: &str,
+) -> Result<Value, Vec<Conflict>> {
+    let nothing = Value::Object(serde_json::Map::new());
+    let before = live.unwrap_or(&nothing);
+    let mut managers = live.map(Managers::read).unwrap_or_default();
+    let wanted = owned_fields(ty, config, reset);
+    let mut config = config.clone();
+    for path in reset {
+        merge::remove_branch(&mut config, path);
+    }
+    managers::remove(&mut config);
+    let id = writer.apply_id();
+    let abandoned = managers.set(&id).difference(&wanted);
+    let mut merged = merge::merge(ty, before, &config);
+    let others = managers.union_of_others(&id);
+    merge::remove(ty, &mut merged, &abandoned.difference(&others), &others);
+    let difference = compare(ty, before, &merged);
+    let mut changed = difference.added.union(&difference.modified);
+    for path in NEVER_OWNED {
+        changed.remove_branch(path);
+    }
+    let conflicts = managers.conflicts(&id, &changed);
+    if !conflicts.is_empty() && force == Force::No {
+        return Err(conflicts);
+    }
+    managers.take_from_others(&id, &changed, &difference.removed);
+    managers.put(id, writer, wanted, now);
+    managers.write(&mut merged);
+    Ok(merged)
+}
+
+/// Whether an apply takes fields over from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Conflicts are errors.
+    No,
+    /// Conflicting fields change hands.
+    Yes,
+}
+
+#[cfg(test)]
+mod tests;

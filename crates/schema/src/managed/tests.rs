@@ -1,0 +1,114 @@
+use serde_json::json;
+
+use super::*;
+
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+fn ty() -> TypeRef<'static> {
+    crate::builtin().kind("apps", "v1", "Deployment").unwrap()
+}
+
+fn writer(manager: &str) -> Writer {
+    Writer { manager: manager.into(), api_version: "apps/v1".into(), subresource: String::new() }
+}
+
+fn deployment(spec: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec})
+}
+
+fn applied(live: Option<&Value>, manager: &str, spec: Value) -> Result<Value, Vec<Conflict>> {
+    apply(ty(), live, &deployment(spec), &writer(manager), Force::No, &[&["status"]], NOW)
+}
+
+fn containers(list: Value) -> Value {
+    json!({"template": {"spec": {"containers": list}}})
+}
+
+#[test]
+fn fields_are_recorded_as_upstream_writes_them() {
+    let object = applied(None, "me", json!({
+        "replicas": 2,
+        "template": {"spec": {"containers": [{"name": "a", "image": "i", "args": ["x"], "ports": [{"containerPort": 80}]}]}},
+    }))
+    .unwrap();
+    assert_eq!(
+        object["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({"f:spec": {
+            "f:replicas": {},
+            "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {
+                ".": {}, "f:name": {}, "f:image": {}, "f:args": {},
+                "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
+            }}}},
+        }})
+    );
+}
+
+#[test]
+fn applying_twice_changes_nothing() {
+    let spec = json!({"replicas": 2, "template": {"metadata": {"labels": {"a": "b"}}}});
+    let once = applied(None, "me", spec.clone()).unwrap();
+    assert_eq!(applied(Some(&once), "me", spec).unwrap(), once);
+}
+
+#[test]
+fn what_is_not_wanted_any_more_goes_unless_others_own_it() {
+    let once = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
+    let both = applied(Some(&once), "you", json!({"paused": true})).unwrap();
+    let less = applied(Some(&both), "me", json!({"minReadySeconds": 1})).unwrap();
+    assert_eq!(less["spec"], json!({"paused": true, "minReadySeconds": 1}));
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}});
+    let none = apply(ty(), Some(&less), &config, &writer("you"), Force::No, &[], NOW).unwrap();
+    assert_eq!(none["spec"], json!({"minReadySeconds": 1}));
+    assert_eq!(none["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn elements_of_lists_have_owners() {
+    let mine = applied(None, "me", containers(json!([{"name": "a", "image": "1"}]))).unwrap();
+    let both = applied(Some(&mine), "you", containers(json!([{"name": "b", "image": "2"}]))).unwrap();
+    assert_eq!(
+        both["spec"],
+        containers(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]))
+    );
+    let less = applied(Some(&both), "me", containers(json!([]))).unwrap();
+    assert_eq!(less["spec"], containers(json!([{"name": "b", "image": "2"}])));
+}
+
+#[test]
+fn conflicts_are_told_or_forced() {
+    let mine = applied(None, "me", json!({"replicas": 2})).unwrap();
+    assert!(applied(Some(&mine), "you", json!({"replicas": 2})).is_ok(), "the same value is shared");
+    let conflicts = applied(Some(&mine), "you", json!({"replicas": 3})).unwrap_err();
+    assert_eq!(conflicts, [Conflict { owner: "\"me\"".into(), field: ".spec.replicas".into() }]);
+    let config = deployment(json!({"replicas": 3}));
+    let forced = apply(ty(), Some(&mine), &config, &writer("you"), Force::Yes, &[], NOW).unwrap();
+    assert_eq!(forced["spec"]["replicas"], 3);
+    assert_eq!(forced["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn updates_take_over_what_they_change() {
+    let mine = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
+    let mut scaled = mine.clone();
+    scaled["spec"]["replicas"] = json!(5);
+    update(ty(), Some(&mine), &mut scaled, &writer("kubectl-scale"), NOW);
+    let entries = scaled["metadata"]["managedFields"].as_array().unwrap();
+    assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
+    assert_eq!(entries[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "paused": true})).unwrap_err();
+    assert_eq!(conflicts[0].owner, "\"kubectl-scale\" using apps/v1");
+    let mut same = scaled.clone();
+    update(ty(), Some(&scaled), &mut same, &writer("someone"), "2027-01-01T00:00:00Z");
+    assert_eq!(same, scaled, "a write that changes nothing owns nothing");
+}
+
+#[test]
+fn creation_owns_everything_but_what_the_server_sets() {
+    let mut object = deployment(json!({"replicas": 1}));
+    object["metadata"]["labels"] = json!({"a": "b"});
+    update(ty(), None, &mut object, &writer("creator"), NOW);
+    assert_eq!(
+        object["metadata"]["managedFields"][0]["fieldsV1"],
+        json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:replicas": {}}})
+    );
+}
