@@ -207,13 +207,17 @@ pub fn reconcile(world: &dyn World, key: &Key, _: &Turn) -> Plan {
     plan
 }
 
+/// Address, pod UID, readiness, and the address as it is written.
+type Entry = (String, String, bool, EndpointAddress);
+/// Name, number and protocol.
+type PortKey = (Option<String>, i32, String);
+
 /// Addresses by the ports they have, in an order that depends on nothing else (`RepackSubsets`).
 fn subsets(world: &dyn World, service: &Service) -> (Vec<EndpointSubset>, bool) {
     let spec = service.spec.clone().unwrap_or_default();
     let unready_too = spec.publish_not_ready_addresses == Some(true);
     let ports = spec.ports.unwrap_or_default();
-    type Entry = (String, String, bool, EndpointAddress);
-    let mut groups: BTreeMap<Vec<(Option<String>, i32, String)>, (Vec<EndpointPort>, Vec<Entry>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Vec<PortKey>, (Vec<EndpointPort>, Vec<Entry>)> = BTreeMap::new();
     let family_v6 = spec
         .ip_families
         .iter()

@@ -320,6 +320,15 @@ impl Fake {
                 object["metadata"]["resourceVersion"] = json!(self.counter.to_string());
                 target.name.clone()
             }
+            Verb::Replace { target, object } => {
+                let found = self.exists(target).expect("replaces what is there");
+                assert_eq!(
+                    found["metadata"]["resourceVersion"],
+                    object["metadata"]["resourceVersion"]
+                );
+                self.put(&target.resource.resource.clone(), object.clone());
+                target.name.clone()
+            }
             Verb::Delete { target, .. } => {
                 let key = (target.resource.clone(), target.namespace.clone(), target.name.clone());
                 self.objects.borrow_mut().remove(&key);

@@ -93,6 +93,13 @@ pub enum Verb {
         /// The patch.
         body: Value,
     },
+    /// Replaces an object that was seen whole, if it still is as it was seen.
+    Replace {
+        /// The object.
+        target: Target,
+        /// All of it.
+        object: Value,
+    },
     /// Deletes an object; one that is not there is as good.
     Delete {
         /// The object.
@@ -275,6 +282,14 @@ impl Action {
             target: Target::version_of(object),
             subresource: "",
             body,
+        })
+    }
+
+    /// Replaces an object by a changed copy of it, if it still is as it was seen.
+    pub fn replace<K: Object>(object: &K) -> Self {
+        Self::new(Verb::Replace {
+            target: Target::version_of(object),
+            object: to_value(object),
         })
     }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::json;
 
 use crate::controller::{Controller, Trigger, own_key};
 use crate::namespace::is_terminating;
@@ -55,14 +54,12 @@ pub fn reconcile(world: &dyn World, key: &Key, _: &Turn) -> Plan {
             ..ConfigMap::default()
         })),
         Some(map) if map.data.as_ref() == Some(&data) && annotation(&*map, DESCRIPTION_KEY) == Some(DESCRIPTION) => {}
+        // Upstream's role for this allows no patch.
         Some(map) => {
-            let mut wanted: BTreeMap<&str, Option<&str>> =
-                map.data.iter().flatten().map(|(key, _)| (key.as_str(), None)).collect();
-            wanted.insert(FILE, Some(world.root_ca()));
-            plan.act(Action::patch_version(
-                &*map,
-                json!({"metadata": {"annotations": annotations}, "data": wanted}),
-            ));
+            let mut map = (*map).clone();
+            map.metadata.annotations.get_or_insert_default().extend(annotations);
+            map.data = Some(data);
+            plan.act(Action::replace(&map));
         }
     }
     plan

@@ -1,6 +1,6 @@
 //! Executes plans as one identity.
 
-use api::{Gvr, Value, meta};
+use api::{Gvr, Status, Value, meta};
 use client::{
     Client, ClientError, DeleteParams, Deleted, EventRecorder, EventSpec, Handle, ListParams, PatchKind, Preconditions,
     WriteParams,
@@ -13,6 +13,20 @@ use crate::expectation::Expectation;
 
 /// Field manager of all controllers, as upstream's.
 const FIELD_MANAGER: &str = "kube-controller-manager";
+
+/// What upstream's controllers update, and may not patch (their roles say so): resource and
+/// subresource. Here the patch is made on the live object, which is then put.
+const UPDATED: [(&str, &str); 6] = [
+    ("deployments", ""),
+    ("deployments", "status"),
+    ("replicasets", "status"),
+    ("endpoints", ""),
+    ("endpointslices", ""),
+    ("namespaces", "status"),
+];
+
+/// Updates that meet another's write are made anew this often at once.
+const UPDATE_ATTEMPTS: u32 = 3;
 
 /// What became of a plan.
 #[derive(Debug, Default)]
@@ -181,6 +195,11 @@ impl Executor {
                 subresource,
                 body,
             } => self.patch(target, subresource, body).await,
+            Verb::Replace { target, object } => {
+                let handle = self.handle(&target.resource);
+                let put = handle.update(&target.namespace, &target.name, object, &params()).await;
+                wrote_or_gone(&target.resource, put)
+            }
             Verb::Delete {
                 target,
                 grace_period_seconds,
@@ -203,8 +222,7 @@ impl Executor {
         object: &Value,
         if_absent: bool,
     ) -> Result<Done, ActionError> {
-        let params = WriteParams::manager(FIELD_MANAGER);
-        match self.handle(resource).create(namespace, object, &params).await {
+        match self.handle(resource).create(namespace, object, &params()).await {
             Ok(created) => Ok(Done::wrote(resource, &created)),
             Err(error) if if_absent && error.is_already_exists() => Ok(Done::moot()),
             // All further creations there fail as well, and its content goes with it.
@@ -214,13 +232,15 @@ impl Executor {
     }
 
     async fn patch(&self, target: &Target, subresource: &str, body: &Value) -> Result<Done, ActionError> {
+        if UPDATED.contains(&(target.resource.resource.as_str(), subresource)) {
+            return self.update(target, subresource, body).await;
+        }
         let mut body = body.clone();
         for (field, value) in [("uid", &target.uid), ("resourceVersion", &target.resource_version)] {
             if let Some(value) = value {
                 body["metadata"][field] = json!(value);
             }
         }
-        let params = WriteParams::manager(FIELD_MANAGER);
         let handle = self.handle(&target.resource);
         let patched = handle
             .patch_sub(
@@ -229,13 +249,41 @@ impl Executor {
                 subresource,
                 PatchKind::Merge,
                 &body,
-                &params,
+                &params(),
             )
             .await;
-        match patched {
-            Ok(patched) => Ok(Done::wrote(&target.resource, &patched)),
-            Err(error) if error.is_not_found() => Ok(Done::moot()),
-            Err(error) => Err(error.into()),
+        wrote_or_gone(&target.resource, patched)
+    }
+
+    /// Applies a merge patch by reading and putting.
+    async fn update(&self, target: &Target, subresource: &str, patch: &Value) -> Result<Done, ActionError> {
+        let handle = self.handle(&target.resource);
+        let mut attempt = 1;
+        loop {
+            let live = match handle.get(&target.namespace, &target.name).await {
+                Ok(live) => live,
+                Err(error) if error.is_not_found() => return Ok(Done::moot()),
+                Err(error) => return Err(error.into()),
+            };
+            let differs =
+                |wanted: &Option<String>, found: &str| wanted.as_deref().is_some_and(|wanted| wanted != found);
+            if differs(&target.uid, meta::uid(&live))
+                || differs(&target.resource_version, meta::resource_version(&live))
+            {
+                return Err(ClientError::from(Status::stale(&target.resource.group_resource(), &target.name)).into());
+            }
+            let mut wanted = live.clone();
+            merge(&mut wanted, patch);
+            if wanted == live {
+                return Ok(Done::wrote(&target.resource, &live));
+            }
+            match handle
+                .update_sub(&target.namespace, &target.name, subresource, &wanted, &params())
+                .await
+            {
+                Err(error) if error.is_conflict() && attempt < UPDATE_ATTEMPTS => attempt += 1,
+                put => return wrote_or_gone(&target.resource, put),
+            }
         }
     }
 
@@ -330,9 +378,8 @@ impl Executor {
             return Ok(Done::moot());
         }
         namespace["spec"]["finalizers"] = json!(finalizers);
-        let params = WriteParams::manager(FIELD_MANAGER);
         match handle
-            .update_sub::<_, Value>("", &target.name, "finalize", &namespace, &params)
+            .update_sub::<_, Value>("", &target.name, "finalize", &namespace, &params())
             .await
         {
             Ok(_) => Ok(Done::default()),
@@ -342,12 +389,44 @@ impl Executor {
     }
 }
 
+fn params() -> WriteParams {
+    WriteParams::manager(FIELD_MANAGER)
+}
+
+fn wrote_or_gone(resource: &Gvr, written: Result<Value, ClientError>) -> Result<Done, ActionError> {
+    match written {
+        Ok(object) => Ok(Done::wrote(resource, &object)),
+        Err(error) if error.is_not_found() => Ok(Done::moot()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(api::Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
 fn resource_of(verb: &Verb) -> String {
     match verb {
         Verb::Create { resource, .. } | Verb::DeleteAll { resource, .. } => resource.resource.clone(),
-        Verb::Patch { target, .. } | Verb::Delete { target, .. } | Verb::FinalizeNamespace { target, .. } => {
-            target.resource.resource.clone()
-        }
+        Verb::Patch { target, .. }
+        | Verb::Replace { target, .. }
+        | Verb::Delete { target, .. }
+        | Verb::FinalizeNamespace { target, .. } => target.resource.resource.clone(),
         Verb::Tell => String::new(),
     }
 }

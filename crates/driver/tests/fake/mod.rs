@@ -1,4 +1,5 @@
 //! A small API server in memory: enough verbs for controllers, no kind known.
+#![allow(clippy::result_large_err, reason = "a test server's errors are rare")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -321,7 +322,13 @@ impl FakeApi {
             Method::POST => store.create(path, body)?,
             Method::PATCH => store.patch(&path, &body)?,
             Method::PUT => {
-                store.get(&path)?;
+                let known = store.get(&path)?;
+                if meta::resource_version(&known) != meta::resource_version(&body) {
+                    return Err(Status::stale(
+                        &GroupResource::new("", path.resource.as_str()),
+                        &path.name,
+                    ));
+                }
                 store.put(&path, body, "MODIFIED")
             }
             Method::DELETE if path.name.is_empty() => {
