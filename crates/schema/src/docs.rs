@@ -47,7 +47,9 @@ impl Docs {
     }
 
     fn at(&self, index: Option<&u32>) -> &str {
-        index.and_then(|i| self.texts.get(*i as usize)).map_or("", String::as_str)
+        index
+            .and_then(|i| self.texts.get(*i as usize))
+            .map_or("", String::as_str)
     }
 
     /// The texts as a file.

@@ -221,7 +221,10 @@ impl Schema {
     /// The type registered for a kind, by its parts.
     pub fn root_of(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {
         let wanted = (group, version, kind);
-        self.roots.binary_search_by(|r| self.root_key(r).cmp(&wanted)).ok().map(|i| self.roots[i].ty)
+        self.roots
+            .binary_search_by(|r| self.root_key(r).cmp(&wanted))
+            .ok()
+            .map(|i| self.roots[i].ty)
     }
 
     /// Handle on a type of this arena.
@@ -236,7 +239,10 @@ impl Schema {
 
     /// A struct type by its OpenAPI name, such as `io.k8s.api.core.v1.PodSpec`.
     pub fn by_name(&self, name: &str) -> Option<TypeId> {
-        self.by_name.binary_search_by(|(n, _)| self.str(*n).cmp(name)).ok().map(|i| self.by_name[i].1)
+        self.by_name
+            .binary_search_by(|(n, _)| self.str(*n).cmp(name))
+            .ok()
+            .map(|i| self.by_name[i].1)
     }
 
     /// All registered kinds, sorted: group, version, kind, type.

@@ -61,7 +61,10 @@ pub fn prune(ty: TypeRef<'_>, value: &mut Value) {
 
 /// Nothing below a plain value can need a change, unless it is `null`.
 fn is_plain(ty: TypeRef<'_>) -> bool {
-    matches!(ty.def(), TypeDef::String(_) | TypeDef::Bool | TypeDef::Integer(_) | TypeDef::Any | TypeDef::RawExtension)
+    matches!(
+        ty.def(),
+        TypeDef::String(_) | TypeDef::Bool | TypeDef::Integer(_) | TypeDef::Any | TypeDef::RawExtension
+    )
 }
 
 fn fill(ty: TypeRef<'_>, value: &mut Value) {

@@ -35,11 +35,14 @@ fn unknown_and_duplicate_fields_are_reported_at_any_depth() {
         ]
     );
     let decoded = decode_json(pod(), text.as_bytes()).expect("decodes").value;
-    assert_eq!(decoded["spec"], json!({"nodeName": "m", "containers": [{"name": "c", "env": [{}]}]}));
-    assert_eq!(strict(pod(), r#"{"foo":1,"foo":2,"metadata":null,"metadata":null}"#), [
-        r#"unknown field "foo""#,
-        r#"duplicate field "metadata""#
-    ]);
+    assert_eq!(
+        decoded["spec"],
+        json!({"nodeName": "m", "containers": [{"name": "c", "env": [{}]}]})
+    );
+    assert_eq!(
+        strict(pod(), r#"{"foo":1,"foo":2,"metadata":null,"metadata":null}"#),
+        [r#"unknown field "foo""#, r#"duplicate field "metadata""#]
+    );
 }
 
 #[test]
@@ -56,7 +59,10 @@ fn type_errors_name_the_go_field() {
         "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
     );
     assert_eq!(
-        error(deployment, r#"{"spec":{"template":{"spec":{"containers":[{"ports":[{"containerPort":"x"}]}]}}}}"#),
+        error(
+            deployment,
+            r#"{"spec":{"template":{"spec":{"containers":[{"ports":[{"containerPort":"x"}]}]}}}}"#
+        ),
         "json: cannot unmarshal string into Go struct field \
          ContainerPort.spec.template.spec.containers.ports.containerPort of type int32"
     );
@@ -68,7 +74,10 @@ fn type_errors_name_the_go_field() {
         error(pod(), r#"{"metadata":{"labels":{"a":1}}}"#),
         "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"
     );
-    assert_eq!(error(pod(), "[]"), "json: cannot unmarshal array into Go value of type v1.Pod");
+    assert_eq!(
+        error(pod(), "[]"),
+        "json: cannot unmarshal array into Go value of type v1.Pod"
+    );
     assert_eq!(
         error(deployment, r#"{"spec":{"replicas":1.5}}"#),
         "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"
@@ -86,12 +95,18 @@ fn type_errors_name_the_go_field() {
 #[test]
 fn strings_that_do_not_parse_say_why() {
     assert_eq!(
-        error(pod(), r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"lots"}}}]}}"#),
+        error(
+            pod(),
+            r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"lots"}}}]}}"#
+        ),
         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
     );
     assert!(error(pod(), r#"{"metadata":{"creationTimestamp":"now"}}"#).starts_with("parsing time \"now\" as"));
     let secret = kind("", "v1", "Secret");
-    assert_eq!(error(secret, r#"{"data":{"a":"a*b="}}"#), "illegal base64 data at input byte 1");
+    assert_eq!(
+        error(secret, r#"{"data":{"a":"a*b="}}"#),
+        "illegal base64 data at input byte 1"
+    );
 }
 
 #[test]
@@ -102,7 +117,10 @@ fn broken_json_has_gos_words() {
         ("{a", "invalid character 'a' looking for beginning of object key string"),
         (r#"{"a" 1}"#, "invalid character '1' after object key"),
         (r#"{"a":1 "b":2}"#, "invalid character '\"' after object key:value pair"),
-        (r#"{"spec":{"containers":[{} {}]}}"#, "invalid character '{' after array element"),
+        (
+            r#"{"spec":{"containers":[{} {}]}}"#,
+            "invalid character '{' after array element",
+        ),
         ("{} x", "invalid character 'x' after top-level value"),
         (r#"{"a":nul}"#, "invalid character '}' in literal null (expecting 'l')"),
         (r#"{"a":01}"#, "invalid character '1' after object key:value pair"),
@@ -119,8 +137,14 @@ fn null_is_absence_and_values_take_their_canonical_form() {
     let text = r#"{"metadata":{"name":"a","creationTimestamp":null,"deletionTimestamp":"2024-01-01T01:00:00+01:00"},
         "spec":{"containers":[null,{"name":"c","resources":{"limits":{"cpu":"1000m","memory":1024}}}],"nodeSelector":null}}"#;
     let mut value = decode_json(pod(), text.as_bytes()).expect("decodes").value;
-    assert_eq!(value["metadata"], json!({"name": "a", "deletionTimestamp": "2024-01-01T00:00:00Z"}));
-    assert_eq!(value["spec"]["containers"][1]["resources"]["limits"], json!({"cpu": "1", "memory": "1024"}));
+    assert_eq!(
+        value["metadata"],
+        json!({"name": "a", "deletionTimestamp": "2024-01-01T00:00:00Z"})
+    );
+    assert_eq!(
+        value["spec"]["containers"][1]["resources"]["limits"],
+        json!({"cpu": "1", "memory": "1024"})
+    );
     normalize(pod(), &mut value);
     assert_eq!(value["spec"]["containers"][0], json!({"name": "", "resources": {}}));
     assert_eq!(value["status"], json!({}));
@@ -153,7 +177,8 @@ fn empty_objects_show_what_go_shows() {
 #[test]
 fn declared_defaults_apply_once() {
     let ty = kind("apps", "v1", "Deployment");
-    let mut value = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 1}]}]}}}});
+    let mut value =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 1}]}]}}}});
     defaults::apply(ty, &mut value);
     let port = &value["spec"]["template"]["spec"]["containers"][0]["ports"][0];
     assert_eq!(*port, json!({"containerPort": 1, "protocol": "TCP"}));
@@ -172,7 +197,12 @@ fn pruning_keeps_what_is_known() {
 #[test]
 fn deep_or_endless_input_is_refused() {
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
-    for text in [deep("[", "]"), deep("{\"a\":", "}"), "[".repeat(100_000), "{\"a\":".repeat(100_000)] {
+    for text in [
+        deep("[", "]"),
+        deep("{\"a\":", "}"),
+        "[".repeat(100_000),
+        "{\"a\":".repeat(100_000),
+    ] {
         assert!(decode_json(pod(), text.as_bytes()).is_err());
         let revision = kind("apps", "v1", "ControllerRevision");
         let inside = format!("{{\"data\":{text}}}");
@@ -180,7 +210,10 @@ fn deep_or_endless_input_is_refused() {
         assert!(decode_yaml(revision, inside.as_bytes()).is_err());
         assert!(type_meta(text.as_bytes()).is_err());
     }
-    let valid = decode_json(kind("apps", "v1", "ControllerRevision"), format!("{{\"data\":{}}}", deep("[", "]")).as_bytes());
+    let valid = decode_json(
+        kind("apps", "v1", "ControllerRevision"),
+        format!("{{\"data\":{}}}", deep("[", "]")).as_bytes(),
+    );
     assert_eq!(valid.expect_err("too deep"), DecodeError::TooDeep);
 }
 
@@ -189,17 +222,28 @@ fn yaml_is_read_as_upstream_reads_it() {
     let text = "kind: Pod\nmetadata: {name: a, labels: {x: 'yes'}}\nspec:\n  hostNetwork: yes\n  volumes:\n  \
                 - name: v\n    configMap: {defaultMode: 0644}\n";
     let decoded = decode_yaml(pod(), text.as_bytes()).expect("decodes");
-    assert_eq!(decoded.value["spec"]["volumes"][0]["configMap"]["defaultMode"], json!(420));
+    assert_eq!(
+        decoded.value["spec"]["volumes"][0]["configMap"]["defaultMode"],
+        json!(420)
+    );
     assert_eq!(decoded.value["spec"]["hostNetwork"], json!(true));
     assert!(decoded.strict.is_empty());
     let decoded = decode_yaml(pod(), b"kind: Pod\nmetadata:\n  name: a\n  name: b\nsepc: {}\n").expect("decodes");
     assert_eq!(decoded.value["metadata"]["name"], json!("b"));
-    assert_eq!(decoded.strict, [
-        "yaml: unmarshal errors:\n  line 4: key \"name\" already set in map",
-        r#"unknown field "sepc""#
-    ]);
-    let wrong = decode_yaml(pod(), b"metadata: {labels: {on: yes}}").expect_err("a boolean label").to_string();
-    assert!(wrong.starts_with("json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels"), "{wrong}");
+    assert_eq!(
+        decoded.strict,
+        [
+            "yaml: unmarshal errors:\n  line 4: key \"name\" already set in map",
+            r#"unknown field "sepc""#
+        ]
+    );
+    let wrong = decode_yaml(pod(), b"metadata: {labels: {on: yes}}")
+        .expect_err("a boolean label")
+        .to_string();
+    assert!(
+        wrong.starts_with("json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels"),
+        "{wrong}"
+    );
     let broken = decode_yaml(pod(), b"a: [1,\nb: }").expect_err("no YAML").to_string();
     assert!(broken.starts_with("error converting YAML to JSON: yaml: "), "{broken}");
 }
@@ -225,12 +269,22 @@ fn yaml_streams_are_split() {
 #[test]
 fn lying_messages_are_refused() {
     let decode = |bytes: &[u8]| protobuf::decode(pod(), bytes);
-    assert!(decode(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(), "a length beyond the end");
-    assert!(decode(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(), "an overlong varint");
+    assert!(
+        decode(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(),
+        "a length beyond the end"
+    );
+    assert!(
+        decode(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).is_err(),
+        "an overlong varint"
+    );
     assert!(decode(&[0x08, 0x01]).is_err(), "metadata as a varint");
     assert!(decode(&[0x00]).is_err(), "field number 0");
     assert!(decode(&[0x0b, 0x0b]).is_err(), "an open group");
-    assert_eq!(decode(&[0xfb, 0x01, 0x08, 0x01, 0xfc, 0x01]), Ok(json!({})), "an unknown group is skipped");
+    assert_eq!(
+        decode(&[0xfb, 0x01, 0x08, 0x01, 0xfc, 0x01]),
+        Ok(json!({})),
+        "an unknown group is skipped"
+    );
     assert!(unknown::unwrap(b"k8s").is_err());
     assert!(unknown::unwrap(b"{}").is_err());
 

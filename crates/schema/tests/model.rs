@@ -10,8 +10,14 @@ fn pod() -> schema::TypeRef<'static> {
 #[test]
 fn kinds_are_found_by_gvk_and_by_name() {
     let schema = builtin();
-    assert_eq!(schema.root_of("", "v1", "Pod"), schema.by_name("io.k8s.api.core.v1.Pod"));
-    assert_eq!(schema.root_of("apps", "v1", "Deployment"), schema.by_name("io.k8s.api.apps.v1.Deployment"));
+    assert_eq!(
+        schema.root_of("", "v1", "Pod"),
+        schema.by_name("io.k8s.api.core.v1.Pod")
+    );
+    assert_eq!(
+        schema.root_of("apps", "v1", "Deployment"),
+        schema.by_name("io.k8s.api.apps.v1.Deployment")
+    );
     assert!(schema.root_of("apps", "v1", "DeleteOptions").is_some());
     assert_eq!(schema.root_of("apps", "v1", "Pod"), None);
 }
@@ -20,14 +26,26 @@ fn kinds_are_found_by_gvk_and_by_name() {
 fn fields_carry_what_patching_and_applying_need() {
     let spec = pod().field("spec").expect("spec").ty();
     let containers = spec.field("containers").expect("containers");
-    assert_eq!((containers.number(), containers.patch_strategy(), containers.merge_key()), (2, Some("merge"), Some("name")));
+    assert_eq!(
+        (containers.number(), containers.patch_strategy(), containers.merge_key()),
+        (2, Some("merge"), Some("name"))
+    );
     assert!(containers.required() && !containers.omitempty());
-    let Shape::List(list) = containers.ty().kind() else { panic!("containers is a list") };
+    let Shape::List(list) = containers.ty().kind() else {
+        panic!("containers is a list")
+    };
     assert_eq!(*list.kind, ListKind::Map(["name".to_owned()].into()));
     let ports = list.elem().field("ports").expect("ports");
-    let protocol = ports.ty().elem().and_then(|port| port.field("protocol")).expect("protocol");
+    let protocol = ports
+        .ty()
+        .elem()
+        .and_then(|port| port.field("protocol"))
+        .expect("protocol");
     assert_eq!(protocol.default(), Some(&"TCP".into()));
-    assert_eq!(protocol.ty().enum_values().expect("an enumeration").collect::<Vec<_>>(), ["SCTP", "TCP", "UDP"]);
+    assert_eq!(
+        protocol.ty().enum_values().expect("an enumeration").collect::<Vec<_>>(),
+        ["SCTP", "TCP", "UDP"]
+    );
     let volumes = spec.field("volumes").expect("volumes");
     assert_eq!(volumes.patch_strategy(), Some("merge,retainKeys"));
     let volume = volumes.ty().elem().expect("an item");
@@ -43,10 +61,19 @@ fn documentation_is_aligned() {
     let docs = Docs::builtin();
     let pod = pod();
     let pod_struct = pod.as_struct().expect("a struct");
-    assert!(docs.of_struct(pod_struct.id()).starts_with("Pod is a collection of containers"));
+    assert!(
+        docs.of_struct(pod_struct.id())
+            .starts_with("Pod is a collection of containers")
+    );
     let spec = pod.field("spec").expect("spec");
-    assert!(docs.of_field(spec).starts_with("Specification of the desired behavior of the pod."));
-    assert!(docs.of_other("io.k8s.apimachinery.pkg.api.resource.Quantity").starts_with("Quantity is"));
+    assert!(
+        docs.of_field(spec)
+            .starts_with("Specification of the desired behavior of the pod.")
+    );
+    assert!(
+        docs.of_other("io.k8s.apimachinery.pkg.api.resource.Quantity")
+            .starts_with("Quantity is")
+    );
 }
 
 #[test]

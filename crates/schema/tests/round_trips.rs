@@ -27,7 +27,13 @@ fn tree(ty: TypeRef<'_>, choices: &mut Choices<'_>, depth: usize) -> Value {
         Shape::String => ["", "a", "x: y", "yes", "012", "é\"\\\n", "null", "1e3"][usize::from(n) % 8].into(),
         Shape::Bytes => ["", "AA==", "aGVsbG8="][usize::from(n) % 3].into(),
         Shape::Quantity => ["0", "100m", "1Gi", "5", "1500m"][usize::from(n) % 5].into(),
-        Shape::IntOrString => if n % 2 == 0 { json!(n) } else { json!("25%") },
+        Shape::IntOrString => {
+            if n % 2 == 0 {
+                json!(n)
+            } else {
+                json!("25%")
+            }
+        }
         Shape::Time => "2024-05-06T07:08:09Z".into(),
         Shape::MicroTime => "2024-05-06T07:08:09.000010Z".into(),
         Shape::Duration => ["0s", "1h0m5s", "1.5ms"][usize::from(n) % 3].into(),
@@ -37,7 +43,11 @@ fn tree(ty: TypeRef<'_>, choices: &mut Choices<'_>, depth: usize) -> Value {
         Shape::Map(map) => {
             let keys = ["a", "b.c/d", "é"];
             let pairs = keys.iter().take(usize::from(n) % 3 + 1);
-            Value::Object(pairs.map(|k| ((*k).to_owned(), tree(map.value(), choices, depth + 1))).collect())
+            Value::Object(
+                pairs
+                    .map(|k| ((*k).to_owned(), tree(map.value(), choices, depth + 1)))
+                    .collect(),
+            )
         }
         Shape::Struct(structure) => {
             let mut map = Map::new();

@@ -21,14 +21,22 @@ const SPECIAL: &[(&str, &str, TypeDef)] = &[
     (META, "Duration", TypeDef::Duration),
     (META, "FieldsV1", TypeDef::FieldsV1),
     ("k8s.io/apimachinery/pkg/api/resource", "Quantity", TypeDef::Quantity),
-    ("k8s.io/apimachinery/pkg/util/intstr", "IntOrString", TypeDef::IntOrString),
+    (
+        "k8s.io/apimachinery/pkg/util/intstr",
+        "IntOrString",
+        TypeDef::IntOrString,
+    ),
     ("k8s.io/apimachinery/pkg/runtime", "RawExtension", TypeDef::RawExtension),
     ("k8s.io/apimachinery/pkg/runtime", "Object", TypeDef::Any),
 ];
 
 /// Structs that are the coder's own business or never part of an API object.
-const LEFT_OUT: &[(&str, &str)] =
-    &[(META, "Timestamp"), ("k8s.io/apimachinery/pkg/api/resource", "QuantityValue"), ("k8s.io/apimachinery/pkg/runtime", "Unknown"), ("k8s.io/apimachinery/pkg/runtime", "TypeMeta")];
+const LEFT_OUT: &[(&str, &str)] = &[
+    (META, "Timestamp"),
+    ("k8s.io/apimachinery/pkg/api/resource", "QuantityValue"),
+    ("k8s.io/apimachinery/pkg/runtime", "Unknown"),
+    ("k8s.io/apimachinery/pkg/runtime", "TypeMeta"),
+];
 
 /// What `metav1.AddToGroupVersion` registers in every group version.
 const EVERY_VERSION: &[&str] = &[
@@ -45,7 +53,12 @@ const EVERY_VERSION: &[&str] = &[
 const UNVERSIONED: &[&str] = &["Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList"];
 
 /// Kinds of meta.k8s.io (`AddMetaToScheme`).
-const META_KINDS: &[&str] = &["Table", "TableOptions", "PartialObjectMetadata", "PartialObjectMetadataList"];
+const META_KINDS: &[&str] = &[
+    "Table",
+    "TableOptions",
+    "PartialObjectMetadata",
+    "PartialObjectMetadataList",
+];
 
 /// Builds the model and its documentation.
 pub fn assemble(sources: &Sources) -> anyhow::Result<(Schema, Docs)> {
@@ -89,6 +102,7 @@ impl<'a> Assembler<'a> {
                 let exported = name.starts_with(|c: char| c.is_ascii_uppercase());
                 if exported && !special && !left_out && self.members(path, decl).is_some_and(has_json) {
                     let id = self.builder.declare(&open_api_name(path, name));
+                    self.builder.ty(TypeDef::Struct(id, MapKind::Unset), &short(path, name));
                     self.structs.insert((path, name), id);
                 }
             }
@@ -112,9 +126,14 @@ impl<'a> Assembler<'a> {
         self.docs.structs = vec![0; self.structs.len()];
         for (path, package) in &self.sources.packages {
             for (name, decl) in &package.types {
-                let Some(&id) = self.structs.get(&(path.as_str(), name.as_str())) else { continue };
+                let Some(&id) = self.structs.get(&(path.as_str(), name.as_str())) else {
+                    continue;
+                };
                 let (members, home, home_decl) = self.members(path, decl).context("declared structs have members")?;
-                let mut spec = StructSpec { kind: struct_kind(&decl.doc)?, ..StructSpec::default() };
+                let mut spec = StructSpec {
+                    kind: struct_kind(&decl.doc)?,
+                    ..StructSpec::default()
+                };
                 let mut texts = Vec::new();
                 for member in members {
                     let field = self
@@ -154,7 +173,9 @@ impl<'a> Assembler<'a> {
         imports: &'a Rc<Imports>,
         member: &'a Member,
     ) -> anyhow::Result<Option<(FieldSpec, u32)>> {
-        let Some(json) = member.tags.get("json") else { return Ok(None) };
+        let Some(json) = member.tags.get("json") else {
+            return Ok(None);
+        };
         if json == "-" {
             return Ok(None);
         }
@@ -178,14 +199,21 @@ impl<'a> Assembler<'a> {
             (!optional && !embedded, FieldFlags::REQUIRED),
             (embedded, FieldFlags::INLINE),
             (strategy.split(',').any(|s| s == "merge"), FieldFlags::PATCH_MERGE),
-            (strategy.split(',').any(|s| s == "retainKeys"), FieldFlags::PATCH_RETAIN_KEYS),
+            (
+                strategy.split(',').any(|s| s == "retainKeys"),
+                FieldFlags::PATCH_RETAIN_KEYS,
+            ),
             (strategy.split(',').any(|s| s == "replace"), FieldFlags::PATCH_REPLACE),
         ]
         .into_iter()
         .filter(|(set, _)| *set)
         .fold(FieldFlags::default(), |all, (_, flag)| all.with(flag));
         let number = match member.tags.get("protobuf") {
-            Some(tag) => tag.split(',').nth(1).and_then(|n| n.parse().ok()).context("no protobuf number")?,
+            Some(tag) => tag
+                .split(',')
+                .nth(1)
+                .and_then(|n| n.parse().ok())
+                .context("no protobuf number")?,
             None => 0,
         };
         let spec = FieldSpec {
@@ -200,19 +228,29 @@ impl<'a> Assembler<'a> {
     }
 
     fn default(&self, path: &str, member: &Member) -> anyhow::Result<Option<serde_json::Value>> {
-        let Some(text) = markers(&member.doc, "default").next() else { return Ok(None) };
+        let Some(text) = markers(&member.doc, "default").next() else {
+            return Ok(None);
+        };
         if let Some(name) = text.strip_prefix("ref(").and_then(|t| t.strip_suffix(')')) {
             let constants = &self.sources.packages[path].constants;
-            let found = constants.iter().find(|c| c.name == name).with_context(|| format!("no constant {name}"))?;
+            let found = constants
+                .iter()
+                .find(|c| c.name == name)
+                .with_context(|| format!("no constant {name}"))?;
             return Ok(Some(found.value.clone().into()));
         }
-        serde_json::from_str(text).map(Some).with_context(|| format!("default {text} is no JSON"))
+        serde_json::from_str(text)
+            .map(Some)
+            .with_context(|| format!("default {text} is no JSON"))
     }
 
     fn resolve(&mut self, path: &'a str, imports: &'a Imports, ty: &str, doc: &[String]) -> anyhow::Result<Resolved> {
         if let Some(inner) = ty.strip_prefix('*') {
             let inner = self.resolve(path, imports, inner, doc)?;
-            return Ok(Resolved { id: inner.id, pointer: true });
+            return Ok(Resolved {
+                id: inner.id,
+                pointer: true,
+            });
         }
         let simple = match ty {
             "string" => Some(TypeDef::String(None)),
@@ -230,11 +268,28 @@ impl<'a> Assembler<'a> {
         } else if let Some(elem) = ty.strip_prefix("[]") {
             let elem = self.resolve(path, imports, elem, &[])?.id;
             let go = format!("[]{}", self.go_name(path, imports, &ty[2..]));
-            self.builder.ty(TypeDef::List { elem, kind: list_kind(doc)?, wrapped: false }, &go)
+            self.builder.ty(
+                TypeDef::List {
+                    elem,
+                    kind: list_kind(doc)?,
+                    wrapped: false,
+                },
+                &go,
+            )
         } else if let Some((key, value)) = ty.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
-            let go = format!("map[{}]{}", self.go_name(path, imports, key), self.go_name(path, imports, value));
+            let go = format!(
+                "map[{}]{}",
+                self.go_name(path, imports, key),
+                self.go_name(path, imports, value)
+            );
             let value = self.resolve(path, imports, value, &[])?.id;
-            self.builder.ty(TypeDef::Map { value, kind: map_kind(doc)? }, &go)
+            self.builder.ty(
+                TypeDef::Map {
+                    value,
+                    kind: map_kind(doc)?,
+                },
+                &go,
+            )
         } else {
             self.named(path, imports, ty, doc)?
         };
@@ -251,20 +306,41 @@ impl<'a> Assembler<'a> {
             return Ok(self.builder.ty(TypeDef::Struct(id, struct_kind(doc)?), &go));
         }
         let sources = self.sources;
-        let (path, package) = sources.packages.get_key_value(path).with_context(|| format!("package {path} not read"))?;
-        let (name, decl) = package.types.get_key_value(name).with_context(|| format!("no type {path}.{name}"))?;
+        let (path, package) = sources
+            .packages
+            .get_key_value(path)
+            .with_context(|| format!("package {path} not read"))?;
+        let (name, decl) = package
+            .types
+            .get_key_value(name)
+            .with_context(|| format!("no type {path}.{name}"))?;
         match &decl.body {
             Body::Alias(target) => Ok(self.resolve(path, &decl.imports, target, doc)?.id),
             Body::Named(target) if target == "string" => Ok(self.string(path, package, name, decl)),
             Body::Named(target) if target.starts_with("[]") => {
                 let elem = self.resolve(path, &decl.imports, &target[2..], &[])?.id;
                 let wrapped = package.messages.contains_key(name.as_str());
-                Ok(self.builder.ty(TypeDef::List { elem, kind: list_kind(doc)?, wrapped }, &go))
+                Ok(self.builder.ty(
+                    TypeDef::List {
+                        elem,
+                        kind: list_kind(doc)?,
+                        wrapped,
+                    },
+                    &go,
+                ))
             }
             Body::Named(target) if target.starts_with("map[") => {
-                let Some((_, value)) = target.split_once(']') else { bail!("map type {target}") };
+                let Some((_, value)) = target.split_once(']') else {
+                    bail!("map type {target}")
+                };
                 let value = self.resolve(path, &decl.imports, value, &[])?.id;
-                Ok(self.builder.ty(TypeDef::Map { value, kind: map_kind(doc)? }, &go))
+                Ok(self.builder.ty(
+                    TypeDef::Map {
+                        value,
+                        kind: map_kind(doc)?,
+                    },
+                    &go,
+                ))
             }
             Body::Named(target) => Ok(self.resolve(path, &decl.imports, target, doc)?.id),
             Body::Struct(_) => bail!("struct {path}.{name} has no JSON members"),
@@ -310,7 +386,9 @@ impl<'a> Assembler<'a> {
     fn register(&mut self) -> anyhow::Result<()> {
         let meta = "meta.k8s.io";
         for (path, package) in &self.sources.packages {
-            let Some(group) = package.group.as_deref().filter(|_| path.starts_with("k8s.io/api/")) else { continue };
+            let Some(group) = package.group.as_deref().filter(|_| path.starts_with("k8s.io/api/")) else {
+                continue;
+            };
             let version = path.rsplit('/').next().unwrap_or_default();
             for expression in &package.registered {
                 let (home, name) = qualify(path, &package.imports, expression).context("unknown import")?;
@@ -330,7 +408,10 @@ impl<'a> Assembler<'a> {
     }
 
     fn root(&mut self, group: &str, version: &str, path: &str, name: &str) -> anyhow::Result<()> {
-        let id = *self.structs.get(&(path, name)).with_context(|| format!("{path}.{name} is registered, not found"))?;
+        let id = *self
+            .structs
+            .get(&(path, name))
+            .with_context(|| format!("{path}.{name} is registered, not found"))?;
         let ty = self.builder.ty(TypeDef::Struct(id, MapKind::Unset), &short(path, name));
         self.builder.root(group, version, name, ty);
         Ok(())
@@ -338,8 +419,16 @@ impl<'a> Assembler<'a> {
 
     fn others(&mut self) -> anyhow::Result<()> {
         for (path, name, _) in SPECIAL {
-            let package = self.sources.packages.get(*path).with_context(|| format!("package {path} not read"))?;
-            let text = package.types.get(*name).map(|decl| description(&decl.doc)).unwrap_or_default();
+            let package = self
+                .sources
+                .packages
+                .get(*path)
+                .with_context(|| format!("package {path} not read"))?;
+            let text = package
+                .types
+                .get(*name)
+                .map(|decl| description(&decl.doc))
+                .unwrap_or_default();
             let text = self.text(&text);
             self.docs.others.push((open_api_name(path, name), text));
         }

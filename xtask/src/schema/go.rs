@@ -104,7 +104,10 @@ fn read_file(package: &mut Package, text: &str, register: bool) {
     let imports = Rc::new(imports(text));
     if register {
         package.imports = imports.clone();
-        package.group = text.lines().find_map(|l| l.strip_prefix("const GroupName = ")).map(unquote);
+        package.group = text
+            .lines()
+            .find_map(|l| l.strip_prefix("const GroupName = "))
+            .map(unquote);
         package.registered = text
             .lines()
             .map(|l| l.split("//").next().unwrap_or_default())
@@ -122,7 +125,11 @@ fn read_file(package: &mut Package, text: &str, register: bool) {
         let taken = std::mem::take(&mut doc);
         if let Some(rest) = line.strip_prefix("type ") {
             if let Some((name, body)) = type_decl(rest, &mut lines) {
-                let decl = TypeDecl { doc: comment_lines(&taken), body, imports: imports.clone() };
+                let decl = TypeDecl {
+                    doc: comment_lines(&taken),
+                    body,
+                    imports: imports.clone(),
+                };
                 package.types.insert(name, decl);
             }
         } else if line == "const (" {
@@ -197,7 +204,9 @@ fn members<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Member> {
             continue;
         }
         let taken = std::mem::take(&mut doc);
-        let Some((head, rest)) = line.split_once('`') else { continue };
+        let Some((head, rest)) = line.split_once('`') else {
+            continue;
+        };
         let tags = tags(rest.split('`').next().unwrap_or_default());
         let mut words = head.split_whitespace();
         let (first, second) = (words.next().unwrap_or_default(), words.next());
@@ -205,7 +214,12 @@ fn members<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Member> {
             Some(ty) => (first, ty),
             None => ("", first),
         };
-        found.push(Member { name: name.to_owned(), ty: ty.to_owned(), tags, doc: comment_lines(&taken) });
+        found.push(Member {
+            name: name.to_owned(),
+            ty: ty.to_owned(),
+            tags,
+            doc: comment_lines(&taken),
+        });
     }
     found
 }
@@ -214,7 +228,9 @@ fn tags(text: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
     let mut rest = text.trim();
     while let Some((key, tail)) = rest.split_once(":\"") {
-        let Some((value, tail)) = tail.split_once('"') else { break };
+        let Some((value, tail)) = tail.split_once('"') else {
+            break;
+        };
         found.insert(key.trim().to_owned(), value.to_owned());
         rest = tail;
     }
@@ -246,8 +262,16 @@ fn constant(line: &str, doc: &[&str]) -> Option<Constant> {
     let (cast, quoted) = right.split_once('"')?;
     let value = quoted.split('"').next()?.to_owned();
     // `Name Type = "v"` or `Name = Type("v")`.
-    let ty = words.next().unwrap_or_else(|| cast.trim().trim_end_matches('(')).to_owned();
-    Some(Constant { name, ty, value, doc: comment_lines(doc) })
+    let ty = words
+        .next()
+        .unwrap_or_else(|| cast.trim().trim_end_matches('('))
+        .to_owned();
+    Some(Constant {
+        name,
+        ty,
+        value,
+        doc: comment_lines(doc),
+    })
 }
 
 fn unquote(s: &str) -> String {

@@ -55,7 +55,9 @@ fn option<'a>(args: &'a [String], name: &str) -> anyhow::Result<&'a str> {
     let Some(at) = args.iter().position(|arg| arg == name) else {
         bail!("cargo xtask schema --api DIR --apimachinery DIR: {name} is missing");
     };
-    args.get(at + 1).map(String::as_str).with_context(|| format!("{name} needs a directory"))
+    args.get(at + 1)
+        .map(String::as_str)
+        .with_context(|| format!("{name} needs a directory"))
 }
 
 /// Directories `<group>/<version>` that hold a `types.go`, by import path, sorted.
@@ -64,12 +66,20 @@ fn api_packages(api: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     for group in subdirectories(api)? {
         for version in subdirectories(&group)? {
             if version.join("types.go").is_file() {
-                let relative = version.strip_prefix(api).expect("a child of the directory").display().to_string();
+                let relative = version
+                    .strip_prefix(api)
+                    .expect("a child of the directory")
+                    .display()
+                    .to_string();
                 found.push((format!("k8s.io/api/{relative}"), version));
             }
         }
     }
-    ensure!(!found.is_empty(), "{} holds no <group>/<version>/types.go", api.display());
+    ensure!(
+        !found.is_empty(),
+        "{} holds no <group>/<version>/types.go",
+        api.display()
+    );
     found.sort();
     Ok(found)
 }

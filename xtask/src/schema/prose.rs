@@ -27,7 +27,11 @@ pub fn comment_lines(raw: &[&str]) -> Vec<String> {
 fn is_directive(line: &str) -> bool {
     let lower = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     line.split_once(':').is_some_and(|(tool, rest)| {
-        lower(tool) && rest.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        lower(tool)
+            && rest
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     })
 }
 
@@ -72,7 +76,11 @@ pub fn description<S: AsRef<str>>(lines: &[S]) -> String {
             out.push(' ');
         }
     }
-    out.trim_start_matches('\n').trim_end_matches('\n').replace("\\\"", "\"").trim_matches(' ').to_owned()
+    out.trim_start_matches('\n')
+        .trim_end_matches('\n')
+        .replace("\\\"", "\"")
+        .trim_matches(' ')
+        .to_owned()
 }
 
 /// The paragraph that lists an enumeration's values.
@@ -80,7 +88,12 @@ pub fn enum_description(values: &[&Constant]) -> String {
     let mut lines: Vec<String> = values
         .iter()
         .map(|value| {
-            let words = value.doc.iter().filter(|l| !l.trim_start().starts_with('+')).cloned().collect::<Vec<_>>();
+            let words = value
+                .doc
+                .iter()
+                .filter(|l| !l.trim_start().starts_with('+'))
+                .cloned()
+                .collect::<Vec<_>>();
             let comment = words.join(" ");
             let comment = comment.trim();
             let comment = comment.strip_prefix(&value.name).unwrap_or(comment).trim();

@@ -30,10 +30,18 @@ pub struct TypeMeta {
 pub fn decode_json(ty: TypeRef<'_>, bytes: &[u8]) -> Result<Decoded, DecodeError> {
     // Go replaces what is no UTF-8 while reading; nothing valid needs it.
     let text = String::from_utf8_lossy(bytes);
-    let mut decoder = Decoder { scan: Scanner::new(&text), strict: Vec::new(), path: Vec::new(), at: None };
+    let mut decoder = Decoder {
+        scan: Scanner::new(&text),
+        strict: Vec::new(),
+        path: Vec::new(),
+        at: None,
+    };
     let value = decoder.value(ty, 0)?;
     decoder.scan.end()?;
-    Ok(Decoded { value: value.unwrap_or_else(|| zero(ty)), strict: decoder.strict })
+    Ok(Decoded {
+        value: value.unwrap_or_else(|| zero(ty)),
+        strict: decoder.strict,
+    })
 }
 
 /// Decodes a tree that something else (a patch, a conversion) made.
@@ -55,7 +63,11 @@ pub fn type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
     let mut meta = TypeMeta::default();
     if scan.peek()? != b'{' {
         let found = scan.any(0, &mut Unheard)?;
-        return Err(mismatch(found_name(&found), "value", "struct { APIVersion string; Kind string }"));
+        return Err(mismatch(
+            found_name(&found),
+            "value",
+            "struct { APIVersion string; Kind string }",
+        ));
     }
     scan.bump();
     let mut more = scan.first_member()?;
@@ -82,7 +94,11 @@ pub fn type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
 }
 
 fn mismatch(found: &str, place: &str, wanted: &str) -> DecodeError {
-    DecodeError::Type { found: found.to_owned(), place: place.to_owned(), wanted: wanted.to_owned() }
+    DecodeError::Type {
+        found: found.to_owned(),
+        place: place.to_owned(),
+        wanted: wanted.to_owned(),
+    }
 }
 
 fn found_name(value: &Value) -> &'static str {
@@ -141,7 +157,10 @@ impl<'a, 's> Decoder<'a, 's> {
             (TypeDef::Map { value, .. }, b'{') => self.map(ty.schema().get(*value), depth)?,
             (TypeDef::RawExtension | TypeDef::FieldsV1, _) => self.scan.any(depth, &mut Unheard)?,
             (TypeDef::Any, _) => {
-                let mut heard = Free { strict: &mut self.strict, path: &mut self.path };
+                let mut heard = Free {
+                    strict: &mut self.strict,
+                    path: &mut self.path,
+                };
                 self.scan.any(depth, &mut heard)?
             }
             (_, b'{') => return self.type_error("object", ty),
@@ -283,7 +302,9 @@ impl<'a, 's> Decoder<'a, 's> {
             TypeDef::IntOrString => "int32",
             _ => ty.go_name(),
         };
-        let Some(structure) = self.at else { return Err(mismatch(found, "value", wanted)) };
+        let Some(structure) = self.at else {
+            return Err(mismatch(found, "value", wanted));
+        };
         let fields: Vec<&str> = self
             .path
             .iter()
@@ -354,13 +375,20 @@ impl Duplicates for Free<'_, '_, '_> {
 }
 
 fn quantity(text: &str) -> Result<Value, DecodeError> {
-    let parsed = text.trim().parse::<api::Quantity>().map_err(|e| DecodeError::Format(e.to_string()))?;
+    let parsed = text
+        .trim()
+        .parse::<api::Quantity>()
+        .map_err(|e| DecodeError::Format(e.to_string()))?;
     Ok(Value::String(parsed.to_string()))
 }
 
 /// Go ignores line breaks in base64 and prints none.
 fn bytes(text: Cow<'_, str>) -> Result<Value, DecodeError> {
-    let clean = if text.contains(['\r', '\n']) { Cow::Owned(text.replace(['\r', '\n'], "")) } else { text };
+    let clean = if text.contains(['\r', '\n']) {
+        Cow::Owned(text.replace(['\r', '\n'], ""))
+    } else {
+        text
+    };
     match STANDARD.decode(clean.as_bytes()) {
         Ok(_) => Ok(Value::String(clean.into_owned())),
         Err(e) => {

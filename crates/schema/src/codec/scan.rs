@@ -91,7 +91,11 @@ impl<'a> Scanner<'a> {
         match self.peek()? {
             b',' => {
                 self.bump();
-                if self.peek()? == b'"' { Ok(true) } else { self.invalid("looking for beginning of object key string") }
+                if self.peek()? == b'"' {
+                    Ok(true)
+                } else {
+                    self.invalid("looking for beginning of object key string")
+                }
             }
             b'}' => {
                 self.bump();
@@ -219,7 +223,11 @@ impl<'a> Scanner<'a> {
         let mut out = String::from(&self.text[start..self.at]);
         loop {
             let run = self.at;
-            while self.bytes().get(self.at).is_some_and(|b| !matches!(b, b'"' | b'\\' | 0..0x20)) {
+            while self
+                .bytes()
+                .get(self.at)
+                .is_some_and(|b| !matches!(b, b'"' | b'\\' | 0..0x20))
+            {
                 self.at += 1;
             }
             out.push_str(&self.text[run..self.at]);
@@ -379,5 +387,8 @@ pub(crate) fn free_number(text: &str) -> Value {
     if let Ok(whole) = text.parse::<u64>() {
         return whole.into();
     }
-    text.parse::<f64>().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+    text.parse::<f64>()
+        .ok()
+        .and_then(Number::from_f64)
+        .map_or(Value::Null, Value::Number)
 }

@@ -34,7 +34,12 @@ impl Instant {
 
     /// Parses as Go's `time.Parse` does; errors have its wording.
     pub(crate) fn parse(text: &str, precision: Precision) -> Result<Self, String> {
-        Parser { whole: text, rest: text, precision }.parse()
+        Parser {
+            whole: text,
+            rest: text,
+            precision,
+        }
+        .parse()
     }
 
     /// RFC 3339 in UTC.
@@ -107,7 +112,9 @@ impl Parser<'_> {
 
     fn fail<T>(&self, element: &str) -> Result<T, String> {
         let (whole, layout, rest) = (self.whole, self.layout(), self.rest);
-        Err(format!("parsing time {whole:?} as {layout:?}: cannot parse {rest:?} as {element:?}"))
+        Err(format!(
+            "parsing time {whole:?} as {layout:?}: cannot parse {rest:?} as {element:?}"
+        ))
     }
 
     fn out_of_range<T>(&self, what: &str) -> Result<T, String> {
@@ -161,10 +168,15 @@ impl Parser<'_> {
             Some(b'-') => -1,
             _ => return self.fail(ELEMENT),
         };
-        let mut zone = Parser { whole: self.whole, rest: &self.rest[1..], precision: self.precision };
-        let parsed = zone
-            .digits(2, ELEMENT)
-            .and_then(|hour| zone.byte(b':', ELEMENT).and_then(|()| Ok((hour, zone.digits(2, ELEMENT)?))));
+        let mut zone = Parser {
+            whole: self.whole,
+            rest: &self.rest[1..],
+            precision: self.precision,
+        };
+        let parsed = zone.digits(2, ELEMENT).and_then(|hour| {
+            zone.byte(b':', ELEMENT)
+                .and_then(|()| Ok((hour, zone.digits(2, ELEMENT)?)))
+        });
         match parsed {
             Ok((hour, minute)) if hour <= 24 && minute < 60 => {
                 self.rest = zone.rest;
@@ -202,7 +214,10 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year + year / 4 - year / 100);
     let shifted = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) = (
+        of_year - (153 * shifted + 2) / 5 + 1,
+        if shifted < 10 { shifted + 3 } else { shifted - 9 },
+    );
     (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -251,7 +266,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
             _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
         };
         let part = whole.checked_mul(nanos).ok_or_else(invalid)?;
-        let part = part.checked_add((fraction as f64 * (nanos as f64 / scale)) as u64).ok_or_else(invalid)?;
+        let part = part
+            .checked_add((fraction as f64 * (nanos as f64 / scale)) as u64)
+            .ok_or_else(invalid)?;
         total = total.checked_add(part).filter(|t| *t <= 1 << 63).ok_or_else(invalid)?;
         rest = tail;
     }
@@ -265,7 +282,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
 fn leading_digits(text: &str) -> Option<(u64, usize)> {
     let len = text.bytes().take_while(u8::is_ascii_digit).count();
     let digits = &text[..len];
-    let value = if digits.is_empty() { 0 } else { digits.parse::<u64>().ok().filter(|n| *n <= 1 << 63)? };
+    let value = if digits.is_empty() {
+        0
+    } else {
+        digits.parse::<u64>().ok().filter(|n| *n <= 1 << 63)?
+    };
     Some((value, len))
 }
 
@@ -278,8 +299,8 @@ pub(crate) fn format_duration(nanos: i64) -> String {
     }
     if total < 1_000_000_000 {
         let (unit, divisor) = match total {
-            ..1_000 => ("ns", 1),
-            ..1_000_000 => ("\u{b5}s", 1_000),
+            0..1_000 => ("ns", 1),
+            1_000..1_000_000 => ("\u{b5}s", 1_000),
             _ => ("ms", 1_000_000),
         };
         return format!("{sign}{}{unit}", decimal(total, divisor));
@@ -315,9 +336,19 @@ mod tests {
     #[test]
     fn times_print_as_utc_seconds() {
         assert_eq!(time("2008-01-01T01:01:01Z").as_deref(), Ok("2008-01-01T01:01:01Z"));
-        assert_eq!(time("2024-02-29T23:30:00.75-01:30").as_deref(), Ok("2024-03-01T01:00:00Z"));
-        assert!(Instant::parse("0001-01-01T00:00:00Z", Precision::Seconds).expect("a time").is_zero());
-        assert_eq!(Instant::parse("1970-01-01T00:00:01Z", Precision::Seconds), Ok(Instant { seconds: 1, nanos: 0 }));
+        assert_eq!(
+            time("2024-02-29T23:30:00.75-01:30").as_deref(),
+            Ok("2024-03-01T01:00:00Z")
+        );
+        assert!(
+            Instant::parse("0001-01-01T00:00:00Z", Precision::Seconds)
+                .expect("a time")
+                .is_zero()
+        );
+        assert_eq!(
+            Instant::parse("1970-01-01T00:00:01Z", Precision::Seconds),
+            Ok(Instant { seconds: 1, nanos: 0 })
+        );
         let micro = Instant::parse("2008-01-01T01:01:01.000123Z", Precision::Micros).expect("a time");
         assert_eq!(micro.format(Precision::Micros), "2008-01-01T01:01:01.000123Z");
     }
@@ -325,9 +356,20 @@ mod tests {
     #[test]
     fn wrong_times_are_refused_in_gos_words() {
         let layout = "2006-01-02T15:04:05Z07:00";
-        assert_eq!(time("soon"), Err(format!("parsing time \"soon\" as {layout:?}: cannot parse \"soon\" as \"2006\"")));
-        assert_eq!(time("2024-13-01T00:00:00Z"), Err("parsing time \"2024-13-01T00:00:00Z\": month out of range".into()));
-        assert_eq!(time("2023-02-29T00:00:00Z"), Err("parsing time \"2023-02-29T00:00:00Z\": day out of range".into()));
+        assert_eq!(
+            time("soon"),
+            Err(format!(
+                "parsing time \"soon\" as {layout:?}: cannot parse \"soon\" as \"2006\""
+            ))
+        );
+        assert_eq!(
+            time("2024-13-01T00:00:00Z"),
+            Err("parsing time \"2024-13-01T00:00:00Z\": month out of range".into())
+        );
+        assert_eq!(
+            time("2023-02-29T00:00:00Z"),
+            Err("parsing time \"2023-02-29T00:00:00Z\": day out of range".into())
+        );
         assert!(time("2024-01-01T00:00:00").is_err());
         assert!(time("2024-01-01T00:00:00Zz").is_err());
         assert!(Instant::parse("2008-01-01T01:01:01Z", Precision::Micros).is_err());
@@ -348,7 +390,10 @@ mod tests {
             assert_eq!(parse_duration(text).map(format_duration).as_deref(), Ok(printed));
         }
         assert_eq!(parse_duration("5"), Err("time: missing unit in duration \"5\"".into()));
-        assert_eq!(parse_duration("5y"), Err("time: unknown unit \"y\" in duration \"5y\"".into()));
+        assert_eq!(
+            parse_duration("5y"),
+            Err("time: unknown unit \"y\" in duration \"5y\"".into())
+        );
         assert_eq!(parse_duration(""), Err("time: invalid duration \"\"".into()));
         assert!(parse_duration("99999999999999999999h").is_err());
         assert!(parse_duration("9999999999h").is_err());

@@ -21,8 +21,19 @@ pub struct Unknown<'a> {
 
 /// Puts a protobuf message in its envelope.
 pub fn wrap(gvk: &api::Gvk, raw: &[u8]) -> Vec<u8> {
-    let api_version = if gvk.group.is_empty() { gvk.version.clone() } else { format!("{}/{}", gvk.group, gvk.version) };
-    wrap_as(&TypeMeta { api_version, kind: gvk.kind.clone() }, raw, "")
+    let api_version = if gvk.group.is_empty() {
+        gvk.version.clone()
+    } else {
+        format!("{}/{}", gvk.group, gvk.version)
+    };
+    wrap_as(
+        &TypeMeta {
+            api_version,
+            kind: gvk.kind.clone(),
+        },
+        raw,
+        "",
+    )
 }
 
 /// Puts content of any media type in an envelope.
@@ -44,7 +55,9 @@ pub fn wrap_as(meta: &TypeMeta, raw: &[u8], content_type: &str) -> Vec<u8> {
 /// # Errors
 /// When the magic is missing or the message is damaged.
 pub fn unwrap(bytes: &[u8]) -> Result<Unknown<'_>, WireError> {
-    let Some(message) = bytes.strip_prefix(MAGIC) else { return Err(WireError::NoMagic) };
+    let Some(message) = bytes.strip_prefix(MAGIC) else {
+        return Err(WireError::NoMagic);
+    };
     let mut unknown = Unknown::default();
     for field in Fields::new(message) {
         match field? {

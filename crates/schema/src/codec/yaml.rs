@@ -33,11 +33,17 @@ pub fn decode_yaml(ty: TypeRef<'_>, bytes: &[u8]) -> Result<Decoded, DecodeError
 pub fn to_value(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::Yaml("yaml: invalid UTF-8".to_owned()))?;
     match parse(text, DuplicateKeyPolicy::Error) {
-        Ok(value) => Ok(Decoded { value, strict: Vec::new() }),
+        Ok(value) => Ok(Decoded {
+            value,
+            strict: Vec::new(),
+        }),
         Err(error) => match duplicate(&error) {
             Some(strict) => {
                 let value = parse(text, DuplicateKeyPolicy::LastWins).map_err(|e| yaml_error(&e))?;
-                Ok(Decoded { value, strict: vec![strict] })
+                Ok(Decoded {
+                    value,
+                    strict: vec![strict],
+                })
             }
             None => Err(yaml_error(&error)),
         },
@@ -64,9 +70,9 @@ pub fn documents(text: &str) -> impl Iterator<Item = &str> {
 fn split_document(text: &str) -> (&str, Option<&str>) {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        let is_separator = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.trim().is_empty() || rest.starts_with([' ', '\t']) && rest.trim().starts_with('#'));
+        let is_separator = line.strip_prefix("---").is_some_and(|rest| {
+            rest.trim().is_empty() || rest.starts_with([' ', '\t']) && rest.trim().starts_with('#')
+        });
         if is_separator {
             return (&text[..at], Some(&text[at + line.len()..]));
         }
@@ -103,7 +109,10 @@ fn duplicate(error: &serde_saphyr::Error) -> Option<String> {
     match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key, location } => {
             let key = key.as_deref().unwrap_or_default();
-            Some(format!("yaml: unmarshal errors:\n  line {}: key \"{key}\" already set in map", location.line()))
+            Some(format!(
+                "yaml: unmarshal errors:\n  line {}: key \"{key}\" already set in map",
+                location.line()
+            ))
         }
         _ => None,
     }
@@ -143,7 +152,9 @@ impl<'de> Visitor<'de> for TreeVisitor {
         if v.fract() == 0.0 && v.abs() < 9.0e15 {
             return Ok((v as i64).into());
         }
-        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom(format!("json: unsupported value: {v}")))
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom(format!("json: unsupported value: {v}")))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{
-    EnumId, FieldDef, FieldFlags, MapKind, RootDef, Schema, StructDef, StructId, Text, TypeDef, TypeId,
-};
+use super::{EnumId, FieldDef, FieldFlags, MapKind, RootDef, Schema, StructDef, StructId, Text, TypeDef, TypeId};
 
 /// A field as a builder is given it.
 #[derive(Clone, Debug)]
@@ -29,7 +27,14 @@ impl FieldSpec {
     /// A plain optional member with no wire number.
     pub fn new(name: impl Into<String>, ty: TypeId) -> Self {
         let flags = FieldFlags::OMITEMPTY.with(FieldFlags::POINTER);
-        Self { name: name.into(), number: 0, ty, flags, default: None, merge_key: String::new() }
+        Self {
+            name: name.into(),
+            number: 0,
+            ty,
+            flags,
+            default: None,
+            merge_key: String::new(),
+        }
     }
 }
 
@@ -105,7 +110,14 @@ impl Builder {
             };
             let (name, merge_key) = (self.text(&field.name), self.text(&field.merge_key));
             let (number, ty, flags) = (field.number, field.ty, field.flags);
-            self.schema.fields.push(FieldDef { name, number, ty, flags, default, merge_key });
+            self.schema.fields.push(FieldDef {
+                name,
+                number,
+                ty,
+                flags,
+                default,
+                merge_key,
+            });
         }
         let def = &mut self.schema.structs[id.0 as usize];
         def.own = start..start + spec.fields.len() as u32;
@@ -124,7 +136,12 @@ impl Builder {
     /// Registers a kind.
     pub fn root(&mut self, group: &str, version: &str, kind: &str, ty: TypeId) {
         let (group, version, kind) = (self.text(group), self.text(version), self.text(kind));
-        self.schema.roots.push(RootDef { group, version, kind, ty });
+        self.schema.roots.push(RootDef {
+            group,
+            version,
+            kind,
+            ty,
+        });
     }
 
     /// The finished arena.
@@ -139,7 +156,10 @@ impl Builder {
         if let Some(text) = self.texts.get(s) {
             return *text;
         }
-        let text = Text { at: self.text.len() as u32, len: s.len() as u32 };
+        let text = Text {
+            at: self.text.len() as u32,
+            len: s.len() as u32,
+        };
         self.text.push_str(s);
         self.texts.insert(s.to_owned(), text);
         text
@@ -167,7 +187,10 @@ impl Schema {
                 for id in level {
                     for index in self.structs[id.0 as usize].own.clone() {
                         let field = &self.fields[index as usize];
-                        match (&self.types[field.ty.0 as usize], field.flags.contains(FieldFlags::INLINE)) {
+                        match (
+                            &self.types[field.ty.0 as usize],
+                            field.flags.contains(FieldFlags::INLINE),
+                        ) {
                             (TypeDef::Struct(inner, _), true) => deeper.push(*inner),
                             _ => {
                                 let hidden = flat[start..known]

@@ -26,7 +26,9 @@ pub enum FormatError {
 /// Deflates `bytes`.
 pub(crate) fn deflate(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    out.write_all(bytes).and_then(|()| out.finish()).expect("writing to memory cannot fail")
+    out.write_all(bytes)
+        .and_then(|()| out.finish())
+        .expect("writing to memory cannot fail")
 }
 
 /// Inflates what [`deflate`] made.
@@ -115,7 +117,10 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, all: &str) -> Result<Text, FormatError> {
-        let text = Text { at: self.int()?, len: self.int()? };
+        let text = Text {
+            at: self.int()?,
+            len: self.int()?,
+        };
         match all.get(text.at as usize..(text.at as usize + text.len as usize)) {
             Some(_) => Ok(text),
             None => self.damaged(),
@@ -177,7 +182,10 @@ impl Schema {
         if r.take(MAGIC.len())? != MAGIC {
             return r.damaged();
         }
-        let mut schema = Self { text: r.string()?.into(), ..Self::default() };
+        let mut schema = Self {
+            text: r.string()?.into(),
+            ..Self::default()
+        };
         schema.read_values(&mut r)?;
         schema.read_types(&mut r)?;
         schema.read_fields(&mut r)?;
@@ -214,7 +222,14 @@ impl Schema {
             let kind = read_map_kind(r)?;
             let preserves_unknown = r.int()? != 0;
             let own = r.int()?..r.int()?;
-            self.structs.push(StructDef { name, own, flat: 0..0, kind, preserves_unknown, has_defaults: false });
+            self.structs.push(StructDef {
+                name,
+                own,
+                flat: 0..0,
+                kind,
+                preserves_unknown,
+                has_defaults: false,
+            });
         }
         Ok(())
     }
@@ -236,7 +251,12 @@ impl Schema {
         self.roots.reserve_exact(count);
         for _ in 0..count {
             let (group, version, kind) = (r.text(&self.text)?, r.text(&self.text)?, r.text(&self.text)?);
-            self.roots.push(RootDef { group, version, kind, ty: TypeId(r.int()?) });
+            self.roots.push(RootDef {
+                group,
+                version,
+                kind,
+                ty: TypeId(r.int()?),
+            });
         }
         Ok(())
     }
@@ -252,10 +272,20 @@ impl Schema {
             _ => true,
         });
         let fields = self.fields.len() as u32;
-        let structs_ok = self.structs.iter().all(|s| s.own.start <= s.own.end && s.own.end <= fields);
-        let fields_ok = self.fields.iter().all(|f| known(f.ty) && f.default as usize <= self.defaults.len());
+        let structs_ok = self
+            .structs
+            .iter()
+            .all(|s| s.own.start <= s.own.end && s.own.end <= fields);
+        let fields_ok = self
+            .fields
+            .iter()
+            .all(|f| known(f.ty) && f.default as usize <= self.defaults.len());
         let roots_ok = self.roots.iter().all(|root| known(root.ty));
-        if types_ok && structs_ok && fields_ok && roots_ok { Ok(()) } else { r.damaged() }
+        if types_ok && structs_ok && fields_ok && roots_ok {
+            Ok(())
+        } else {
+            r.damaged()
+        }
     }
 }
 
@@ -348,13 +378,20 @@ fn read_type(r: &mut Reader<'_>) -> Result<TypeDef, FormatError> {
                 2 => ListKind::Set,
                 3 => {
                     let len = r.count()?;
-                    ListKind::Map((0..len).map(|_| r.string().map(str::to_owned)).collect::<Result<_, _>>()?)
+                    ListKind::Map(
+                        (0..len)
+                            .map(|_| r.string().map(str::to_owned))
+                            .collect::<Result<_, _>>()?,
+                    )
                 }
                 _ => return r.damaged(),
             };
             TypeDef::List { elem, kind, wrapped }
         }
-        16 => TypeDef::Map { value: TypeId(r.int()?), kind: read_map_kind(r)? },
+        16 => TypeDef::Map {
+            value: TypeId(r.int()?),
+            kind: read_map_kind(r)?,
+        },
         _ => return r.damaged(),
     })
 }

@@ -82,8 +82,16 @@ impl<'s> TypeRef<'s> {
             TypeDef::Duration => Shape::Duration,
             TypeDef::RawExtension | TypeDef::FieldsV1 | TypeDef::Any => Shape::Any,
             TypeDef::Struct(id, over) => Shape::Struct(Struct::new(schema, *id, *over)),
-            TypeDef::List { elem, kind, .. } => Shape::List(List { schema, elem: *elem, kind }),
-            TypeDef::Map { value, kind } => Shape::Map(Map { schema, value: *value, kind: *kind }),
+            TypeDef::List { elem, kind, .. } => Shape::List(List {
+                schema,
+                elem: *elem,
+                kind,
+            }),
+            TypeDef::Map { value, kind } => Shape::Map(Map {
+                schema,
+                value: *value,
+                kind: *kind,
+            }),
         }
     }
 
@@ -117,7 +125,8 @@ impl<'s> TypeRef<'s> {
     /// The closed set of values of a string type, sorted.
     pub fn enum_values(self) -> Option<impl Iterator<Item = &'s str>> {
         let schema = self.schema;
-        self.enum_id().map(|id| schema.enums[id.0 as usize].iter().map(|t| schema.str(*t)))
+        self.enum_id()
+            .map(|id| schema.enums[id.0 as usize].iter().map(|t| schema.str(*t)))
     }
 
     pub(crate) fn enum_id(self) -> Option<EnumId> {
@@ -175,7 +184,11 @@ impl<'s> Struct<'s> {
 
     /// How it merges: the field's marker wins over the type's.
     pub fn map_kind(self) -> MapKind {
-        if self.over == MapKind::Unset { self.def().kind } else { self.over }
+        if self.over == MapKind::Unset {
+            self.def().kind
+        } else {
+            self.over
+        }
     }
 
     /// The marker on the type itself.
@@ -213,17 +226,20 @@ impl<'s> Struct<'s> {
         let flat = &schema.flat[range];
         flat.binary_search_by(|&i| schema.str(schema.fields[i as usize].name).cmp(name))
             .ok()
-            .map(|at| Field { schema, index: flat[at] })
+            .map(|at| Field {
+                schema,
+                index: flat[at],
+            })
     }
 
     /// A member of the protobuf message by number.
     pub fn wire_field(self, number: u32) -> Option<Field<'s>> {
         let own = self.def().own.clone();
         let fields = &self.schema.fields[own.start as usize..own.end as usize];
-        fields
-            .binary_search_by_key(&number, |f| f.number)
-            .ok()
-            .map(|at| Field { schema: self.schema, index: own.start + at as u32 })
+        fields.binary_search_by_key(&number, |f| f.number).ok().map(|at| Field {
+            schema: self.schema,
+            index: own.start + at as u32,
+        })
     }
 }
 
@@ -303,7 +319,11 @@ impl<'s> Field<'s> {
     /// The declared default.
     pub fn default(self) -> Option<&'s Value> {
         let at = self.def().default as usize;
-        if at == 0 { None } else { self.schema.defaults.get(at - 1) }
+        if at == 0 {
+            None
+        } else {
+            self.schema.defaults.get(at - 1)
+        }
     }
 
     /// Strategic merge: the list or struct is merged rather than replaced.
@@ -319,7 +339,11 @@ impl<'s> Field<'s> {
     /// The `patchStrategy` tag as upstream writes it, such as `merge,retainKeys`.
     pub fn patch_strategy(self) -> Option<&'static str> {
         let flags = self.flags();
-        match (self.patch_merge(), self.patch_retain_keys(), flags.contains(FieldFlags::PATCH_REPLACE)) {
+        match (
+            self.patch_merge(),
+            self.patch_retain_keys(),
+            flags.contains(FieldFlags::PATCH_REPLACE),
+        ) {
             (true, true, _) => Some("merge,retainKeys"),
             (true, false, _) => Some("merge"),
             (false, true, _) => Some("retainKeys"),

@@ -33,7 +33,13 @@ impl<'a> Definitions<'a> {
         for (group, version, kind, ty) in schema.roots() {
             kinds.entry(ty).or_default().push((group, version, kind));
         }
-        Self { schema, docs, dialect, kinds, wanted: BTreeSet::new() }
+        Self {
+            schema,
+            docs,
+            dialect,
+            kinds,
+            wanted: BTreeSet::new(),
+        }
     }
 
     /// A reference to a named type; its definition will be part of [`Definitions::finish`].
@@ -60,7 +66,9 @@ impl<'a> Definitions<'a> {
             self.wanted.remove(name);
             self.wanted.retain(|name| !done.contains_key(name));
         }
-        done.into_iter().map(|(name, definition)| (name.to_owned(), definition)).collect()
+        done.into_iter()
+            .map(|(name, definition)| (name.to_owned(), definition))
+            .collect()
     }
 
     fn definition(&mut self, ty: TypeRef<'a>) -> Value {
@@ -112,7 +120,10 @@ impl<'a> Definitions<'a> {
             (false, false) => describe(&mut out, &format!("{text}\n\n{values}")),
         }
         if self.dialect == Dialect::V3 {
-            let default = field.default().cloned().or_else(|| enforced_default(ty, field.pointer(), field.omitempty()));
+            let default = field
+                .default()
+                .cloned()
+                .or_else(|| enforced_default(ty, field.pointer(), field.omitempty()));
             out.extend(default.map(|value| ("default".to_owned(), value)));
         }
         if field.nullable() {
@@ -121,7 +132,10 @@ impl<'a> Definitions<'a> {
         if let TypeDef::Struct(_, over) = ty.def() {
             set_map_type(&mut out, *over);
         }
-        let extensions = [("x-kubernetes-patch-merge-key", field.merge_key()), ("x-kubernetes-patch-strategy", field.patch_strategy())];
+        let extensions = [
+            ("x-kubernetes-patch-merge-key", field.merge_key()),
+            ("x-kubernetes-patch-strategy", field.patch_strategy()),
+        ];
         for (key, value) in extensions {
             out.extend(value.map(|value| (key.to_owned(), value.into())));
         }

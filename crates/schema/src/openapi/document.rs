@@ -15,7 +15,10 @@ pub fn v3(schema: &Schema, docs: &Docs, version: &str, group_version: &GroupVers
     let mut definitions = Definitions::new(schema, docs, Dialect::V3);
     let mut paths = Map::new();
     paths.insert(discovery_path(group_version), definitions.discovery(group_version));
-    for endpoint in endpoints.iter().filter(|endpoint| endpoint.group_version == *group_version) {
+    for endpoint in endpoints
+        .iter()
+        .filter(|endpoint| endpoint.group_version == *group_version)
+    {
         add(&mut paths, &endpoint.path, definitions.path_item(endpoint));
     }
     json!({

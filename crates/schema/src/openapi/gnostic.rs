@@ -19,7 +19,9 @@ type Object = Map<String, Value>;
 fn document(out: &mut Back, from: &Object) {
     nested(out, 13, from, "securityDefinitions", |out, from| {
         for (name, value) in from.iter().rev() {
-            named(out, 1, name, value, |out, from| message(out, 2, |out| api_key(out, from)));
+            named(out, 1, name, value, |out, from| {
+                message(out, 2, |out| api_key(out, from))
+            });
         }
     });
     each(out, 12, from, "security", |out, from| {
@@ -27,7 +29,9 @@ fn document(out: &mut Back, from: &Object) {
             named(out, 1, name, &Value::Object(Object::new()), |_, _| ());
         }
     });
-    nested(out, 9, from, "definitions", |out, from| named_each(out, 1, from, schema));
+    nested(out, 9, from, "definitions", |out, from| {
+        named_each(out, 1, from, schema)
+    });
     nested(out, 8, from, "paths", |out, from| named_each(out, 2, from, path_item));
     nested(out, 2, from, "info", |out, from| {
         text(out, 2, from, "version");
@@ -44,7 +48,15 @@ fn api_key(out: &mut Back, from: &Object) {
 
 fn path_item(out: &mut Back, from: &Object) {
     each(out, 9, from, "parameters", parameters_item);
-    for (number, method) in [(8, "patch"), (7, "head"), (6, "options"), (5, "delete"), (4, "post"), (3, "put"), (2, "get")] {
+    for (number, method) in [
+        (8, "patch"),
+        (7, "head"),
+        (6, "options"),
+        (5, "delete"),
+        (4, "post"),
+        (3, "put"),
+        (2, "get"),
+    ] {
         nested(out, number, from, method, operation);
     }
 }
@@ -64,7 +76,9 @@ fn operation(out: &mut Back, from: &Object) {
 }
 
 fn response(out: &mut Back, from: &Object) {
-    nested(out, 2, from, "schema", |out, from| message(out, 1, |out| schema(out, from)));
+    nested(out, 2, from, "schema", |out, from| {
+        message(out, 1, |out| schema(out, from))
+    });
     text(out, 1, from, "description");
 }
 
@@ -103,13 +117,19 @@ fn named_parameter(out: &mut Back, from: &Object) {
 
 fn schema(out: &mut Back, from: &Object) {
     extensions(out, 31, from);
-    nested(out, 25, from, "properties", |out, from| named_each(out, 1, from, schema));
+    nested(out, 25, from, "properties", |out, from| {
+        named_each(out, 1, from, schema)
+    });
     each(out, 24, from, "allOf", schema);
-    nested(out, 23, from, "items", |out, from| message(out, 1, |out| schema(out, from)));
+    nested(out, 23, from, "items", |out, from| {
+        message(out, 1, |out| schema(out, from))
+    });
     if let Some(ty) = from.get("type").and_then(Value::as_str) {
         message(out, 22, |out| out.string(1, ty));
     }
-    nested(out, 21, from, "additionalProperties", |out, from| message(out, 1, |out| schema(out, from)));
+    nested(out, 21, from, "additionalProperties", |out, from| {
+        message(out, 1, |out| schema(out, from))
+    });
     for value in array(from, "enum").iter().rev() {
         message(out, 20, |out| any(out, value));
     }

@@ -61,8 +61,14 @@ impl Definitions<'_> {
         let mut out = Map::new();
         out.insert("tags".to_owned(), json!([tag(group_version)]));
         out.insert("description".to_owned(), "get available resources".into());
-        out.insert("operationId".to_owned(), format!("get{}APIResources", camel(group_version)).into());
-        out.insert("responses".to_owned(), self.responses(OK, Some(answer), Answer::Object, false));
+        out.insert(
+            "operationId".to_owned(),
+            format!("get{}APIResources", camel(group_version)).into(),
+        );
+        out.insert(
+            "responses".to_owned(),
+            self.responses(OK, Some(answer), Answer::Object, false),
+        );
         if self.dialect == Dialect::V2 {
             out.insert("consumes".to_owned(), json!([JSON, YAML, PROTOBUF, CBOR]));
             out.insert("produces".to_owned(), json!([JSON, YAML, PROTOBUF, CBOR]));
@@ -72,7 +78,11 @@ impl Definitions<'_> {
     }
 
     fn meta_reference(&mut self, kind: &str) -> Value {
-        match self.schema.by_name(&format!("{META}{kind}")).and_then(|id| self.schema.get(id).as_struct()) {
+        match self
+            .schema
+            .by_name(&format!("{META}{kind}"))
+            .and_then(|id| self.schema.get(id).as_struct())
+        {
             Some(structure) => self.reference(self.schema.str(structure.def().name)),
             None => json!({"type": "object"}),
         }
@@ -98,11 +108,20 @@ impl Definitions<'_> {
             answer: object.clone(),
             streams: false,
         };
-        let options = endpoint.options.as_ref().and_then(|o| self.schema.kind(&o.group, &o.version, &o.kind));
-        let options = options.and_then(|ty| ty.as_struct()).map(|s| self.options(s.name(), &[])).unwrap_or_default();
+        let options = endpoint
+            .options
+            .as_ref()
+            .and_then(|o| self.schema.kind(&o.group, &o.version, &o.kind));
+        let options = options
+            .and_then(|ty| ty.as_struct())
+            .map(|s| self.options(s.name(), &[]))
+            .unwrap_or_default();
         let body = |value: &Option<Value>| value.clone().map(|schema| (schema, ["*/*"].as_slice()));
         let shape = match verb {
-            Verb::Get => Shape { parameters: options, ..base },
+            Verb::Get => Shape {
+                parameters: options,
+                ..base
+            },
             Verb::List => Shape {
                 word: "list",
                 action: "list",
@@ -151,7 +170,11 @@ impl Definitions<'_> {
                     word: "delete",
                     action: if one { "delete" } else { "deletecollection" },
                     description: format!("delete {} {kind}", if one { "a" } else { "collection of" }),
-                    parameters: if one { options } else { merged(options, self.meta_options("ListOptions", &list)) },
+                    parameters: if one {
+                        options
+                    } else {
+                        merged(options, self.meta_options("ListOptions", &list))
+                    },
                     body: Some((self.meta_reference("DeleteOptions"), &["*/*"])),
                     codes: if one { OK_ACCEPTED } else { OK },
                     answer: Some(self.meta_reference("Status")),
@@ -185,15 +208,24 @@ impl Definitions<'_> {
         let mut parameters = shape.parameters;
         out.insert("tags".to_owned(), json!([tag(&endpoint.group_version)]));
         out.insert("description".to_owned(), shape.description.into());
-        out.insert("operationId".to_owned(), operation_id(endpoint, verb, shape.word).into());
+        out.insert(
+            "operationId".to_owned(),
+            operation_id(endpoint, verb, shape.word).into(),
+        );
         out.insert("x-kubernetes-action".to_owned(), shape.action.into());
         let kind = json!({"group": gvk.group, "kind": gvk.kind, "version": gvk.version});
         out.insert("x-kubernetes-group-version-kind".to_owned(), kind);
         match (self.dialect, shape.body) {
             (Dialect::V2, body) => {
                 out.insert("schemes".to_owned(), json!(["https"]));
-                out.insert("consumes".to_owned(), json!(body.as_ref().map_or(&["*/*"] as &[_], |(_, media)| *media)));
-                let media = media(verb != Verb::Connect && endpoint.answer == Answer::Object, shape.streams);
+                out.insert(
+                    "consumes".to_owned(),
+                    json!(body.as_ref().map_or(&["*/*"] as &[_], |(_, media)| *media)),
+                );
+                let media = media(
+                    verb != Verb::Connect && endpoint.answer == Answer::Object,
+                    shape.streams,
+                );
                 out.insert("produces".to_owned(), media.into());
                 if let Some((schema, _)) = body {
                     let required = !matches!(verb, Verb::Delete | Verb::DeleteCollection);
@@ -205,7 +237,10 @@ impl Definitions<'_> {
                 }
             }
             (Dialect::V3, Some((schema, media))) => {
-                let content: Map<_, _> = media.iter().map(|m| ((*m).to_owned(), json!({"schema": schema}))).collect();
+                let content: Map<_, _> = media
+                    .iter()
+                    .map(|m| ((*m).to_owned(), json!({"schema": schema})))
+                    .collect();
                 out.insert("requestBody".to_owned(), json!({"content": content}));
             }
             (Dialect::V3, None) => {}
@@ -213,8 +248,15 @@ impl Definitions<'_> {
         if !parameters.is_empty() {
             out.insert("parameters".to_owned(), parameters.into());
         }
-        let answer = if verb == Verb::Connect { Answer::Text } else { endpoint.answer };
-        out.insert("responses".to_owned(), self.responses(shape.codes, shape.answer, answer, shape.streams));
+        let answer = if verb == Verb::Connect {
+            Answer::Text
+        } else {
+            endpoint.answer
+        };
+        out.insert(
+            "responses".to_owned(),
+            self.responses(shape.codes, shape.answer, answer, shape.streams),
+        );
         Value::Object(out)
     }
 
@@ -243,9 +285,16 @@ impl Definitions<'_> {
 }
 
 fn media(object: bool, streams: bool) -> Vec<&'static str> {
-    let mut out = if object { vec![JSON, YAML, PROTOBUF, CBOR] } else { vec!["*/*"] };
+    let mut out = if object {
+        vec![JSON, YAML, PROTOBUF, CBOR]
+    } else {
+        vec!["*/*"]
+    };
     if streams {
-        out.extend(["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"]);
+        out.extend([
+            "application/json;stream=watch",
+            "application/vnd.kubernetes.protobuf;stream=watch",
+        ]);
         out.push("application/cbor-seq");
     }
     out
@@ -257,14 +306,34 @@ fn operation_id(endpoint: &Endpoint, verb: Verb, word: &str) -> String {
         Some(method) => ("connect", method),
         None => (word, ""),
     };
-    let collection = if verb == Verb::DeleteCollection { "Collection" } else { "" };
+    let collection = if verb == Verb::DeleteCollection {
+        "Collection"
+    } else {
+        ""
+    };
     let across = endpoint.namespaced && !endpoint.path.contains("{namespace}");
-    let namespaced = if endpoint.namespaced && !across { "Namespaced" } else { "" };
-    let sub: String = endpoint.subresource.iter().flat_map(|sub| sub.split('/')).map(title).collect();
-    let with_path = if endpoint.path.ends_with("{path}") { "WithPath" } else { "" };
+    let namespaced = if endpoint.namespaced && !across {
+        "Namespaced"
+    } else {
+        ""
+    };
+    let sub: String = endpoint
+        .subresource
+        .iter()
+        .flat_map(|sub| sub.split('/'))
+        .map(title)
+        .collect();
+    let with_path = if endpoint.path.ends_with("{path}") {
+        "WithPath"
+    } else {
+        ""
+    };
     let tail = if across { "ForAllNamespaces" } else { "" };
     let group_version = camel(&endpoint.group_version);
-    format!("{word}{group_version}{method}{collection}{namespaced}{}{sub}{with_path}{tail}", endpoint.kind)
+    format!(
+        "{word}{group_version}{method}{collection}{namespaced}{}{sub}{with_path}{tail}",
+        endpoint.kind
+    )
 }
 
 /// `RbacAuthorizationV1`.
@@ -281,7 +350,10 @@ fn group_name(group_version: &api::GroupVersion) -> String {
     if group_version.group.is_empty() {
         return "core".to_owned();
     }
-    let group = group_version.group.strip_suffix(".k8s.io").unwrap_or(&group_version.group);
+    let group = group_version
+        .group
+        .strip_suffix(".k8s.io")
+        .unwrap_or(&group_version.group);
     let mut parts = group.split('.');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |name, part| name + &title(part))
@@ -289,5 +361,7 @@ fn group_name(group_version: &api::GroupVersion) -> String {
 
 fn title(word: &str) -> String {
     let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -45,7 +45,11 @@ impl<'a> Definitions<'a> {
         let mut out = Vec::new();
         let known = [
             ("{name}", "name", format!("name of the {kind}")),
-            ("{namespace}", "namespace", "object name and auth scope, such as for teams and projects".to_owned()),
+            (
+                "{namespace}",
+                "namespace",
+                "object name and auth scope, such as for teams and projects".to_owned(),
+            ),
             ("{path}", "path", "path to the resource".to_owned()),
         ];
         for (placeholder, name, text) in known {

@@ -18,7 +18,9 @@ use crate::model::{Field, Struct, TypeDef, TypeRef, Width};
 /// # Errors
 /// When the message is damaged or a value in it does not parse.
 pub fn decode(ty: TypeRef<'_>, bytes: &[u8]) -> Result<Value, WireError> {
-    let Some(structure) = ty.as_struct() else { return Err(WireError::NotOnWire(ty.go_name().to_owned())) };
+    let Some(structure) = ty.as_struct() else {
+        return Err(WireError::NotOnWire(ty.go_name().to_owned()));
+    };
     let mut map = Map::new();
     message(structure, bytes, &mut map, 0)?;
     Ok(Value::Object(map))
@@ -30,9 +32,13 @@ fn message(structure: Struct<'_>, bytes: &[u8], map: &mut Map<String, Value>, de
     }
     for field in Fields::new(bytes) {
         let (number, payload) = field?;
-        let Some(field) = structure.wire_field(number) else { continue };
+        let Some(field) = structure.wire_field(number) else {
+            continue;
+        };
         if field.inline() {
-            let Payload::Bytes(inner) = payload else { return wrong_type(field.ty().go_name(), payload) };
+            let Payload::Bytes(inner) = payload else {
+                return wrong_type(field.ty().go_name(), payload);
+            };
             if let Some(structure) = field.ty().as_struct() {
                 message(structure, inner, map, depth + 1)?;
             }
@@ -44,11 +50,17 @@ fn message(structure: Struct<'_>, bytes: &[u8], map: &mut Map<String, Value>, de
 }
 
 fn wrong_type<T>(name: &str, payload: Payload<'_>) -> Result<T, WireError> {
-    Err(WireError::WrongType { wire_type: payload.wire_type(), field: name.to_owned() })
+    Err(WireError::WrongType {
+        wire_type: payload.wire_type(),
+        field: name.to_owned(),
+    })
 }
 
 fn content<T>(name: &str, message: impl ToString) -> Result<T, WireError> {
-    Err(WireError::Content { field: name.to_owned(), message: message.to_string() })
+    Err(WireError::Content {
+        field: name.to_owned(),
+        message: message.to_string(),
+    })
 }
 
 fn member(field: Field<'_>, payload: Payload<'_>, map: &mut Map<String, Value>, depth: usize) -> Result<(), WireError> {
@@ -57,7 +69,9 @@ fn member(field: Field<'_>, payload: Payload<'_>, map: &mut Map<String, Value>, 
         TypeDef::List { wrapped: false, .. } => {
             let elem = ty.elem().expect("lists have items");
             let items = map.entry(name).or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(items) = items else { return content(name, "not a list") };
+            let Value::Array(items) = items else {
+                return content(name, "not a list");
+            };
             match (elem.def(), payload) {
                 (TypeDef::Bool | TypeDef::Integer(_), Payload::Bytes(mut packed)) => {
                     while !packed.is_empty() {
@@ -70,9 +84,13 @@ fn member(field: Field<'_>, payload: Payload<'_>, map: &mut Map<String, Value>, 
         }
         TypeDef::Map { .. } => {
             let elem = ty.elem().expect("maps have values");
-            let Payload::Bytes(bytes) = payload else { return wrong_type(name, payload) };
+            let Payload::Bytes(bytes) = payload else {
+                return wrong_type(name, payload);
+            };
             let entries = map.entry(name).or_insert_with(|| Value::Object(Map::new()));
-            let Value::Object(entries) = entries else { return content(name, "not a map") };
+            let Value::Object(entries) = entries else {
+                return content(name, "not a map");
+            };
             let (key, value) = entry(elem, bytes, name, depth)?;
             entries.insert(key, value);
         }
@@ -202,7 +220,11 @@ fn time(bytes: &[u8], precision: Precision, name: &str) -> Result<Value, WireErr
         return Ok(Value::Null);
     }
     let (seconds, nanos) = (last_varint(bytes, 1)? as i64, last_varint(bytes, 2)? as i32);
-    let nanos = if precision == Precision::Seconds { 0 } else { u32::try_from(nanos).unwrap_or_default() };
+    let nanos = if precision == Precision::Seconds {
+        0
+    } else {
+        u32::try_from(nanos).unwrap_or_default()
+    };
     match Instant::new(seconds, nanos) {
         Some(time) if time.is_zero() => Ok(Value::Null),
         Some(time) => Ok(time.format(precision).into()),
@@ -219,14 +241,26 @@ fn raw(ty: TypeRef<'_>, bytes: &[u8], name: &str, depth: usize) -> Result<Value,
     if !raw.starts_with(MAGIC) {
         let text = String::from_utf8_lossy(raw);
         let mut scan = Scanner::new(&text);
-        let value = scan.any(depth, &mut Unheard).and_then(|value| scan.end().map(|()| value));
+        let value = scan
+            .any(depth, &mut Unheard)
+            .and_then(|value| scan.end().map(|()| value));
         return value.or_else(|e| content(name, e));
     }
     let unknown = unknown::unwrap(raw)?;
     let meta = unknown.type_meta;
     let (group, version) = meta.api_version.split_once('/').unwrap_or(("", &meta.api_version));
-    let Some(kind) = ty.schema().kind(group, version, &meta.kind).and_then(TypeRef::as_struct) else {
-        return content(name, format!("no kind {:?} is registered for version {:?}", meta.kind, meta.api_version));
+    let Some(kind) = ty
+        .schema()
+        .kind(group, version, &meta.kind)
+        .and_then(TypeRef::as_struct)
+    else {
+        return content(
+            name,
+            format!(
+                "no kind {:?} is registered for version {:?}",
+                meta.kind, meta.api_version
+            ),
+        );
     };
     let mut map = Map::new();
     message(kind, unknown.raw, &mut map, depth + 1)?;

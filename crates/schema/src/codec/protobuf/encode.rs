@@ -13,14 +13,19 @@ use crate::model::{Field, Struct, TypeDef, TypeRef};
 /// # Errors
 /// When a value does not fit its type or the type has no protobuf form.
 pub fn encode(ty: TypeRef<'_>, value: &Value) -> Result<Vec<u8>, WireError> {
-    let Some(structure) = ty.as_struct() else { return Err(WireError::NotOnWire(ty.go_name().to_owned())) };
+    let Some(structure) = ty.as_struct() else {
+        return Err(WireError::NotOnWire(ty.go_name().to_owned()));
+    };
     let mut out = Back::with_capacity(1024);
     message(&mut out, structure, value.as_object())?;
     Ok(out.finish())
 }
 
 fn content<T>(name: &str, message: impl ToString) -> Result<T, WireError> {
-    Err(WireError::Content { field: name.to_owned(), message: message.to_string() })
+    Err(WireError::Content {
+        field: name.to_owned(),
+        message: message.to_string(),
+    })
 }
 
 fn message(out: &mut Back, structure: Struct<'_>, map: Option<&Map<String, Value>>) -> Result<(), WireError> {
@@ -33,7 +38,9 @@ fn message(out: &mut Back, structure: Struct<'_>, map: Option<&Map<String, Value
             out.close(field.number(), mark);
             continue;
         }
-        let value = map.and_then(|map| map.get(field.name())).filter(|value| !value.is_null());
+        let value = map
+            .and_then(|map| map.get(field.name()))
+            .filter(|value| !value.is_null());
         member(out, field, value)?;
     }
     Ok(())
@@ -67,10 +74,19 @@ fn member(out: &mut Back, field: Field<'_>, value: Option<&Value>) -> Result<(),
     }
 }
 
-fn repeated(out: &mut Back, elem: TypeRef<'_>, value: Option<&Value>, number: u32, name: &str) -> Result<(), WireError> {
+fn repeated(
+    out: &mut Back,
+    elem: TypeRef<'_>,
+    value: Option<&Value>,
+    number: u32,
+    name: &str,
+) -> Result<(), WireError> {
     match value {
         None => Ok(()),
-        Some(Value::Array(items)) => items.iter().rev().try_for_each(|item| single(out, elem, Some(item), number, name)),
+        Some(Value::Array(items)) => items
+            .iter()
+            .rev()
+            .try_for_each(|item| single(out, elem, Some(item), number, name)),
         Some(_) => content(name, "not an array"),
     }
 }
@@ -108,7 +124,9 @@ fn single(out: &mut Back, ty: TypeRef<'_>, value: Option<&Value>, number: u32, n
             out.close(number, mark);
         }
         TypeDef::Duration => {
-            let nanos = value.map_or(Ok(0), |value| parse_duration(text(Some(value), name)?).or_else(|e| content(name, e)))?;
+            let nanos = value.map_or(Ok(0), |value| {
+                parse_duration(text(Some(value), name)?).or_else(|e| content(name, e))
+            })?;
             let mark = out.written();
             out.varint(1, nanos as u64);
             out.close(number, mark);
@@ -122,7 +140,11 @@ fn single(out: &mut Back, ty: TypeRef<'_>, value: Option<&Value>, number: u32, n
         }
         TypeDef::Struct(..) => {
             let mark = out.written();
-            message(out, ty.as_struct().expect("matched a struct"), value.and_then(Value::as_object))?;
+            message(
+                out,
+                ty.as_struct().expect("matched a struct"),
+                value.and_then(Value::as_object),
+            )?;
             out.close(number, mark);
         }
         TypeDef::List { wrapped: true, .. } => {
@@ -161,7 +183,11 @@ fn int_or_string(out: &mut Back, value: Option<&Value>, name: &str) -> Result<()
 }
 
 fn time(out: &mut Back, ty: TypeRef<'_>, text: &str, name: &str) -> Result<(), WireError> {
-    let precision = if *ty.def() == TypeDef::Time { Precision::Seconds } else { Precision::Micros };
+    let precision = if *ty.def() == TypeDef::Time {
+        Precision::Seconds
+    } else {
+        Precision::Micros
+    };
     let time = Instant::parse(text, precision).or_else(|e| content(name, e))?;
     if !time.is_zero() {
         out.varint(2, time.nanos.into());

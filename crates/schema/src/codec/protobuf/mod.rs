@@ -21,7 +21,10 @@ pub use wire::WireError;
 /// When a value does not fit its type or the type has no protobuf form.
 pub fn encode_object(ty: TypeRef<'_>, value: &Value) -> Result<Vec<u8>, WireError> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let meta = TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
+    let meta = TypeMeta {
+        api_version: text("apiVersion"),
+        kind: text("kind"),
+    };
     Ok(unknown::wrap_as(&meta, &encode(ty, value)?, ""))
 }
 
@@ -36,7 +39,10 @@ pub fn decode_object(ty: TypeRef<'_>, bytes: &[u8]) -> Result<Value, WireError> 
     }
     let mut value = decode(ty, unknown.raw)?;
     if let Value::Object(map) = &mut value {
-        for (key, text) in [("apiVersion", unknown.type_meta.api_version), ("kind", unknown.type_meta.kind)] {
+        for (key, text) in [
+            ("apiVersion", unknown.type_meta.api_version),
+            ("kind", unknown.type_meta.kind),
+        ] {
             if !text.is_empty() && ty.field(key).is_some() {
                 map.insert(key.to_owned(), Value::String(text));
             }

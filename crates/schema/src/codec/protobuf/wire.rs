@@ -73,14 +73,22 @@ impl<'a> Fields<'a> {
         let mut groups = 0u32;
         loop {
             if self.rest.is_empty() {
-                return if groups == 0 { Ok(None) } else { Err(WireError::Truncated) };
+                return if groups == 0 {
+                    Ok(None)
+                } else {
+                    Err(WireError::Truncated)
+                };
             }
             let tag = varint(&mut self.rest)?;
             let number = u32::try_from(tag >> 3).ok().filter(|n| (1..1 << 29).contains(n));
-            let Some(number) = number else { return Err(WireError::IllegalTag(tag)) };
+            let Some(number) = number else {
+                return Err(WireError::IllegalTag(tag));
+            };
             let payload = match tag & 7 {
                 0 => Payload::Varint(varint(&mut self.rest)?),
-                1 => Payload::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken"))),
+                1 => Payload::Fixed64(u64::from_le_bytes(
+                    self.take(8)?.try_into().expect("eight bytes were taken"),
+                )),
                 2 => {
                     let len = varint(&mut self.rest)?;
                     let len = usize::try_from(len).map_err(|_| WireError::Truncated)?;
@@ -151,7 +159,10 @@ pub(crate) struct Back {
 impl Back {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let capacity = capacity.max(64);
-        Self { buffer: vec![0; capacity], at: capacity }
+        Self {
+            buffer: vec![0; capacity],
+            at: capacity,
+        }
     }
 
     /// How much is written; give it to [`Back::close`] later.
