@@ -26,10 +26,18 @@
 //! HTTP, JSON, selectors' syntax: the [`Codec`] says what an object's labels and fields are and
 //! how a revision is written into it; a [`Selection`] is a namespace, a name and a predicate.
 
+mod change;
+mod dispatch;
 mod entry;
 mod error;
+mod feeder;
+mod list;
 mod selection;
 mod stamp;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
 mod watcher;
 
 use std::sync::Arc;
@@ -40,6 +48,8 @@ pub use error::CacheError;
 pub use selection::{Matcher, Selection};
 pub use stamp::stamp_resource_version;
 pub use watcher::{ChangeType, WatchEvent, WatchParams, WatchStart, Watcher};
+
+use state::Inner;
 
 use store::Store;
 
@@ -122,42 +132,44 @@ pub struct ListPage {
 /// The watch cache of one resource type; cheap to clone.
 #[derive(Clone)]
 pub struct Cache {
-    _store: Store,
+    inner: Arc<Inner>,
 }
 
 impl Cache {
     /// Starts a cache on the current tokio runtime; it ends when its last handle and the last
     /// watcher are dropped.
-    pub fn start(store: Store, _config: Config) -> Self {
-        Self { _store: store }
+    pub fn start(store: Store, config: Config) -> Self {
+        let inner = Arc::new(Inner::new(store, config));
+        feeder::start(&inner);
+        Self { inner }
     }
 
     /// Waits until the cache is filled.
     pub async fn ready(&self) -> Result<(), CacheError> {
-        todo!()
+        self.inner.ready().await
     }
 
-    /// The revision of the state that the cache shows.
+    /// The revision of the state that the cache shows; 0 until it is filled.
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.inner.view.load().revision
     }
 
     /// The object with this key, as of now.
-    pub fn get(&self, _key: &str) -> Option<Arc<Entry>> {
-        todo!()
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.inner.view.load().objects.get(key).cloned()
     }
 
     /// The object with this key, with every write seen that was acknowledged before the call.
-    pub async fn get_latest(&self, _key: &str) -> Result<Option<Arc<Entry>>, CacheError> {
-        todo!()
+    pub async fn get_latest(&self, key: &str) -> Result<Option<Arc<Entry>>, CacheError> {
+        Ok(self.inner.latest().await?.objects.get(key).cloned())
     }
 
     /// Waits until the cache shows `revision` or later (after an own write).
     ///
     /// # Errors
     /// [`CacheError::TooLarge`] if the store has not come that far within the configured limit.
-    pub async fn wait_until(&self, _revision: i64) -> Result<(), CacheError> {
-        todo!()
+    pub async fn wait_until(&self, revision: i64) -> Result<(), CacheError> {
+        self.inner.settle(revision).await.map(drop)
     }
 
     /// Lists objects.
@@ -165,16 +177,33 @@ impl Cache {
     /// # Errors
     /// [`CacheError::Expired`] if the exact revision is gone, [`CacheError::TooLarge`] if the
     /// revision is in the future.
-    pub async fn list(&self, _params: ListParams) -> Result<ListPage, CacheError> {
-        todo!()
+    pub async fn list(&self, params: ListParams) -> Result<ListPage, CacheError> {
+        let view = self.inner.view_at(params.at).await?;
+        let page = list::page(&view, &self.inner.config, &params);
+        if page.more {
+            // The next page asks for exactly this state.
+            self.inner.pin(view);
+        }
+        Ok(page)
     }
 
     /// Starts a watch.
     ///
     /// # Errors
     /// [`CacheError::Expired`] if changes since the revision are gone, [`CacheError::TooLarge`] if
-    /// it is in the future.
-    pub async fn watch(&self, _params: WatchParams) -> Result<Watcher, CacheError> {
-        todo!()
+    /// the state asked for is in the future.
+    pub async fn watch(&self, params: WatchParams) -> Result<Watcher, CacheError> {
+        Watcher::start(&self.inner, params).await
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let view = self.inner.view.load();
+        f.debug_struct("Cache")
+            .field("prefix", &self.inner.config.prefix)
+            .field("revision", &view.revision)
+            .field("objects", &view.objects.size())
+            .finish_non_exhaustive()
     }
 }

@@ -174,7 +174,8 @@ impl ProgressRequester for Progress {
         // Read first: whatever came up to it is in the queue by now.
         let dispatched = self.hub.dispatched.load(Ordering::SeqCst);
         let state = self.queue.state();
-        (state.end.is_none() && state.pending_through <= applied).then_some(dispatched.max(applied))
+        let running = state.end.is_none() && !state.gone;
+        (running && state.pending_through <= applied).then_some(dispatched.max(applied))
     }
 }
 
