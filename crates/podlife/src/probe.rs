@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Probe;
 use crate::observed::ProbeResult;
 
 /// Which probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Gates the others; failure kills.
     Startup,

@@ -1,0 +1,220 @@
+//! GET requests of probes and hooks (pkg/probe/http). Certificates are not checked: what is asked is whether the
+//! container answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::attempt::{plain, port};
+
+/// Redirects followed.
+const MAX_REDIRECTS: usize = 10;
+/// Bytes of an answer that are read.
+const MAX_BODY: usize = 10 * 1024;
+
+/// What to GET.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Target {
+    /// Of an action of a container at this address.
+    pub fn of(action: &HTTPGetAction, container: &Container, ip: Option<IpAddr>) -> Result<Target, String> {
+        let port = port(&action.port, container)?;
+        let host = action.host.clone().filter(|host| !host.is_empty());
+        let host = host.or_else(|| ip.map(|ip| ip.to_string())).ok_or("the pod has no address")?;
+        let path = action.path.clone().unwrap_or_default();
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let headers = action.http_headers.iter().flatten().filter_map(|h| {
+            Some((HeaderName::from_bytes(h.name.as_bytes()).ok()?, HeaderValue::from_str(&h.value).ok()?))
+        });
+        let tls = action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        Ok(Target { tls, host, port, path, headers: headers.collect() })
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// As messages show it.
+    pub fn url(&self) -> String {
+        format!("{}://{}{}", if self.tls { "https" } else { "http" }, self.authority(), self.path)
+    }
+
+    /// Where a redirect leads; `None` if that is another host.
+    fn redirected(&self, location: &str) -> Option<Target> {
+        let mut next = self.clone();
+        let uri: Uri = location.parse().ok()?;
+        if let Some(host) = uri.host() {
+            if host.trim_matches(['[', ']']) != self.host {
+                return None;
+            }
+            next.tls = uri.scheme_str() == Some("https");
+            next.port = uri.port_u16().unwrap_or(if next.tls { 443 } else { 80 });
+        }
+        let path = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        next.path = if path.starts_with('/') {
+            path
+        } else {
+            let folder = self.path.split('?').next().and_then(|p| p.rsplit_once('/')).map_or("", |(folder, _)| folder);
+            format!("{folder}/{path}")
+        };
+        Some(next)
+    }
+}
+
+/// GETs; an answer of 200 to 399 is success.
+pub(crate) async fn get(target: &Target, agent: &str) -> Result<(), String> {
+    let mut target = target.clone();
+    for _ in 0..MAX_REDIRECTS {
+        let (status, location) = once(&target, agent).await?;
+        if !(200..400).contains(&status) {
+            return Err(format!("HTTP probe failed with statuscode: {status}"));
+        }
+        let next = location.filter(|_| (300..400).contains(&status)).and_then(|location| target.redirected(&location));
+        match next {
+            Some(next) => target = next,
+            None => return Ok(()),
+        }
+    }
+    Err(format!("Get {:?}: stopped after {MAX_REDIRECTS} redirects", target.url()))
+}
+
+async fn once(target: &Target, agent: &str) -> Result<(u16, Option<String>), String> {
+    let url = target.url();
+    let failed = |message: String| format!("Get {url:?}: {message}");
+    let socket = TcpStream::connect((target.host.as_str(), target.port))
+        .await
+        .map_err(|error| failed(format!("dial tcp {}: connect: {}", target.authority(), plain(&error))))?;
+    if !target.tls {
+        return exchange(socket, target, agent).await.map_err(failed);
+    }
+    let name = match target.host.parse::<IpAddr>() {
+        Ok(ip) => ServerName::from(ip),
+        Err(_) => ServerName::try_from(target.host.clone()).map_err(|error| failed(error.to_string()))?,
+    };
+    let connector = tokio_rustls::TlsConnector::from(unverified());
+    let socket = connector.connect(name, socket).await.map_err(|error| failed(error.to_string()))?;
+    exchange(socket, target, agent).await.map_err(failed)
+}
+
+async fn exchange(
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    target: &Target,
+    agent: &str,
+) -> Result<(u16, Option<String>), String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::get(target.path.as_str());
+    let given = |name: HeaderName| target.headers.iter().any(|(key, _)| *key == name);
+    if !given(header::HOST) {
+        request = request.header(header::HOST, target.authority());
+    }
+    if !given(header::USER_AGENT) {
+        request = request.header(header::USER_AGENT, agent);
+    }
+    if !given(header::ACCEPT) {
+        request = request.header(header::ACCEPT, "*/*");
+    }
+    request = request.header(header::CONNECTION, "close");
+    for (name, value) in &target.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    let answer = sender.send_request(request).await.map_err(|error| error.to_string());
+    let result = match answer {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            let location = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(String::from);
+            // Read a little, so that servers do not see a reset.
+            let _ = Limited::new(answer.into_body(), MAX_BODY).collect().await;
+            Ok((status, location))
+        }
+        Err(error) => Err(error),
+    };
+    connection.abort();
+    result
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn unverified() -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites for the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anything(provider)))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_stay_on_the_host() {
+        let action = HTTPGetAction { path: Some("a/b?x".into()), port: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(8080), ..HTTPGetAction::default() };
+        let target = Target::of(&action, &Container::default(), Some(IpAddr::from([10, 0, 0, 1]))).unwrap();
+        assert_eq!(target.url(), "http://10.0.0.1:8080/a/b?x");
+        let to = |location: &str| target.redirected(location).map(|t| t.url());
+        assert_eq!(to("/c").as_deref(), Some("http://10.0.0.1:8080/c"));
+        assert_eq!(to("https://10.0.0.1/c?d").as_deref(), Some("https://10.0.0.1:443/c?d"));
+        assert_eq!(to("http://elsewhere/c"), None);
+    }
+}
