@@ -89,7 +89,7 @@ fn event_table(events: &[Value]) -> String {
         ];
         let at: Option<jiff::Timestamp> = last.iter().find_map(|time| time.as_str()?.parse().ok());
         let age = at.map_or("<unknown>".into(), |at| {
-            api::time::short_human_duration(now.duration_since(at))
+            api::time::human_duration(now.duration_since(at))
         });
         let count = event["count"].as_i64().unwrap_or(1);
         let age = if count > 1 { format!("{age} (x{count})") } else { age };

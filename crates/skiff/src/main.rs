@@ -1,2 +1,80 @@
-//! The skiff program.
-fn main() {}
+//! skiff: Kubernetes in one program. This crate is wiring: options, order of start and stop, and
+//! adapters between crates that do not know each other.
+
+mod hello;
+mod host;
+mod options;
+mod transport;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(name = "skiff", version, about = "Kubernetes in one program")]
+struct Skiff {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster on this machine, in the foreground
+    Up(Box<up::Options>),
+    /// Kubernetes' command line
+    Kubectl(Box<cli::Kubectl>),
+    /// The web server of the image skiff.local/hello
+    Hello(hello::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    // Containers are made by re-executing this program: before any thread exists.
+    if matches!(arguments.get(1).map(String::as_str), Some("shim" | "exec-shim")) {
+        runtime::shim_main(&arguments);
+    }
+    let called_kubectl = arguments.first().is_some_and(|name| name.rsplit('/').next() == Some("kubectl"));
+    if called_kubectl {
+        return block_on(cli::Kubectl::parse().run());
+    }
+    let command = Skiff::command().args_override_self(true);
+    let command = match options::with_config_file(&arguments) {
+        Ok(arguments) => command.get_matches_from(arguments),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let skiff = Skiff::from_arg_matches(&command).unwrap_or_else(|error| error.exit());
+    let result = match skiff.command {
+        Command::Kubectl(kubectl) => return block_on(kubectl.run()),
+        Command::Hello(options) => hello::run(&options),
+        Command::Up(options) => up::run(*options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A read of standard input cannot be cancelled; nothing waits for it.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

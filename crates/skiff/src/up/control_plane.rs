@@ -1,0 +1,146 @@
+//! Certificates, store, API server, bootstrap objects, controllers and scheduler.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use apiserver::{ApiServer, Pool, UserInfo, Values};
+use client::Caches;
+use driver::{Driver, Identity};
+use pki::{Pki, PkiConfig};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::bootstrap::{self, Endpoint};
+use super::progress::Progress;
+use super::{Options, kubeconfig, local_url};
+use crate::transport;
+
+/// A running control plane.
+pub struct ControlPlane {
+    pub server: ApiServer,
+    pub pki: Pki,
+    pub url: String,
+    pub kubeconfig: PathBuf,
+    /// Shared by every component of this process; reads as a superuser.
+    pub caches: Caches,
+    pub address: IpAddr,
+    /// Ends the API server after everything else.
+    serving: CancellationToken,
+    serve: JoinHandle<()>,
+    driver: Driver,
+}
+
+impl ControlPlane {
+    pub async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<ControlPlane> {
+        let since = Instant::now();
+        make_data_dir(options)?;
+        // The store's lock says whether another skiff runs here: before anything is touched.
+        let store = Store::open(options.data_dir.join("store"))
+            .with_context(|| format!("open the store in {}", options.data_dir.display()))?;
+        progress.done("store", since);
+
+        let since = Instant::now();
+        let address = options.address();
+        let pki = open_pki(options, address)?;
+        progress.done("certificates", since);
+
+        let since = Instant::now();
+        let url = local_url(options.bind_address, options.secure_port);
+        let listen = SocketAddr::new(options.bind_address, options.secure_port);
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("listen on {listen} (is another API server running? --secure-port chooses another port)")
+        })?;
+        let server = ApiServer::new(config(options, store, &pki, &url)?).context("start the API server")?;
+        let serving = CancellationToken::new();
+        let tls = pki::server_config(&pki.apiserver, &pki.ca_pem)?;
+        let serve = tokio::spawn({
+            let (server, serving) = (server.clone(), serving.clone());
+            async move {
+                if let Err(error) = server.serve(listener, tls, serving).await {
+                    tracing::error!(%error, "the API server ended");
+                }
+            }
+        });
+        progress.done("API server", since);
+
+        let since = Instant::now();
+        let root = transport::client(&server, UserInfo::api_server());
+        let endpoint = Endpoint { service_ip: options.service_ip(1).into(), address, port: options.secure_port };
+        bootstrap::ensure(&root, &endpoint).await?;
+        let kubeconfig = options.data_dir.join("admin.kubeconfig");
+        kubeconfig::write(&kubeconfig, &url, &pki)?;
+        progress.done("bootstrap objects", since);
+
+        let caches = Caches::new(root, shutdown.clone());
+        let identities = server.clone();
+        let driver = Driver::start(
+            controllers::ALL,
+            move |identity| transport::client(&identities, user(&identity)),
+            caches.clone(),
+            driver::Options { root_ca: pki.ca_pem.clone(), elect_as: None, schedule: true },
+            shutdown,
+        );
+        Ok(ControlPlane { server, pki, url, kubeconfig, caches, address, serving, serve, driver })
+    }
+
+    /// Waits for the controllers, then ends the API server.
+    pub async fn stop(self) {
+        self.driver.stopped().await;
+        self.serving.cancel();
+        let _ = self.serve.await;
+    }
+}
+
+fn user(identity: &Identity) -> UserInfo {
+    match identity {
+        Identity::ControllerManager => UserInfo::new("system:kube-controller-manager", &[]),
+        Identity::Scheduler => UserInfo::new("system:kube-scheduler", &[]),
+        Identity::Controller(account) => UserInfo::service_account("kube-system", account),
+    }
+}
+
+fn make_data_dir(options: &Options) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = &options.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .with_context(|| format!("make the data directory {} (--data-dir chooses another)", dir.display()))
+}
+
+fn open_pki(options: &Options, address: IpAddr) -> Result<Pki> {
+    let domain = &options.cluster_domain;
+    let names = [crate::host::name(), options.node_name.clone()];
+    let config = PkiConfig {
+        apiserver: pki::apiserver_alt_names(domain, options.service_ip(1).into(), &names, &[address]),
+        node_name: options.node_name.clone(),
+        node_ips: vec![address, IpAddr::from([127, 0, 0, 1])],
+    };
+    Ok(Pki::open(&options.data_dir.join("pki"), &config)?)
+}
+
+fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apiserver::Config> {
+    let pools = vec![
+        Pool { name: kinds::pools::SERVICE_IPV4.into(), values: Values::Addresses(options.service_cidr.into()) },
+        Pool { name: kinds::pools::NODE_PORTS.into(), values: Values::Ports(30000..=32767) },
+    ];
+    let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
+    Ok(apiserver::Config {
+        kinds: kinds::all(),
+        store,
+        pools,
+        service_accounts: Some(apiserver::ServiceAccountConfig {
+            audiences: vec![issuer.clone()],
+            issuer,
+            signing_key_pem: pki.service_account_key_pem.clone(),
+            public_keys_pem: vec![pki.service_account_public_pem.clone()],
+            jwks_uri: format!("{url}/openid/v1/jwks"),
+        }),
+        kubelet_tls: Some(pki::client_config(&pki.ca_pem, Some(&pki.apiserver_kubelet_client))?),
+    })
+}

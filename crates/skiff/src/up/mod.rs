@@ -1,0 +1,209 @@
+//! `skiff up`: everything on this machine, in the foreground.
+//!
+//! Order: certificates, store, API server, bootstrap objects, then controllers and the worker side by
+//! side; ready when the node is. A signal ends everything in the opposite order; pods go on running
+//! under their shims, so that the next `up` finds them.
+
+mod bootstrap;
+mod control_plane;
+mod kubeconfig;
+mod progress;
+mod service_proxy;
+mod worker;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use apiserver::UserInfo;
+use client::{Client, WatchEvent, WatchParams};
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Node;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{host, options, transport};
+use control_plane::ControlPlane;
+use progress::Progress;
+
+/// Longest wait for the node; pods' images are not among what is waited for.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Options of `skiff up`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory of everything that is kept
+    #[arg(long, env = "SKIFF_DATA_DIR", default_value_os_t = options::default_data_dir())]
+    pub data_dir: PathBuf,
+    /// Address on which the API server listens
+    #[arg(long, env = "SKIFF_BIND_ADDRESS", default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port of the API server
+    #[arg(long, env = "SKIFF_SECURE_PORT", default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Name of this machine's node
+    #[arg(long, env = "SKIFF_NODE_NAME", default_value_t = host::name())]
+    pub node_name: String,
+    /// Address of this machine's node; else that of the default route
+    #[arg(long, env = "SKIFF_NODE_IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Range of the Services' addresses
+    #[arg(long, env = "SKIFF_SERVICE_CIDR", default_value = "10.96.0.0/12")]
+    pub service_cidr: Ipv4Net,
+    /// Range of the pods' addresses; this node takes its first /24
+    #[arg(long, env = "SKIFF_CLUSTER_CIDR", default_value = "10.244.0.0/16")]
+    pub cluster_cidr: Ipv4Net,
+    /// Domain of the cluster's names
+    #[arg(long, env = "SKIFF_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Port of the node's own API
+    #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// So many simulated nodes instead of this machine; needs no root
+    #[arg(long, env = "SKIFF_HOLLOW_NODES", default_value_t = 0)]
+    pub hollow_nodes: usize,
+    /// What is logged to standard error, as `tracing` filters it
+    #[arg(long, env = "SKIFF_LOG", default_value = "warn")]
+    pub log: String,
+}
+
+impl Options {
+    fn service_ip(&self, index: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_cidr.network()) + index)
+    }
+
+    /// The first /24 of the pods' range, or all of a smaller one.
+    fn pod_cidr(&self) -> Ipv4Net {
+        let prefix = self.cluster_cidr.prefix_len().max(24);
+        Ipv4Net::new(self.cluster_cidr.network(), prefix).unwrap_or(self.cluster_cidr)
+    }
+
+    /// This machine's address; the pods' gateway on a machine without one.
+    fn address(&self) -> IpAddr {
+        let gateway = || Ipv4Addr::from(u32::from(self.pod_cidr().network()) + 1);
+        self.node_ip.or_else(host::address).unwrap_or_else(|| IpAddr::V4(gateway()))
+    }
+}
+
+/// Runs until a signal.
+pub fn run(options: Options) -> Result<()> {
+    let progress = Progress::begin();
+    let filter = tracing_subscriber::EnvFilter::try_new(&options.log).context("--log")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if options.hollow_nodes == 0 && !nix::unistd::geteuid().is_root() {
+        bail!(
+            "containers need root: run this as root, or try `skiff up --hollow-nodes 1` for a control plane with a simulated node"
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)))
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(up(options, progress));
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+async fn up(options: Options, progress: Progress) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let running = start(&options, &progress, &shutdown);
+    tokio::pin!(running);
+    let running = tokio::select! {
+        running = &mut running => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    progress.line("stopping; pods go on running (`skiff reset` removes everything)");
+    let stopping = Instant::now();
+    let stopped = async {
+        running.stop(&shutdown).await;
+        progress.done("stopped", stopping);
+    };
+    tokio::select! {
+        () = stopped => {}
+        // A second signal is an order.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// What has to be stopped again.
+struct Running {
+    control_plane: ControlPlane,
+    worker: Option<worker::Worker>,
+    hollow: Option<node::Hollow>,
+}
+
+impl Running {
+    async fn stop(self, shutdown: &CancellationToken) {
+        shutdown.cancel();
+        if let Some(worker) = self.worker {
+            worker.stop().await;
+        }
+        if let Some(hollow) = self.hollow {
+            hollow.stopped().await;
+        }
+        self.control_plane.stop().await;
+    }
+}
+
+async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<Running> {
+    let control_plane = ControlPlane::start(options, progress, shutdown).await?;
+    let since = Instant::now();
+    let (mut worker, mut hollow) = (None, None);
+    if options.hollow_nodes > 0 {
+        let client = transport::client(&control_plane.server, UserInfo::api_server());
+        hollow = Some(node::Hollow::start(client, options.hollow_nodes, shutdown.clone()));
+        progress.done("hollow nodes", since);
+    } else {
+        worker = Some(worker::Worker::start(options, &control_plane, progress, shutdown).await?);
+        let since = Instant::now();
+        let client = transport::client(&control_plane.server, UserInfo::api_server());
+        let ready = node_ready(&client, &options.node_name);
+        if tokio::time::timeout(READY_TIMEOUT, ready).await.is_err() {
+            bail!("the node {} did not become ready; `skiff doctor` may tell why, and --log=info shows more", options.node_name);
+        }
+        progress.done("node ready", since);
+    }
+    progress.line(&format!("ready in {} ms", progress.total().as_millis()));
+    progress.line(&format!("  API         {}", control_plane.url));
+    progress.line(&format!("  kubeconfig  {}", control_plane.kubeconfig.display()));
+    progress.line(&format!(
+        "try:\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=skiff.local/hello --replicas=2   # or: skiff kubectl get nodes",
+        control_plane.kubeconfig.display()
+    ));
+    Ok(Running { control_plane, worker, hollow })
+}
+
+/// Waits until the node's condition Ready is true.
+async fn node_ready(client: &Client, name: &str) -> Result<()> {
+    let is_ready = |node: &Node| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    loop {
+        let params = WatchParams { field_selector: format!("metadata.name={name}"), ..WatchParams::default() };
+        let mut events = client.watch::<Node>("", &params).await?;
+        while let Some(Ok(event)) = events.next().await {
+            if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event
+                && is_ready(&node)
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The API server's address as this machine uses it.
+fn local_url(bind: IpAddr, port: u16) -> String {
+    let host = if bind.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bind };
+    format!("https://{}", SocketAddr::new(host, port))
+}
