@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use schema::codec::{decode_json, decode_yaml, protobuf, unknown};
+use schema::codec::{decode_json, decode_yaml, protobuf, unknown, yaml};
 use schema::{TypeRef, builtin, defaults, normalize};
 use serde_json::Value;
 
@@ -83,6 +83,13 @@ fn check(path: &Path) -> Result<(), String> {
     same("yaml", &tree, &from_yaml.value)?;
     if !from_yaml.strict.is_empty() {
         return Err(format!("yaml strict: {:?}", from_yaml.strict));
+    }
+
+    let printed = yaml::to_string(&tree);
+    if printed.as_bytes() != read(path, "yaml") {
+        let golden = String::from_utf8(read(path, "yaml")).expect("text");
+        let line = printed.lines().zip(golden.lines()).find(|(a, b)| a != b);
+        return Err(format!("YAML differs: {line:?}"));
     }
 
     let golden = read(path, "pb");

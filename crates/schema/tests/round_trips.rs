@@ -1,7 +1,7 @@
 //! Arbitrary objects of arbitrary kinds survive JSON, YAML and protobuf.
 
 use proptest::prelude::*;
-use schema::codec::{decode_json, decode_yaml, protobuf};
+use schema::codec::{decode_json, decode_yaml, protobuf, yaml};
 use schema::{Shape, TypeDef, TypeRef, builtin, defaults, normalize};
 use serde_json::{Map, Value, json};
 
@@ -87,6 +87,9 @@ proptest! {
         normalize(ty, &mut back.value);
         prop_assert_eq!(&object, &back.value);
 
+        let printed = yaml::to_string(&object);
+        prop_assert_eq!(&object, &yaml::to_value(printed.as_bytes()).expect("prints YAML").value, "{}", printed);
+
         if let Ok(message) = protobuf::encode(ty, &object) {
             let mut back = protobuf::decode(ty, &message).expect("decodes");
             normalize(ty, &mut back);
@@ -97,6 +100,13 @@ proptest! {
         let once = object.clone();
         defaults::apply(ty, &mut object);
         prop_assert_eq!(once, object);
+    }
+
+    #[test]
+    fn any_text_survives_yaml(texts in prop::collection::vec("[-a-z0-9 :#'\"{}\\[\\],&*!|>%@`~.+_\\n\\té€😀\u{85}]{0,12}", 0..4), words in "([a-z]{1,9} {1,2}){0,40}") {
+        let object = json!({"list": texts, "words": words, "map": texts.iter().map(|t| (t.clone(), json!({"k": t}))).collect::<Map<_, _>>()});
+        let printed = yaml::to_string(&object);
+        prop_assert_eq!(&object, &yaml::to_value(printed.as_bytes()).expect("prints YAML").value, "{}", printed);
     }
 
     #[test]

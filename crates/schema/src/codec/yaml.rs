@@ -1,4 +1,7 @@
-//! YAML to tree: YAML becomes JSON first, as upstream's `sigs.k8s.io/yaml` does it.
+//! YAML to tree and back: YAML becomes JSON first, as upstream's `sigs.k8s.io/yaml` does it.
+
+mod emit;
+mod plain;
 
 use std::fmt;
 
@@ -10,6 +13,8 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 use super::json::decode_value;
 use super::{DecodeError, Decoded};
 use crate::model::TypeRef;
+
+pub use emit::to_string;
 
 /// Deepest nesting that is read: the YAML reader takes over 20 KiB of stack a level in a debug
 /// build, and a thread may have only 2 MiB. The deepest known custom resource definitions need 40.
