@@ -21,14 +21,14 @@ impl Choices<'_> {
 fn tree(ty: TypeRef<'_>, choices: &mut Choices<'_>, depth: usize) -> Value {
     let n = choices.next();
     match ty.kind() {
-        Shape::Bool => json!(n % 2 == 0),
+        Shape::Bool => json!(n.is_multiple_of(2)),
         Shape::Integer(_) => json!(i64::from(n) - 128),
         Shape::Number => json!(f64::from(n) + 0.5),
         Shape::String => ["", "a", "x: y", "yes", "012", "é\"\\\n", "null", "1e3"][usize::from(n) % 8].into(),
         Shape::Bytes => ["", "AA==", "aGVsbG8="][usize::from(n) % 3].into(),
         Shape::Quantity => ["0", "100m", "1Gi", "5", "1500m"][usize::from(n) % 5].into(),
         Shape::IntOrString => {
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 json!(n)
             } else {
                 json!("25%")

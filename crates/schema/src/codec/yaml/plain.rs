@@ -60,8 +60,8 @@ pub(super) fn resolves_to_string(text: &str) -> bool {
     match first {
         'y' | 'Y' | 'n' | 'N' | 't' | 'T' | 'f' | 'F' | 'o' | 'O' | '~' => !is_word(text),
         '.' => {
-            !matches!(text, ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF")
-                && !(has_digit(text) && text.parse::<f64>().is_ok())
+            let not_finite = matches!(text, ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF");
+            !(not_finite || has_digit(text) && text.parse::<f64>().is_ok())
         }
         '+' | '-' | '0'..='9' => !is_number(text) && !is_base_60(text) && !is_timestamp(text),
         _ => true,
@@ -132,11 +132,7 @@ fn is_base_60(text: &str) -> bool {
         return false;
     };
     let (last, fraction) = last.split_once('.').unwrap_or((last, ""));
-    let sexagesimal = |s: &str| match s.as_bytes() {
-        [b'0'..=b'9'] => true,
-        [b'0'..=b'5', b'0'..=b'9'] => true,
-        _ => false,
-    };
+    let sexagesimal = |s: &str| matches!(s.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
     middle.iter().all(|part| sexagesimal(part)) && sexagesimal(last) && digits(fraction)
 }
 
@@ -169,6 +165,6 @@ fn is_timestamp(text: &str) -> bool {
         let clock_ok =
             matches!(parts[..], [h, m, s] if number(h, 1..=2, 23) && number(m, 1..=2, 59) && number(s, 1..=2, 59));
         let zoned = zone_at < time.len();
-        clock_ok && fraction.bytes().all(|b| b.is_ascii_digit()) && zoned == !rest.contains(' ')
+        clock_ok && fraction.bytes().all(|b| b.is_ascii_digit()) && zoned != rest.contains(' ')
     })
 }
