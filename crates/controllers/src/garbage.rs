@@ -131,6 +131,17 @@ impl Node {
 
 /// The objects to look at after one changed from `old` to `new`.
 pub fn concerned(graph: &dyn Graph, old: Option<&Node>, new: Option<&Node>) -> Vec<NodeKey> {
+    let ownership = |node: &Node| {
+        (
+            node.uid.clone(),
+            node.owners.clone(),
+            node.finalizers.clone(),
+            node.deleting,
+        )
+    };
+    if old.map(ownership) == new.map(ownership) {
+        return Vec::new();
+    }
     let mut keys = Vec::new();
     if let Some(node) = new.filter(|node| !node.owners.is_empty() || node.deleting) {
         keys.push(node.key());

@@ -182,13 +182,12 @@ impl Runner {
             }
             Err(error) => {
                 self.cluster.forget(key);
-                if error.is_not_found() {
-                    self.queue.remove(key);
-                } else {
+                // A pod that is gone leaves the queue when the cache says so.
+                if !error.is_not_found() {
                     let message = format!("binding rejected: {}", error.report());
                     self.recorder.record(event(&pod, true, "FailedScheduling", message));
-                    self.queue.retry(key, Timestamp::now());
                 }
+                self.queue.retry(key, Timestamp::now());
                 self.queue
                     .wake(ClusterEvent::PodRemoved, &self.profile, Timestamp::now());
             }

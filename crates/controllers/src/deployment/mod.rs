@@ -152,23 +152,26 @@ impl Sync<'_> {
         }
     }
 
-    /// Patches of the deployment itself: its revision annotation, and its status.
-    fn own_writes(&self) -> Vec<Action> {
-        let mut writes = Vec::new();
+    /// The deployment's own part: its status, and its revision annotation, which goes with the status,
+    /// since an annotation written otherwise counts as a new generation.
+    fn own_writes(&self) -> Option<Action> {
+        let mut body = api::Map::new();
         let annotation = crate::object::annotation(self.deployment, revision::REVISION);
         if let Some(revision) = self
             .revision
             .as_deref()
             .filter(|revision| annotation != Some(*revision))
         {
-            let body = json!({"metadata": {"annotations": {revision::REVISION: revision}}});
-            writes.push(Action::patch(self.deployment, body));
+            body.insert(
+                "metadata".to_owned(),
+                json!({"annotations": {revision::REVISION: revision}}),
+            );
         }
         let old = self.deployment.status.clone().unwrap_or_default();
         if let Some(status) = merge_patch(&old, &self.status) {
-            writes.push(Action::patch_status(self.deployment, json!({"status": status})));
+            body.insert("status".to_owned(), status);
         }
-        writes
+        (!body.is_empty()).then(|| Action::patch_status(self.deployment, body.into()))
     }
 }
 
