@@ -67,7 +67,7 @@ impl Recorder {
     /// Starts the task that writes events until `stop`.
     pub fn start(client: Client, node: &str, clock: Clock, stop: CancellationToken) -> Recorder {
         let (notes, receiver) = mpsc::channel(DEPTH);
-        let writer = Writer { client, node: node.into(), clock, seen: HashMap::new(), budgets: HashMap::new() };
+        let writer = Writer { client, node: node.into(), clock, stamp: 0, seen: HashMap::new(), budgets: HashMap::new() };
         tokio::spawn(writer.run(receiver, stop));
         Recorder { notes, node: node.into() }
     }
@@ -142,6 +142,7 @@ struct Writer {
     client: Client,
     node: String,
     clock: Clock,
+    stamp: i128,
     seen: HashMap<Note, Seen>,
     budgets: HashMap<String, (f64, Timestamp)>,
 }
@@ -191,7 +192,9 @@ impl Writer {
                 other => return other.map(drop),
             }
         }
-        let name = format!("{}.{:x}", note.name, now.as_nanosecond());
+        // Names are unique even where the clock stands still.
+        self.stamp = now.as_nanosecond().max(self.stamp + 1);
+        let name = format!("{}.{:x}", note.name, self.stamp);
         events.create(&note.namespace, &self.event(note, &name, now), &params).await?;
         if self.seen.len() >= MEMORY {
             self.seen.retain(|_, seen| now.duration_since(seen.last) < SAME);

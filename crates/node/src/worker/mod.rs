@@ -98,7 +98,8 @@ pub(crate) struct Worker {
     runtime: RuntimeStatus,
     messages: observe::Messages,
     waiting: BTreeMap<String, Waiting>,
-    noted: HashMap<String, Timestamp>,
+    /// Restart counts that the back-off was told of.
+    noted: HashMap<String, i32>,
     image_backoffs: Backoffs,
     image_errors: HashMap<String, (Timestamp, String)>,
     probes: ProbeSet,

@@ -42,9 +42,10 @@ impl Worker {
         let mut jobs = Vec::new();
         for start in starts {
             let Some((_, container)) = spec::find(&pod_spec, &start.name) else { continue };
-            if let Some(after) = start.after.filter(|after| self.noted.get(&start.name) != Some(after)) {
+            if let (Some(after), Some(count)) = (start.after, start.restart_count)
+                && self.noted.insert(start.name.clone(), count) != Some(count)
+            {
                 self.memory.backoffs.next(&backoff_key(&container), after, now);
-                self.noted.insert(start.name.clone(), after);
             }
             let image = container.image.clone().unwrap_or_default();
             let backoff = self.image_errors.get(&image).and_then(|(failed, error)| {

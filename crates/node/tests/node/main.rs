@@ -1,0 +1,8 @@
+//! A node against an API and a runtime of the tests' own.
+
+mod api;
+mod machine;
+mod pods;
+mod runtime;
+mod volumes;
+mod world;
