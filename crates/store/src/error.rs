@@ -51,6 +51,16 @@ pub enum Error {
         /// The kind of record.
         record: &'static str,
     },
+    /// The database has less than it had acknowledged.
+    #[error("data up to revision {acknowledged} was stored, but only that up to {found} is readable: the disk lost the rest; restore a backup, or remove {} to go on without it", path.display())]
+    Lost {
+        /// The file that says how much there was.
+        path: PathBuf,
+        /// The newest revision that is known to have been there.
+        acknowledged: i64,
+        /// The newest revision that is there.
+        found: i64,
+    },
     /// The revision asked for is gone.
     #[error("required revision has been compacted (compacted up to {0})")]
     Compacted(i64),

@@ -14,6 +14,7 @@ mod compaction;
 mod disk;
 mod expiry;
 mod fill;
+mod high_water;
 mod hub;
 mod layout;
 mod lock;
@@ -34,6 +35,7 @@ use crate::engine::{BoxFuture, Engine, WatchSource};
 use crate::{Clock, Error, KeyValue, Range, RangeResponse, SystemClock, Txn, TxnResponse, WatchError};
 use disk::{Changes, Disk};
 pub(crate) use fill::fill;
+use high_water::HighWater;
 use hub::Hub;
 use writer::{Command, Writer};
 
@@ -49,6 +51,8 @@ pub struct Options {
     pub max_history: usize,
     /// How many events a watch may lag behind before it is ended.
     pub watch_queue: usize,
+    /// How long writes are refused without another look after the disk was found full.
+    pub full_retry: Duration,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Failures to inject; none by default.
@@ -61,6 +65,7 @@ impl Default for Options {
             retention: Duration::from_secs(300),
             max_history: 100_000,
             watch_queue: 16_384,
+            full_retry: Duration::from_millis(500),
             clock: Arc::new(SystemClock),
             faults: None,
         }
@@ -123,6 +128,7 @@ fn open_in(dir: &Path, options: Options, temporary: Option<tempfile::TempDir>) -
     let disk = Disk::open(&dir.join("kv"), options.faults.clone())?;
     let compacted = initialize(&disk)?;
     let revision = newest_revision(&disk, compacted)?;
+    let high_water = HighWater::check(dir, revision)?;
     let shared = Arc::new(Shared {
         path: dir.to_owned(),
         disk,
@@ -134,7 +140,7 @@ fn open_in(dir: &Path, options: Options, temporary: Option<tempfile::TempDir>) -
     });
     let (sender, receiver) = mpsc::channel();
     let watch_queue = options.watch_queue;
-    let writer = Writer::new(Arc::clone(&shared), options, revision)?;
+    let writer = Writer::new(Arc::clone(&shared), options, high_water, revision)?;
     let thread = std::thread::Builder::new()
         .name("store".into())
         .spawn(move || writer.run(&receiver));

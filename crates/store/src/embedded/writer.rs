@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::compaction::Compaction;
 use super::disk::{Changes, CommitError};
 use super::expiry::Expiry;
+use super::high_water::HighWater;
 use super::txn::{self, Lookup};
 use super::{Options, Shared, newest_revision, read};
 use crate::{Clock, Error, Event, KeyValue, Op, Txn, TxnResponse};
@@ -19,8 +20,6 @@ const BATCH_TXNS: usize = 512;
 const BATCH_BYTES: usize = 8 << 20;
 /// The bytes of recently written values that are kept for compares and previous values.
 const RECENT_BYTES: usize = 1 << 20;
-/// How long writes are refused without looking after the disk was found full.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// The way back to the caller.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -54,6 +53,8 @@ pub(super) struct Writer {
     pub(super) revision: i64,
     recent: Recent,
     health: Health,
+    full_retry: Duration,
+    high_water: HighWater,
 }
 
 /// A transaction that was evaluated and waits for the commit.
@@ -63,7 +64,12 @@ struct Evaluated {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, options: Options, revision: i64) -> Result<Self, Error> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        options: Options,
+        high_water: HighWater,
+        revision: i64,
+    ) -> Result<Self, Error> {
         let compaction = Compaction::new(&shared, &options)?;
         let expiry = Expiry::new(&shared)?;
         Ok(Self {
@@ -74,6 +80,8 @@ impl Writer {
             revision,
             recent: Recent::default(),
             health: Health::Good,
+            full_retry: options.full_retry,
+            high_water,
         })
     }
 
@@ -88,7 +96,10 @@ impl Writer {
             match first {
                 Ok(first) => self.handle(first, commands),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.high_water.note(self.revision);
+                    return;
+                }
             }
             if self.expiry.is_due(self.clock.now_ms())
                 && let Err(error) = self.expire_due()
@@ -198,6 +209,7 @@ impl Writer {
         self.revision = revision;
         self.shared.hub.dispatch(revision, events);
         self.shared.revision.send_replace(revision);
+        self.high_water.advance(revision);
     }
 
     pub(super) fn failed(&mut self, error: CommitError) -> Error {
@@ -231,7 +243,7 @@ impl Writer {
     pub(super) fn ensure_writable(&mut self) -> Result<(), Error> {
         match self.health {
             Health::Good => return Ok(()),
-            Health::Full(since) if since.elapsed() >= RETRY => {}
+            Health::Full(since) if since.elapsed() >= self.full_retry => {}
             Health::Full(_) | Health::ReadOnly(_) => return Err(self.refusal()),
         }
         if let Err(error) = self.recover() {
