@@ -1,7 +1,10 @@
 //! What the handlers know of the request in hand.
 
+use std::sync::Arc;
+
 use api::Status;
 use http::{HeaderMap, HeaderValue, Method};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -19,6 +22,8 @@ pub(crate) struct Call {
     pub user: UserInfo,
     pub now: Timestamp,
     pub warnings: Warnings,
+    /// The client's side of a connection that may be upgraded; taken by whoever upgrades it.
+    pub upgrade: Mutex<Option<OnUpgrade>>,
 }
 
 impl Call {
@@ -37,6 +42,24 @@ impl Call {
         Context { now: self.now, user: &self.user, dry_run }
     }
 
+    /// The same call about another object: what a subresource does on the side.
+    pub fn about(&self, name: &str, subresource: &str) -> Call {
+        let mut info = self.info.clone();
+        name.clone_into(&mut info.name);
+        subresource.clone_into(&mut info.subresource);
+        info.named = true;
+        Call {
+            info,
+            method: self.method.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            user: self.user.clone(),
+            now: self.now,
+            warnings: self.warnings.clone(),
+            upgrade: Mutex::default(),
+        }
+    }
+
     /// The client's program, up to the version: `kubectl` of `kubectl/v1.30.0 (linux/amd64)`.
     pub fn user_agent_prefix(&self) -> &str {
         let agent = self.headers.get(http::header::USER_AGENT);
@@ -47,8 +70,8 @@ impl Call {
 
 /// Warnings for the client, each once, limited as upstream limits them
 /// (`endpoints/filters/warning.go`).
-#[derive(Default)]
-pub(crate) struct Warnings(Mutex<Vec<String>>);
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 const TRUNCATE_AT_RUNES: usize = 4 * 1024;
 const TRUNCATED_ITEM_RUNES: usize = 256;

@@ -1,14 +1,19 @@
 //! PATCH bodies, and the one place where field ownership (`metadata.managedFields`) is kept.
 
+use std::collections::BTreeMap;
+
 use api::{Status, Value, meta};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use schema::managed;
 
 use crate::call::Call;
 use crate::codec;
 use crate::kind::Kind;
 use crate::verbs::create::report_strict;
+use crate::verbs::metadata;
 use crate::verbs::options::WriteOptions;
+use crate::verbs::update::Target;
 
 /// The media types of patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +98,7 @@ impl Patch {
         &self,
         call: &Call,
         kind: &Kind,
-        subresource: &str,
+        target: Target<'_>,
         old: &Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
@@ -110,7 +115,7 @@ impl Patch {
             Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
             Patch::Strategic(patch) => patched = strategic(kind, &patched, patch)?,
             Patch::Apply(body) => {
-                return server_side_apply(call, kind, subresource, Some(old), body, options);
+                return server_side_apply(call, kind, target, Some(old), body, options);
             }
         }
         let reshaped = codec::reshape(kind, &patched).map_err(|error| {
@@ -136,7 +141,7 @@ impl Patch {
         options: &WriteOptions,
     ) -> Result<Value, Status> {
         match self {
-            Patch::Apply(body) => server_side_apply(call, kind, "", None, body, options),
+            Patch::Apply(body) => server_side_apply(call, kind, Target::Main, None, body, options),
             _ => Err(Status::bad_request("only apply patches create objects")),
         }
     }
@@ -150,32 +155,107 @@ fn strategic(kind: &Kind, original: &Value, patch: &Value) -> Result<Value, Stat
 
 /// Server-side apply: `old` is absent when the object is created.
 fn server_side_apply(
-    _call: &Call,
+    call: &Call,
     kind: &Kind,
-    _subresource: &str,
-    _old: Option<&Value>,
-    _body: &[u8],
-    _options: &WriteOptions,
+    target: Target<'_>,
+    old: Option<&Value>,
+    body: &[u8],
+    options: &WriteOptions,
 ) -> Result<Value, Status> {
-    let _ = kind;
-    Err(Status::unsupported_media_type(&TYPES.map(|(name, _)| name)))
+    let decoded =
+        codec::decode(&kind.schema, kind.root, &kind.gvk, crate::negotiate::Encoding::Yaml, body)?;
+    report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
+    let mut config = decoded.value;
+    if config.get("metadata").is_some_and(|m| m.get("managedFields").is_some()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let name = meta::name(&config);
+    if !name.is_empty() && name != call.info.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.info.name
+        )));
+    }
+    meta::set_name(&mut config, &call.info.name);
+    metadata::ensure_namespace(kind, &mut config, &call.info.namespace)?;
+    let resets = resets(kind, target);
+    let resets: Vec<&[&str]> = resets.iter().map(Vec::as_slice).collect();
+    let force = if options.force { managed::Force::Yes } else { managed::Force::No };
+    let now = api::time::format(call.now);
+    let ty = kind.schema.get(kind.root);
+    let writer = writer(kind, target.subresource(), options);
+    let mut new = managed::apply(ty, old, &config, &writer, force, &resets, &now)
+        .map_err(|conflicts| conflict(&conflicts))?;
+    kind.gvk.stamp(&mut new);
+    codec::complete(kind, &mut new);
+    Ok(new)
+}
+
+/// What an apply to this part does not own.
+fn resets<'k>(kind: &'k Kind, target: Target<'k>) -> Vec<Vec<&'k str>> {
+    let mut paths: Vec<&str> = match target {
+        Target::Part(_, part) if part.resets.is_empty() => vec!["spec"],
+        Target::Part(_, part) => part.resets.clone(),
+        _ => kind.strategy.resets.clone(),
+    };
+    if !matches!(target, Target::Part(..)) && kind.has_status() {
+        paths.push("status");
+    }
+    paths.into_iter().map(|path| path.split('.').collect()).collect()
+}
+
+fn writer(kind: &Kind, subresource: &str, options: &WriteOptions) -> managed::Writer {
+    managed::Writer {
+        manager: if options.field_manager.is_empty() {
+            "unknown".to_owned()
+        } else {
+            options.field_manager.clone()
+        },
+        api_version: kind.gvk.api_version(),
+        subresource: subresource.to_owned(),
+    }
+}
+
+/// 409 in upstream's words (`managedfields/internal/conflict.go`).
+fn conflict(conflicts: &[managed::Conflict]) -> Status {
+    let causes = conflicts.iter().map(|conflict| api::Cause {
+        reason: "FieldManagerConflict".to_owned(),
+        message: format!("conflict with {}", conflict.owner),
+        field: conflict.field.clone(),
+    });
+    let message = match conflicts {
+        [only] => {
+            format!("Apply failed with 1 conflict: conflict with {}: {}", only.owner, only.field)
+        }
+        _ => {
+            let mut by_owner: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for conflict in conflicts {
+                by_owner.entry(&conflict.owner).or_default().push(&conflict.field);
+            }
+            let mut lines = Vec::new();
+            for (owner, fields) in by_owner {
+                lines.push(format!("conflicts with {owner}:"));
+                lines.extend(fields.iter().map(|field| format!("- {field}")));
+            }
+            let count = conflicts.len();
+            format!("Apply failed with {count} conflicts: {}", lines.join("\n"))
+        }
+    };
+    Status::apply_conflict(causes.collect(), message)
 }
 
 /// Brings `metadata.managedFields` of a written object up to date; for every write but apply.
 pub(crate) fn manage(
-    _call: &Call,
-    _kind: &Kind,
-    _subresource: &str,
+    call: &Call,
+    kind: &Kind,
+    subresource: &str,
     live: Option<&Value>,
     new: &mut Value,
-    _options: &WriteOptions,
+    options: &WriteOptions,
 ) {
-    let kept = live.and_then(|l| l.get("metadata")?.get("managedFields")).cloned();
-    match (kept, meta::metadata_mut(new)) {
-        (Some(fields), Some(map)) => drop(map.insert("managedFields".to_owned(), fields)),
-        (None, Some(map)) => drop(map.remove("managedFields")),
-        _ => {}
-    }
+    let ty = kind.schema.get(kind.root);
+    let now = api::time::format(call.now);
+    managed::update(ty, live, new, &writer(kind, subresource, options), &now);
 }
 
 /// A write that changes nothing but the times in managedFields changes nothing

@@ -5,7 +5,7 @@ mod query;
 
 use http::Method;
 
-pub use query::Query;
+pub use query::{Query, percent_decode};
 
 /// A parsed request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,17 @@
 //! The resources that are served, and where their objects are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::{GroupResource, Gvr, Status, Value};
 use bytes::Bytes;
 use store::Store;
 
 use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
+use crate::discovery::Documents;
 use crate::kind::{Kind, Scope};
+use crate::openapi::OpenApi;
+use crate::reviews::{self, Review};
 
 /// One served resource: a kind and the cache of its storage.
 pub(crate) struct Resource {
@@ -24,6 +27,9 @@ pub(crate) struct Resource {
 pub(crate) struct Registry {
     resources: Vec<Arc<Resource>>,
     by_name: HashMap<Gvr, Arc<Resource>>,
+    reviews: Vec<(Kind, Review)>,
+    discovery: OnceLock<Documents>,
+    openapi: OnceLock<OpenApi>,
 }
 
 impl Registry {
@@ -50,7 +56,35 @@ impl Registry {
             })
             .collect();
         let by_name = resources.iter().map(|r| (r.gvr(), r.clone())).collect();
-        Registry { resources, by_name }
+        Registry {
+            resources,
+            by_name,
+            reviews: reviews::kinds(),
+            discovery: OnceLock::new(),
+            openapi: OnceLock::new(),
+        }
+    }
+
+    /// The kind of that name that is asked and not stored.
+    pub fn review(&self, group: &str, version: &str, plural: &str) -> Option<&(Kind, Review)> {
+        self.reviews.iter().find(|(kind, _)| {
+            kind.gvk.group == group && kind.gvk.version == version && kind.plural == plural
+        })
+    }
+
+    /// Every served kind, those that are not stored included.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.resources.iter().map(|r| &r.kind).chain(self.reviews.iter().map(|(kind, _)| kind))
+    }
+
+    /// What discovery says.
+    pub fn discovery(&self, address: &str) -> &Documents {
+        self.discovery.get_or_init(|| Documents::new(self.kinds(), address))
+    }
+
+    /// What OpenAPI says.
+    pub fn openapi(&self) -> &OpenApi {
+        self.openapi.get_or_init(|| OpenApi::new(self.kinds()))
     }
 
     /// The resource of that group, version and plural.

@@ -7,10 +7,13 @@ use api::Status;
 use crate::body::Body;
 use crate::call::Call;
 use crate::kind::{Behaviour, Subresource, Verb};
+use crate::non_resource;
 use crate::resource::Resource;
 use crate::respond::{self, Answer};
+use crate::reviews;
 use crate::server::read_body;
 use crate::state::State;
+use crate::subresource;
 use crate::verbs::{create, delete, get, list, update, watch};
 
 /// Answers an authorized request.
@@ -24,18 +27,24 @@ pub(crate) async fn dispatch(
 ) -> Result<Answer, Status> {
     let info = &call.info;
     if !info.is_resource {
-        return Ok(not_found());
+        return non_resource::answer(state, call).await;
     }
-    let Some(resource) = state.resource(&info.group, &info.version, &info.resource) else {
-        return Ok(not_found());
+    let registry = state.registry.load_full();
+    let Some(resource) = registry.get(&info.group, &info.version, &info.resource).cloned() else {
+        let Some((kind, review)) = registry.review(&info.group, &info.version, &info.resource)
+        else {
+            return Ok(not_found());
+        };
+        let body = read_body(body).await?;
+        return reviews::handle(state, call, kind, *review, body).await;
     };
     if info.subresource.is_empty() {
         return main(state, call, &resource, body).await;
     }
-    let Some(subresource) = resource.kind.find_subresource(&info.subresource).cloned() else {
+    let Some(found) = resource.kind.find_subresource(&info.subresource).cloned() else {
         return Ok(not_found());
     };
-    sub(state, call, &resource, &subresource, body).await
+    sub(state, call, &resource, &found, body).await
 }
 
 /// What upstream's mux says of a path that nobody serves.
@@ -94,14 +103,14 @@ async fn sub(
     state: &Arc<State>,
     call: &Call,
     resource: &Arc<Resource>,
-    subresource: &Subresource,
+    sub: &Subresource,
     body: Body,
 ) -> Result<Answer, Status> {
-    let verb = Verb::parse(&call.info.verb).filter(|verb| subresource.verbs.contains(verb));
+    let verb = Verb::parse(&call.info.verb).filter(|verb| sub.verbs.contains(verb));
     let Some(verb) = verb else { return Err(unsupported(call, resource)) };
-    match &subresource.behaviour {
+    match &sub.behaviour {
         Behaviour::Part(part) => {
-            let target = update::Target::Part(subresource.name, part);
+            let target = update::Target::Part(sub.name, part);
             match verb {
                 Verb::Get => get::handle(call, resource).await,
                 Verb::Update => {
@@ -115,6 +124,6 @@ async fn sub(
                 _ => Err(unsupported(call, resource)),
             }
         }
-        _ => Ok(not_found()),
+        _ => subresource::handle(state, call, resource, sub, verb, body).await,
     }
 }

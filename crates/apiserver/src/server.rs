@@ -1,32 +1,37 @@
 //! The server: from a request to an answer.
 
+mod startup;
+
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use api::Status;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
 use store::Store;
-use tokio_util::sync::CancellationToken;
 
-use crate::admission::Pipeline;
-use crate::allocate::{Pool, Pools};
+use crate::allocate::Pool;
+use crate::authn::{self, token_keys::ServiceAccountConfig};
+use crate::authz::{self, Attributes};
 use crate::body::Body;
 use crate::call::{Call, Warnings};
+use crate::health::Endpoints;
 use crate::kind::Kind;
-use crate::negotiate;
+use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
-use crate::resource::Registry;
 use crate::respond::{self, Answer};
 use crate::route;
 use crate::state::State;
-use crate::user::UserInfo;
+use crate::user::{ANONYMOUS, UserInfo};
 
 /// The longest body that is read.
 const BODY_LIMIT_BYTES: usize = 3 * 1024 * 1024;
@@ -41,6 +46,12 @@ pub struct Config {
     pub store: Store,
     /// Pools of unique values, by the names that kinds use.
     pub pools: Vec<Pool>,
+    /// Keys of service-account tokens; without them there are none.
+    pub service_account: Option<ServiceAccountConfig>,
+    /// TLS towards node agents: our client certificate, and the authority of theirs.
+    pub kubelet_tls: Option<Arc<ClientConfig>>,
+    /// Where clients reach the server: host and port.
+    pub address: String,
 }
 
 /// Who is at the other end of a connection.
@@ -48,80 +59,140 @@ pub struct Config {
 pub struct Peer {
     /// The address, unless it is this process.
     pub address: Option<SocketAddr>,
-    /// The identity of a component in this process, which needs no credentials.
+    /// Whom the connection itself identifies: a component in this process, or the subject of a
+    /// verified client certificate.
     pub user: Option<UserInfo>,
 }
 
 /// The API server; cheap to clone.
 #[derive(Clone)]
 pub struct ApiServer {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
+}
+
+/// The server for a component in this process, as one user.
+#[derive(Clone)]
+pub struct InProcess {
+    server: ApiServer,
+    peer: Peer,
+}
+
+impl InProcess {
+    /// Sends a request with a complete body; the answer's body streams.
+    pub async fn call(&self, request: Request<Bytes>) -> Response<Body> {
+        self.server.handle(request.map(crate::body::full), self.peer.clone()).await
+    }
 }
 
 impl ApiServer {
-    /// Makes a server and starts its caches. Must be called inside a tokio runtime.
-    pub fn new(config: Config) -> ApiServer {
-        let registry = Registry::new(config.kinds, &config.store);
-        ApiServer {
-            state: Arc::new(State {
-                pools: Pools::new(config.pools, &config.store),
-                registry: ArcSwap::from_pointee(registry),
-                store: config.store,
-                admission: Pipeline::built_in(),
-                shutdown: CancellationToken::new(),
-            }),
-        }
+    /// The server for a component of this process that is `user`; RBAC applies to it.
+    pub fn in_process(&self, user: UserInfo) -> InProcess {
+        InProcess { server: self.clone(), peer: Peer { address: None, user: Some(user) } }
+    }
+
+    /// Adds a health check, e.g. `poststarthook/rbac/bootstrap-roles`.
+    pub fn add_check<F>(
+        &self,
+        name: &str,
+        endpoints: Endpoints,
+        probe: impl Fn() -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.state.health.add(name, endpoints, probe);
+    }
+
+    /// Waits until the caches are filled and allocations are mended.
+    pub async fn ready(&self) {
+        startup::ready(&self.state).await;
+    }
+
+    /// Turns unready and ends watches. [`ApiServer::serve`] does this by itself.
+    pub fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.state.shutdown.cancel();
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let started = Instant::now();
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
         let output = negotiate::output_or_json(request.headers(), &query);
-        let long_running = info.is_long_running();
-        let work = AssertUnwindSafe(self.answer(request, peer, info, query)).catch_unwind();
-        let answered = if long_running {
+        let in_flight = self.state.metrics.enter(&info);
+        let work = self.answer(request, peer, info.clone(), query.clone(), output);
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let answered = if info.is_long_running() {
             work.await
         } else {
             match tokio::time::timeout(DEADLINE, work).await {
                 Ok(answered) => answered,
                 Err(_) => {
-                    let status =
-                        Status::timeout("request did not complete within the allotted timeout", 0);
-                    return respond::status(&status, output);
+                    let why = "request did not complete within the allotted timeout";
+                    Ok(respond::status(&Status::timeout(why, 0), output))
                 }
             }
         };
-        answered.unwrap_or_else(|_| {
-            let status = Status::internal("the server met an unexpected condition");
-            respond::status(&status, output)
-        })
+        drop(in_flight);
+        let mut answer = answered.unwrap_or_else(|_| {
+            tracing::error!(path = info.path, verb = info.verb, "a request handler panicked");
+            let why = "This request caused apiserver to panic. Look in the logs for details.";
+            respond::status(&Status::failure(500, api::reason::INTERNAL_ERROR, why), output)
+        });
+        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+            answer.headers_mut().insert("audit-id", id);
+        }
+        let code = answer.status().as_u16();
+        self.state.metrics.record(&info, &query, code, started.elapsed());
+        answer
     }
 
     async fn answer(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         peer: Peer,
         info: RequestInfo,
         query: Query,
+        output: Output,
     ) -> Answer {
-        let output = negotiate::output_or_json(request.headers(), &query);
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (parts, body) = request.into_parts();
-        let user = peer.user.unwrap_or_else(UserInfo::anonymous);
-        let call = Call {
+        let warnings = Warnings::default();
+        let mut call = Call {
             info,
-            method: parts.method.clone(),
+            method: parts.method,
             query,
-            headers: parts.headers.clone(),
-            user,
+            headers: parts.headers,
+            user: UserInfo::default(),
             now: Timestamp::now(),
-            warnings: Warnings::default(),
+            warnings: warnings.clone(),
+            upgrade: Mutex::new(upgrade),
         };
-        let result = route::dispatch(&self.state, &call, body).await;
+        let result = match admit(&self.state, &mut call, &peer).await {
+            Ok(()) => route::dispatch(&self.state, &call, body).await,
+            Err(status) => Err(status),
+        };
         let mut answer = result.unwrap_or_else(|status| respond::status(&status, output));
-        call.warnings.write(answer.headers_mut());
+        warnings.write(answer.headers_mut());
         answer
     }
+}
+
+/// Authentication, impersonation and authorization.
+async fn admit(state: &State, call: &mut Call, peer: &Peer) -> Result<(), Status> {
+    call.user = authn::authenticate(state, peer, &call.headers).await?;
+    if let Some(user) = authn::impersonate(state, &call.user, &call.headers).await? {
+        tracing::debug!(user = call.user.name, acting = user.name, "impersonation");
+        call.user = user;
+    }
+    let attributes = Attributes::of(&call.info, &call.user);
+    let allowed = authz::require(state, &attributes).await;
+    // Upstream's mux answers unknown names only to those who may ask; so does this order.
+    allowed.inspect_err(|_| {
+        if call.user.name != ANONYMOUS {
+            tracing::debug!(user = call.user.name, verb = call.info.verb, path = call.info.path, "forbidden");
+        }
+    })
 }
 
 /// Reads a body up to the limit.
@@ -129,7 +200,7 @@ impl ApiServer {
 /// # Errors
 /// 413 if it is longer, 400 if it breaks off.
 pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
-    match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
+    match Limited::new(body, BODY_LIMIT_BYTES).collect().boxed().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Status::request_entity_too_large(format!("limit is {BODY_LIMIT_BYTES}")))

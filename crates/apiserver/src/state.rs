@@ -1,15 +1,21 @@
 //! What every request shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use api::Status;
 use arc_swap::ArcSwap;
+use rustls::ClientConfig;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Pipeline;
 use crate::allocate::Pools;
+use crate::authn::token_keys::TokenKeys;
+use crate::authz::{self, Attributes, Rbac};
 use crate::call::Call;
+use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::resource::{Registry, Resource};
 
 /// The server's parts.
@@ -18,6 +24,20 @@ pub(crate) struct State {
     pub registry: ArcSwap<Registry>,
     pub pools: Pools,
     pub admission: Pipeline,
+    pub rbac: Rbac,
+    pub tokens: Option<TokenKeys>,
+    /// For connections to node agents: our certificate, and whom to trust.
+    pub kubelet_tls: Option<Arc<ClientConfig>>,
+    /// For `https` proxying to pods, whose certificates nobody vouches for.
+    pub unverified_tls: Arc<ClientConfig>,
+    pub health: Health,
+    pub metrics: Metrics,
+    /// Where clients reach the server, as host and port.
+    pub address: String,
+    /// Set when the server is about to end: it is alive, but not ready.
+    pub draining: AtomicBool,
+    /// Set when the claims of allocated values have been mended once.
+    pub repaired: CancellationToken,
     /// Cancelled when watches have to end.
     pub shutdown: CancellationToken,
 }
@@ -37,7 +57,9 @@ impl State {
     ///
     /// # Errors
     /// 403 if not.
-    pub fn authorize_create(&self, _call: &Call, _resource: &Resource) -> Result<(), Status> {
-        Ok(())
+    pub async fn authorize_create(&self, call: &Call, _resource: &Resource) -> Result<(), Status> {
+        let mut attributes = Attributes::of(&call.info, &call.user);
+        attributes.verb = "create".to_owned();
+        authz::require(self, &attributes).await
     }
 }

@@ -93,7 +93,15 @@ pub(crate) async fn insert(
     metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
     let repeated = metadata::dedup_owner_references(&mut object);
     call.warnings.extend(metadata::dedup_warning(&repeated, false));
-    patch::manage(call, kind, "", None, &mut object, options);
+    if kind.has_status()
+        && let Some(map) = object.as_object_mut()
+    {
+        map.remove("status");
+    }
+    // What an apply creates brings its managed fields.
+    if !options.applied {
+        patch::manage(call, kind, "", None, &mut object, options);
+    }
     let name = meta::name(&object).to_owned();
     let is_namespace = kind.gvk.group.is_empty() && kind.plural == "namespaces";
     let namespace = if is_namespace { name.clone() } else { call.info.namespace.clone() };

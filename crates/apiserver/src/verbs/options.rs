@@ -24,6 +24,8 @@ pub(crate) struct WriteOptions {
     pub field_validation: FieldValidation,
     /// Take over fields of other managers (apply only).
     pub force: bool,
+    /// Whether it is an apply.
+    pub applied: bool,
 }
 
 /// Which options kind is read; its name stands in error messages.
@@ -78,6 +80,7 @@ impl WriteOptions {
             field_manager,
             field_validation,
             force: query.flag("force"),
+            applied: verb == WriteVerb::Apply,
         })
     }
 }

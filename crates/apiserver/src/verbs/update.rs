@@ -29,15 +29,21 @@ const ATTEMPTS: usize = 64;
 pub(crate) enum Target<'a> {
     /// The object, without its status if that is a subresource.
     Main,
+    /// The same, by way of a subresource (scale).
+    Via(&'a str),
+    /// Whatever the server itself changes on behalf of a subresource; the kind's rules for clients
+    /// do not apply.
+    Inner(&'a str),
     /// What a subresource lets change.
     Part(&'a str, &'a Part),
 }
 
 impl<'a> Target<'a> {
-    fn subresource(self) -> &'a str {
+    /// The subresource, or empty.
+    pub fn subresource(self) -> &'a str {
         match self {
             Target::Main => "",
-            Target::Part(name, _) => name,
+            Target::Via(name) | Target::Inner(name) | Target::Part(name, _) => name,
         }
     }
 }
@@ -180,7 +186,7 @@ async fn create_instead(
             ),
         ));
     }
-    state.authorize_create(call, resource)?;
+    state.authorize_create(call, resource).await?;
     let mut object = object;
     meta::remove(&mut object, "resourceVersion");
     insert(state, call, resource, object, options).await
@@ -244,7 +250,7 @@ impl Attempt<'_> {
         let mut new = match self.source {
             Source::Put(object) => object.clone(),
             Source::Patch(patch) => {
-                patch.apply(self.call, kind, self.target.subresource(), old, self.options)?
+                patch.apply(self.call, kind, self.target, old, self.options)?
             }
             Source::Change(change) => {
                 let mut new = old.clone();
@@ -253,7 +259,17 @@ impl Attempt<'_> {
             }
         };
         self.check_preconditions(&mut new)?;
-        if !matches!(self.source, Source::Patch(patch) if patch.creates()) {
+        match self.target {
+            Target::Main | Target::Via(_) if kind.has_status() => {
+                put_back(&mut new, old, "status");
+            }
+            Target::Part(_, part) => {
+                prepare_part(part, &self.call.context(self.options.dry_run), &mut new, old);
+            }
+            _ => {}
+        }
+        let applied = matches!(self.source, Source::Patch(patch) if patch.creates());
+        if !applied && !matches!(self.target, Target::Inner(_)) {
             let subresource = self.target.subresource();
             patch::manage(self.call, kind, subresource, Some(old), &mut new, self.options);
         }
@@ -304,7 +320,8 @@ impl Attempt<'_> {
         meta::set_generation(new, meta::generation(old));
         let mut errors = Vec::new();
         match self.target {
-            Target::Main => {
+            Target::Inner(_) => {}
+            Target::Main | Target::Via(_) => {
                 if kind.has_status() {
                     put_back(new, old, "status");
                 }
@@ -347,7 +364,8 @@ impl Attempt<'_> {
             Target::Part(_, part) => {
                 part.validate.as_ref().map(|f| f(new, self.old)).unwrap_or_default()
             }
-            Target::Main => match (&strategy.validate_update, &strategy.validate) {
+            Target::Inner(_) => Vec::new(),
+            Target::Main | Target::Via(_) => match (&strategy.validate_update, &strategy.validate) {
                 (Some(validate), _) => validate(new, self.old),
                 (None, Some(validate)) => validate(new),
                 (None, None) => Vec::new(),

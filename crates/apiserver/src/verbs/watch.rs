@@ -50,7 +50,7 @@ pub(crate) async fn handle(
         _ => table::Include::Metadata,
     };
     let query = &call.query;
-    let start = start(query, resource)?;
+    let start = start(query)?;
     let (selection, _) = list::selection(call, resource)?;
     let watching = resource.cache.watch(WatchParams { start, selection }).await;
     let encoder = Encoder { resource: resource.clone(), output, include, header_sent: false };
@@ -94,7 +94,7 @@ fn lifetime(query: &Query) -> Result<Duration, Status> {
 }
 
 /// Where the watch starts, by `resourceVersion` and `sendInitialEvents`.
-fn start(query: &Query, resource: &Resource) -> Result<WatchStart, Status> {
+fn start(query: &Query) -> Result<WatchStart, Status> {
     let version = list::revision(query)?;
     let matching = query.non_empty("resourceVersionMatch");
     let initial = query.optional_flag("sendInitialEvents");
@@ -120,7 +120,7 @@ fn start(query: &Query, resource: &Resource) -> Result<WatchStart, Status> {
     Ok(match (initial, version) {
         (Some(true), version) => WatchStart::InitialEvents { not_older_than: version },
         (Some(false), Some(version)) if version > 0 => WatchStart::After(version),
-        (Some(false), _) => WatchStart::After(resource.cache.revision()),
+        (Some(false), _) => WatchStart::Now,
         (None, None) => WatchStart::StateLatest,
         (None, Some(0)) => WatchStart::StateAny,
         (None, Some(version)) => WatchStart::After(version),

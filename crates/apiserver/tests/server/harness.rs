@@ -78,7 +78,15 @@ pub async fn server() -> Server {
 
 pub async fn server_of(kinds: Vec<Kind>) -> Server {
     let store = store::Store::temporary().unwrap();
-    let api = ApiServer::new(Config { kinds, store: store.clone(), pools: Vec::new() });
+    let config = Config {
+        kinds,
+        store: store.clone(),
+        pools: Vec::new(),
+        service_account: None,
+        kubelet_tls: None,
+        address: "127.0.0.1:6443".to_owned(),
+    };
+    let api = ApiServer::new(config).unwrap();
     Server { api, store }
 }
 

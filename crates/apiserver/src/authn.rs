@@ -1,0 +1,50 @@
+//! Authentication: who sends a request.
+//!
+//! A peer in this process and a client certificate identify a connection; otherwise a bearer
+//! token identifies a request; otherwise nobody does, and it is anonymous.
+
+mod certificate;
+mod impersonation;
+mod service_account;
+pub(crate) mod token_keys;
+
+use api::Status;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+pub(crate) use certificate::user_of_certificate;
+pub(crate) use impersonation::impersonate;
+pub(crate) use service_account::authenticate_token;
+
+use crate::server::Peer;
+use crate::state::State;
+use crate::user::UserInfo;
+
+/// Finds out who sends the request.
+///
+/// # Errors
+/// 401 if a token is not valid.
+pub(crate) async fn authenticate(
+    state: &State,
+    peer: &Peer,
+    headers: &HeaderMap,
+) -> Result<UserInfo, Status> {
+    if let Some(user) = &peer.user {
+        return Ok(user.clone());
+    }
+    let Some(token) = bearer(headers) else { return Ok(UserInfo::anonymous()) };
+    match authenticate_token(state, token, &[]).await {
+        Ok((user, _)) => Ok(user),
+        Err(reason) => {
+            tracing::debug!(reason, "a bearer token was refused");
+            Err(Status::unauthorized("Unauthorized"))
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

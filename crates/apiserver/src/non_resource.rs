@@ -1,0 +1,78 @@
+//! Paths that are not about resources.
+
+use std::sync::Arc;
+
+use api::{Status, Value};
+use serde_json::json;
+
+use crate::call::Call;
+use crate::codec;
+use crate::discovery;
+use crate::respond::{self, Answer};
+use crate::route;
+use crate::state::State;
+
+/// Answers an authorized request.
+///
+/// # Errors
+/// What the client is told instead.
+pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, Status> {
+    let path = call.info.path.as_str();
+    if !matches!(call.info.verb.as_str(), "get" | "head") {
+        return Ok(respond::text(405, "Method Not Allowed\n"));
+    }
+    if let Some(answer) = state.health.answer(path, &call.query).await {
+        return Ok(answer);
+    }
+    let registry = state.registry.load_full();
+    if let Some(answer) = discovery::answer(&registry, &state.address, call) {
+        return Ok(answer);
+    }
+    if let Some(answer) = registry.openapi().answer(call).await {
+        return answer;
+    }
+    let json = |value: &Value| respond::bytes(200, "application/json", codec::to_json(value));
+    Ok(match path.trim_end_matches('/') {
+        "/version" => {
+            respond::bytes(200, "application/json", codec::to_pretty_json(&crate::version::document()))
+        }
+        "/metrics" => {
+            let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            respond::bytes(200, media, state.metrics.text())
+        }
+        "/.well-known/openid-configuration" => match &state.tokens {
+            Some(keys) => json(&keys.discovery()),
+            None => route::not_found(),
+        },
+        "/openid/v1/jwks" => match &state.tokens {
+            Some(keys) => respond::bytes(
+                200,
+                "application/jwk-set+json",
+                codec::to_json(&keys.jwks()),
+            ),
+            None => route::not_found(),
+        },
+        "" => json(&index(state)),
+        _ => route::not_found(),
+    })
+}
+
+/// What there is.
+fn index(state: &State) -> Value {
+    let registry = state.registry.load();
+    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version", "/.well-known/openid-configuration"]
+        .map(str::to_owned)
+        .into();
+    for kind in registry.kinds() {
+        let gv = kind.gvk.group_version();
+        if gv.group.is_empty() {
+            paths.push(format!("/api/{}", gv.version));
+        } else {
+            paths.push(format!("/apis/{}", gv.group));
+            paths.push(format!("/apis/{}/{}", gv.group, gv.version));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    json!({"paths": paths})
+}

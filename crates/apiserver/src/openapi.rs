@@ -1,0 +1,233 @@
+//! `/openapi/v2` and `/openapi/v3`: made from schema and descriptors when first asked for, and
+//! kept compressed.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use api::{GroupVersion, Status, Value};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http::HeaderValue;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
+use schema::Docs;
+use schema::openapi::{self, Answer as Answers, Endpoint, Verb as Operation};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::call::Call;
+use crate::discovery::tagged;
+use crate::kind::{Behaviour, Connect, Kind, Scope, Subresource, Verb};
+use crate::respond::{self, Answer};
+use crate::route;
+
+const PROTOBUF_V2: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+
+/// The documents of one registry.
+pub(crate) struct OpenApi {
+    endpoints: Arc<Vec<Endpoint>>,
+    /// Changes with the endpoints and the server.
+    hash: String,
+    v2_json: OnceCell<Bytes>,
+    v2_protobuf: OnceCell<Bytes>,
+    v3: BTreeMap<GroupVersion, OnceCell<Bytes>>,
+}
+
+impl OpenApi {
+    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>) -> OpenApi {
+        let endpoints: Vec<Endpoint> = kinds.flat_map(endpoints).collect();
+        let mut digest = Sha256::new();
+        digest.update(crate::version::labels().2);
+        digest.update(format!("{endpoints:?}"));
+        let hash = digest.finalize().iter().map(|b| format!("{b:02X}")).collect();
+        let v3 = endpoints
+            .iter()
+            .map(|endpoint| (endpoint.group_version.clone(), OnceCell::new()))
+            .collect();
+        OpenApi {
+            endpoints: Arc::new(endpoints),
+            hash,
+            v2_json: OnceCell::new(),
+            v2_protobuf: OnceCell::new(),
+            v3,
+        }
+    }
+
+    /// Answers the paths below `/openapi`; `None` for other paths.
+    pub async fn answer(&self, call: &Call) -> Option<Result<Answer, Status>> {
+        let path = call.info.path.trim_matches('/');
+        let segments: Vec<&str> = path.split('/').collect();
+        match segments.as_slice() {
+            ["openapi", "v2"] => Some(self.v2(call).await),
+            ["openapi", "v3"] => Some(Ok(self.index(call))),
+            ["openapi", "v3", "api", version] => {
+                Some(self.v3(call, GroupVersion::new("", *version)).await)
+            }
+            ["openapi", "v3", "apis", group, version] => {
+                Some(self.v3(call, GroupVersion::new(*group, *version)).await)
+            }
+            _ => None,
+        }
+    }
+
+    async fn v2(&self, call: &Call) -> Result<Answer, Status> {
+        let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let first = accept.split([',', ';']).next().unwrap_or("").trim();
+        let make = |encode: fn(&Value) -> Vec<u8>| {
+            let endpoints = self.endpoints.clone();
+            made(move || {
+                let version = crate::version::labels().2;
+                encode(&openapi::v2(schema::builtin(), &Docs::builtin(), version, &endpoints))
+            })
+        };
+        if PROTOBUF_V2.contains(&first) {
+            let packed =
+                self.v2_protobuf.get_or_try_init(|| make(openapi::gnostic::encode)).await?;
+            return Ok(packed_answer(call, PROTOBUF_V2[1], packed));
+        }
+        let encode = |document: &Value| serde_json::to_vec(document).unwrap_or_default();
+        let packed = self.v2_json.get_or_try_init(|| make(encode)).await?;
+        Ok(packed_answer(call, "application/json", packed))
+    }
+
+    fn index(&self, call: &Call) -> Answer {
+        let paths: BTreeMap<String, Value> = self
+            .v3
+            .keys()
+            .map(|gv| {
+                let path = if gv.group.is_empty() {
+                    format!("api/{}", gv.version)
+                } else {
+                    format!("apis/{}/{}", gv.group, gv.version)
+                };
+                let url = format!("/openapi/v3/{path}?hash={}", self.hash);
+                (path, json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        let content = crate::codec::to_json(&json!({"paths": paths}));
+        tagged(&call.headers, "application/json", &content)
+    }
+
+    async fn v3(&self, call: &Call, gv: GroupVersion) -> Result<Answer, Status> {
+        let Some(cell) = self.v3.get(&gv) else { return Ok(route::not_found()) };
+        let endpoints = self.endpoints.clone();
+        let make = || {
+            made(move || {
+                let version = crate::version::labels().2;
+                let document =
+                    openapi::v3(schema::builtin(), &Docs::builtin(), version, &gv, &endpoints);
+                serde_json::to_vec(&document).unwrap_or_default()
+            })
+        };
+        let packed = cell.get_or_try_init(make).await?;
+        Ok(packed_answer(call, "application/json", packed))
+    }
+}
+
+/// Makes a document away from the request tasks, and compresses it.
+async fn made(make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Result<Bytes, Status> {
+    let packed = tokio::task::spawn_blocking(move || {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&make())?;
+        encoder.finish()
+    });
+    match packed.await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) => Err(Status::internal(error)),
+        Err(error) => Err(Status::internal(error)),
+    }
+}
+
+fn packed_answer(call: &Call, media: &'static str, packed: &Bytes) -> Answer {
+    let accepts = call.headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("");
+    if accepts.contains("gzip") {
+        let mut answer = tagged(&call.headers, media, packed);
+        if answer.status() == http::StatusCode::OK {
+            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        return answer;
+    }
+    let mut content = Vec::new();
+    match GzDecoder::new(&packed[..]).read_to_end(&mut content) {
+        Ok(_) => tagged(&call.headers, media, &content.into()),
+        Err(error) => respond::text(500, error.to_string()),
+    }
+}
+
+fn operation(verb: Verb) -> Option<Operation> {
+    Some(match verb {
+        Verb::Create => Operation::Create,
+        Verb::Delete => Operation::Delete,
+        Verb::DeleteCollection => Operation::DeleteCollection,
+        Verb::Get => Operation::Get,
+        Verb::List => Operation::List,
+        Verb::Patch => Operation::Patch,
+        Verb::Update => Operation::Update,
+        Verb::Watch => return None,
+    })
+}
+
+/// The paths of a kind.
+fn endpoints(kind: &Kind) -> Vec<Endpoint> {
+    let namespaced = kind.scope == Scope::Namespaced;
+    let gv = kind.gvk.group_version();
+    let root = if gv.group.is_empty() {
+        format!("/api/{}", gv.version)
+    } else {
+        format!("/apis/{}/{}", gv.group, gv.version)
+    };
+    let all = format!("{root}/{}", kind.plural);
+    let home = if namespaced {
+        format!("{root}/namespaces/{{namespace}}/{}", kind.plural)
+    } else {
+        all.clone()
+    };
+    let operations = |wanted: &[Verb]| -> Vec<Operation> {
+        wanted.iter().filter(|v| kind.verbs.contains(v)).filter_map(|v| operation(*v)).collect()
+    };
+    let mut endpoints = Vec::new();
+    let mut add = |path: String, operations: Vec<Operation>| {
+        if !operations.is_empty() {
+            endpoints.push(Endpoint::new(path, kind.gvk.clone(), namespaced, operations));
+        }
+    };
+    add(home.clone(), operations(&[Verb::List, Verb::Create, Verb::DeleteCollection]));
+    if namespaced {
+        add(all, operations(&[Verb::List]));
+    }
+    let one = format!("{home}/{{name}}");
+    add(one.clone(), operations(&[Verb::Get, Verb::Update, Verb::Patch, Verb::Delete]));
+    for sub in &kind.subresources {
+        endpoints.push(subresource(kind, &one, sub, namespaced));
+    }
+    endpoints
+}
+
+fn subresource(kind: &Kind, one: &str, sub: &Subresource, namespaced: bool) -> Endpoint {
+    let object = sub.gvk.clone().unwrap_or_else(|| kind.gvk.clone());
+    let mut verbs: Vec<Operation> = sub.verbs.iter().filter_map(|v| operation(*v)).collect();
+    let mut options = None;
+    let mut answers = Answers::Object;
+    if let Behaviour::Connect(connect) = sub.behaviour {
+        answers = Answers::Text;
+        options = match connect {
+            Connect::Log => Some(api::Gvk::new("", "v1", "PodLogOptions")),
+            _ => Some(object.clone()),
+        };
+        if connect != Connect::Log {
+            verbs = vec![Operation::Connect];
+        }
+    }
+    let path = format!("{one}/{}", sub.name);
+    let mut endpoint =
+        Endpoint::new(path, kind.gvk.clone(), namespaced, verbs).subresource(sub.name, object);
+    endpoint.options = options;
+    endpoint.answer = answers;
+    endpoint
+}

@@ -1,0 +1,140 @@
+//! HTTP/1.1 and HTTP/2 over TLS.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authn::user_of_certificate;
+use crate::body::{self, Body};
+use crate::server::{ApiServer, Peer};
+
+/// Streams a client may have open on one HTTP/2 connection (watches above all).
+const STREAMS_A_CONNECTION: u32 = 2000;
+/// The longest header block.
+const HEADER_LIMIT_BYTES: usize = 1024 * 1024;
+/// How long a client may take to greet.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long open requests may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(20);
+
+impl ApiServer {
+    /// Serves until `shutdown`; then turns unready, ends watches, and waits for open requests.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        shutdown: CancellationToken,
+    ) {
+        let acceptor = TlsAcceptor::from(tls);
+        let connections = TaskTracker::new();
+        let ending = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let connection =
+                        connection(self.clone(), acceptor.clone(), stream, address, ending.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: give connections time to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        self.drain();
+        drop(listener);
+        ending.cancel();
+        connections.close();
+        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+            tracing::warn!(open = connections.len(), "requests were still open at shutdown");
+        }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+struct Requests {
+    server: ApiServer,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Requests { server, peer } = self.clone();
+        Box::pin(async move { Ok(server.handle(request.map(body::boxed), peer).await) })
+    }
+}
+
+async fn connection(
+    server: ApiServer,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    ending: CancellationToken,
+) {
+    // Small answers must not wait for more to send.
+    drop(stream.set_nodelay(true));
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%address, "TLS handshake timed out");
+            return;
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let user = certificate.and_then(|der| user_of_certificate(der));
+    let peer = Peer { address: Some(address), user };
+    let service = Requests { server, peer };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .max_buf_size(HEADER_LIMIT_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_A_CONNECTION)
+        .max_header_list_size(HEADER_LIMIT_BYTES as u32)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .adaptive_window(true);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, error = %error, "a connection ended badly");
+    }
+}

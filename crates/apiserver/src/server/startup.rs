@@ -1,0 +1,175 @@
+//! How a server comes to be: its parts, its checks, and what has to be done before it is ready.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio_util::sync::CancellationToken;
+
+use super::{ApiServer, Config};
+use crate::admission::Pipeline;
+use crate::allocate::{self, Pools};
+use crate::authn::token_keys::{KeyError, TokenKeys};
+use crate::authz::Rbac;
+use crate::health::{Endpoints, Health};
+use crate::metrics::Metrics;
+use crate::resource::Registry;
+use crate::state::State;
+
+/// How long to wait before a failed repair is tried again.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
+impl ApiServer {
+    /// Makes a server and starts its caches. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// If the service-account keys cannot be used.
+    pub fn new(config: Config) -> Result<ApiServer, KeyError> {
+        let registry = Registry::new(config.kinds, &config.store);
+        let state = Arc::new(State {
+            pools: Pools::new(config.pools, &config.store),
+            registry: ArcSwap::from_pointee(registry),
+            store: config.store,
+            admission: Pipeline::built_in(),
+            rbac: Rbac::new(),
+            tokens: config.service_account.map(TokenKeys::new).transpose()?,
+            kubelet_tls: config.kubelet_tls,
+            unverified_tls: Arc::new(unverified_tls()),
+            health: Health::default(),
+            metrics: Metrics::new(),
+            address: config.address,
+            draining: AtomicBool::new(false),
+            repaired: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
+        });
+        add_checks(&state);
+        tokio::spawn(repair(state.clone()));
+        Ok(ApiServer { state })
+    }
+}
+
+/// Waits until the caches are filled and allocations are mended.
+pub(super) async fn ready(state: &State) {
+    let registry = state.registry.load_full();
+    for resource in registry.all() {
+        // An error means that the store has closed; there is nothing to wait for.
+        drop(resource.cache.ready().await);
+    }
+    tokio::select! {
+        () = state.repaired.cancelled() => {}
+        () = state.shutdown.cancelled() => {}
+    }
+}
+
+/// Mends the claims of allocated values, until that has worked once.
+async fn repair(state: Arc<State>) {
+    while !state.shutdown.is_cancelled() {
+        let registry = state.registry.load_full();
+        match allocate::repair(&state.store, &registry, &state.pools).await {
+            Ok(count) => {
+                if count > 0 {
+                    tracing::info!(count, "claims of allocated values were repaired");
+                }
+                break;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot repair the claims of allocated values; trying again");
+                tokio::time::sleep(REPAIR_PAUSE).await;
+            }
+        }
+    }
+    state.repaired.cancel();
+}
+
+/// The checks upstream has too, by its names.
+fn add_checks(state: &Arc<State>) {
+    let fine = || std::future::ready(Ok(()));
+    state.health.add("ping", Endpoints::All, fine);
+    state.health.add("log", Endpoints::All, fine);
+    let store = state.store.clone();
+    state.health.add("etcd", Endpoints::All, move || {
+        let store = store.clone();
+        async move { store.get("/registry/health").await.map(drop).map_err(|e| e.to_string()) }
+    });
+    // The checks are part of the state they look at, so they must not keep it alive.
+    let weak = Arc::downgrade(state);
+    state.health.add("informer-sync", Endpoints::Ready, move || {
+        let state = weak.upgrade();
+        async move {
+            let Some(state) = state else { return Err("gone".to_owned()) };
+            let registry = state.registry.load_full();
+            let waiting = registry.all().iter().filter(|r| r.cache.ready().now_or_never().is_none());
+            match waiting.count() {
+                0 => Ok(()),
+                count => Err(format!("{count} caches are not filled yet")),
+            }
+        }
+    });
+    let weak = Arc::downgrade(state);
+    state.health.add("poststarthook/start-service-ip-repair-controllers", Endpoints::All, move || {
+        let done = weak.upgrade().is_some_and(|s| s.repaired.is_cancelled());
+        std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
+    });
+    let weak = Arc::downgrade(state);
+    state.health.add("shutdown", Endpoints::Ready, move || {
+        let draining = weak.upgrade().is_none_or(|s| s.draining.load(Ordering::Relaxed));
+        std::future::ready(if draining { Err("process is shutting down".to_owned()) } else { Ok(()) })
+    });
+}
+
+/// TLS that takes any certificate, for `https` proxying to pods.
+fn unverified_tls() -> ClientConfig {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth()
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,363 @@
+//! Connections to pods and nodes: where they go (`pkg/registry/core/{pod,node}/rest`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{Status, Value, meta};
+
+use super::proxy::{self, Destination};
+use crate::authz::{self, Attributes};
+use crate::body::Body;
+use crate::cache::{At, ListParams, Selection};
+use crate::call::Call;
+use crate::kind::{Connect, value_at};
+use crate::resource::{Resource, cache_status};
+use crate::respond::{self, Answer};
+use crate::state::State;
+use crate::verbs::get;
+
+/// The node agent's port, if the node does not say.
+const KUBELET_PORT: u16 = 10250;
+/// The address types of a node in the order they are tried.
+const ADDRESS_TYPES: [&str; 5] =
+    ["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"];
+
+/// Answers the request by what is at the other end.
+pub(super) async fn handle(
+    state: &Arc<State>,
+    call: &Call,
+    resource: &Arc<Resource>,
+    connect: Connect,
+    body: Body,
+) -> Result<Answer, Status> {
+    if call.query.non_empty("dryRun").is_some() {
+        return Err(Status::bad_request("dryRun is not supported"));
+    }
+    match connect {
+        Connect::PodProxy => return pod_proxy(state, call, resource, body).await,
+        Connect::ServiceProxy => return service_proxy(state, call, resource, body).await,
+        Connect::NodeProxy => {
+            let (_, name, port) = split_name(&call.info.name)?;
+            let node = find(resource, "", &name).await?;
+            let mut to = kubelet(&node)?;
+            if let Some(port) = port {
+                to.port = port.parse().map_err(|_| bad_name("node", &call.info.name))?;
+            }
+            return proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await;
+        }
+        _ => {}
+    }
+    let entry = get::find(call, resource).await?;
+    let pod = resource.value(&entry);
+    let options = stream_options(call, connect);
+    let base = match connect {
+        Connect::Log => format!("/containerLogs/{}/{}", meta::namespace(&pod), meta::name(&pod)),
+        Connect::Exec => format!("/exec/{}/{}", meta::namespace(&pod), meta::name(&pod)),
+        Connect::Attach => format!("/attach/{}/{}", meta::namespace(&pod), meta::name(&pod)),
+        _ => format!("/portForward/{}/{}", meta::namespace(&pod), meta::name(&pod)),
+    };
+    let path = if connect == Connect::PortForward {
+        base
+    } else {
+        format!("{base}/{}", container(&pod, call.query.get("container").unwrap_or(""))?)
+    };
+    let node = value_at(&pod, "spec.nodeName").and_then(Value::as_str).unwrap_or("");
+    if node.is_empty() {
+        if connect == Connect::Log {
+            return Ok(respond::text(200, ""));
+        }
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            meta::name(&pod)
+        )));
+    }
+    if connect != Connect::Log {
+        also_create(state, call).await?;
+    }
+    let nodes = state.resource("", "v1", "nodes").ok_or_else(Status::unknown_resource)?;
+    let to = kubelet(&find(&nodes, "", node).await?)?;
+    proxy::forward(state, call, &to, &path, &options, body).await
+}
+
+/// A WebSocket comes as a GET, but does what needs `create`.
+async fn also_create(state: &State, call: &Call) -> Result<(), Status> {
+    if call.info.verb != "get" {
+        return Ok(());
+    }
+    let mut attributes = Attributes::of(&call.info, &call.user);
+    attributes.verb = "create".to_owned();
+    authz::require(state, &attributes).await
+}
+
+async fn find(resource: &Resource, namespace: &str, name: &str) -> Result<Value, Status> {
+    let entry = resource.latest(namespace, name).await?;
+    let entry = entry.ok_or_else(|| Status::not_found(&resource.group_resource(), name))?;
+    Ok(resource.value(&entry))
+}
+
+/// The parameters the node agent gets.
+fn stream_options(call: &Call, connect: Connect) -> Vec<(String, String)> {
+    let query = &call.query;
+    let mut options = Vec::new();
+    let mut push = |name: &str, value: &str| options.push((name.to_owned(), value.to_owned()));
+    match connect {
+        Connect::Log => {
+            for flag in ["follow", "previous", "timestamps"] {
+                if query.flag(flag) {
+                    push(flag, "true");
+                }
+            }
+            for name in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
+                if let Some(value) = query.non_empty(name) {
+                    push(name, value);
+                }
+            }
+        }
+        Connect::PortForward => {
+            let ports: Vec<&str> = query.all("ports").collect();
+            if !ports.is_empty() {
+                push("port", &ports.join(","));
+            }
+        }
+        _ => {
+            // Upstream's defaults of PodExecOptions: output on, unless the query says otherwise.
+            for (ours, theirs, default) in [
+                ("stdin", "input", false),
+                ("stdout", "output", true),
+                ("stderr", "error", true),
+                ("tty", "tty", false),
+            ] {
+                if query.optional_flag(ours).unwrap_or(default) {
+                    push(theirs, "1");
+                }
+            }
+            for command in query.all("command") {
+                push("command", command);
+            }
+        }
+    }
+    options
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &str> {
+    ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"]
+        .into_iter()
+        .filter_map(|path| value_at(pod, path).and_then(Value::as_array))
+        .flatten()
+        .filter_map(|c| c.get("name").and_then(Value::as_str))
+}
+
+/// The container that is meant (`validateContainer`).
+fn container(pod: &Value, asked: &str) -> Result<String, Status> {
+    let name = meta::name(pod);
+    if !asked.is_empty() {
+        if containers(pod).any(|c| c == asked) {
+            return Ok(asked.to_owned());
+        }
+        return Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")));
+    }
+    let names = |path: &str| -> Vec<&str> {
+        let list = value_at(pod, path).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|c| c.get("name").and_then(Value::as_str)).collect()
+    };
+    let main = names("spec.containers");
+    match main.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
+        _ => {
+            let mut message = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                main.join(" ")
+            );
+            let init = names("spec.initContainers");
+            if !init.is_empty() {
+                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(message))
+        }
+    }
+}
+
+/// Where the node's agent listens.
+fn kubelet(node: &Value) -> Result<Destination, Status> {
+    let addresses: Vec<&Value> =
+        value_at(node, "status.addresses").and_then(Value::as_array).into_iter().flatten().collect();
+    let host = ADDRESS_TYPES.iter().find_map(|wanted| {
+        let found = addresses.iter().find(|a| a.get("type").and_then(Value::as_str) == Some(wanted))?;
+        found.get("address").and_then(Value::as_str).filter(|a| !a.is_empty())
+    });
+    let port = value_at(node, "status.daemonEndpoints.kubeletEndpoint.Port").and_then(Value::as_u64);
+    Ok(Destination {
+        host: host
+            .ok_or_else(|| {
+                Status::internal(format!(
+                    "no preferred addresses found; known addresses: {}",
+                    Value::from(addresses.into_iter().cloned().collect::<Vec<_>>())
+                ))
+            })?
+            .to_owned(),
+        port: port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(KUBELET_PORT),
+        tls: proxy::Tls::Kubelet,
+    })
+}
+
+fn bad_name(what: &str, name: &str) -> Status {
+    Status::bad_request(format!("invalid {what} request {}", api::field::go_quote(name)))
+}
+
+/// `name`, `name:port`, `scheme:name:port` or `scheme:name:`.
+fn split_name(text: &str) -> Result<(String, String, Option<String>), Status> {
+    let owned = |s: &str| s.to_owned();
+    let port = |p: &str| (!p.is_empty()).then(|| owned(p));
+    match text.split(':').collect::<Vec<_>>().as_slice() {
+        [name] if !name.is_empty() => Ok((owned("http"), owned(name), None)),
+        [name, p] if !name.is_empty() && !p.is_empty() => Ok((owned("http"), owned(name), port(p))),
+        [scheme @ ("" | "http" | "https"), name, p] if !name.is_empty() => {
+            let scheme = if scheme.is_empty() { "http" } else { scheme };
+            Ok((owned(scheme), owned(name), port(p)))
+        }
+        _ => Err(bad_name("proxy", text)),
+    }
+}
+
+/// The path after `proxy`, as the client wrote it.
+fn rest_of_path(call: &Call) -> String {
+    let path = &call.info.path;
+    let marker = "/proxy";
+    let after_name = path.find(&format!("/{}{marker}", call.info.name)).map(|at| {
+        &path[at + call.info.name.len() + 1 + marker.len()..]
+    });
+    let rest = after_name.or_else(|| path.split_once(marker).map(|(_, rest)| rest)).unwrap_or("");
+    if rest.is_empty() { "/".to_owned() } else { rest.to_owned() }
+}
+
+/// Pods are reached at their own address only: never at the host's loopback or link-local ones.
+fn pod_address(text: &str) -> Result<String, Status> {
+    let address: Option<IpAddr> = text.parse().ok();
+    let allowed = address.is_some_and(|a| {
+        let link_local = match a {
+            IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+            IpAddr::V6(a) => a.is_unicast_link_local(),
+        };
+        !(a.is_loopback() || a.is_multicast() || a.is_unspecified() || link_local)
+    });
+    if allowed { Ok(text.to_owned()) } else { Err(Status::bad_request("address not allowed")) }
+}
+
+fn tls_of(scheme: &str) -> proxy::Tls {
+    if scheme == "https" { proxy::Tls::Unverified } else { proxy::Tls::None }
+}
+
+async fn pod_proxy(
+    state: &Arc<State>,
+    call: &Call,
+    pods: &Resource,
+    body: Body,
+) -> Result<Answer, Status> {
+    let (scheme, name, port) = split_name(&call.info.name)?;
+    let pod = find(pods, &call.info.namespace, &name).await?;
+    let first = value_at(&pod, "spec.containers").and_then(Value::as_array).and_then(|list| {
+        list.iter().find_map(|c| c.get("ports")?.get(0)?.get("containerPort")?.as_u64())
+    });
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| bad_name("pod", &call.info.name))?,
+        None => first.and_then(|p| u16::try_from(p).ok()).unwrap_or(80),
+    };
+    let host = pod_address(
+        value_at(&pod, "status.podIP").and_then(Value::as_str).unwrap_or(""),
+    )?;
+    let to = Destination { host, port, tls: tls_of(&scheme) };
+    proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
+}
+
+/// A ready endpoint of the service, at random.
+async fn service_proxy(
+    state: &Arc<State>,
+    call: &Call,
+    services: &Resource,
+    body: Body,
+) -> Result<Answer, Status> {
+    let (scheme, name, port) = split_name(&call.info.name)?;
+    let namespace = &call.info.namespace;
+    let service = find(services, namespace, &name).await?;
+    let none = || {
+        Status::service_unavailable(format!(
+            "no endpoints available for service {}",
+            api::field::go_quote(&name)
+        ))
+    };
+    let ports = value_at(&service, "spec.ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    let wanted = ports.iter().find(|p| match &port {
+        None => ports.len() == 1,
+        Some(text) => {
+            p.get("name").and_then(Value::as_str) == Some(text)
+                || p.get("port").is_some_and(|n| n.to_string() == *text)
+        }
+    });
+    let wanted = wanted.ok_or_else(none)?.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
+    let slices = state.any_version("discovery.k8s.io", "endpointslices").ok_or_else(none)?;
+    let service_name = name.clone();
+    let params = ListParams {
+        at: At::Latest,
+        selection: Selection {
+            namespace: Some(namespace.clone()),
+            matcher: Some(Arc::new(move |entry| {
+                entry.labels().get("kubernetes.io/service-name") == Some(&service_name)
+            })),
+            ..Selection::default()
+        },
+        limit: 0,
+        start_after: None,
+    };
+    let page = slices.cache.list(params).await.map_err(cache_status)?;
+    let mut targets: Vec<(String, u16)> = Vec::new();
+    for entry in &page.entries {
+        let slice = slices.value(entry);
+        let port = value_at(&slice, "ports").and_then(Value::as_array).into_iter().flatten().find(|p| {
+            p.get("name").and_then(Value::as_str).unwrap_or("") == wanted
+        });
+        let Some(port) = port.and_then(|p| p.get("port")?.as_u64()).and_then(|p| u16::try_from(p).ok())
+        else {
+            continue;
+        };
+        let endpoints = value_at(&slice, "endpoints").and_then(Value::as_array);
+        for endpoint in endpoints.into_iter().flatten() {
+            let ready = value_at(endpoint, "conditions.ready").and_then(Value::as_bool);
+            if ready.unwrap_or(true)
+                && let Some(address) = endpoint.get("addresses").and_then(|a| a.get(0)?.as_str())
+            {
+                targets.push((address.to_owned(), port));
+            }
+        }
+    }
+    if targets.is_empty() {
+        return Err(none());
+    }
+    let (host, port) = targets.swap_remove(rand::random_range(0..targets.len()));
+    let to = Destination { host: pod_address(&host)?, port, tls: tls_of(&scheme) };
+    proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_schemes_and_ports() {
+        let split = |text: &str| split_name(text).ok().map(|(s, n, p)| format!("{s} {n} {p:?}"));
+        assert_eq!(split("a").as_deref(), Some("http a None"));
+        assert_eq!(split("a:80").as_deref(), Some("http a Some(\"80\")"));
+        assert_eq!(split("https:a:443").as_deref(), Some("https a Some(\"443\")"));
+        assert_eq!(split("https:a:").as_deref(), Some("https a None"));
+        assert_eq!(split("ftp:a:1"), None);
+        assert_eq!(split(""), None);
+    }
+
+    #[test]
+    fn pods_are_not_the_host() {
+        for bad in ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "nonsense", ""] {
+            assert!(pod_address(bad).is_err(), "{bad}");
+        }
+        assert!(pod_address("10.244.0.5").is_ok());
+    }
+}

@@ -1,0 +1,178 @@
+//! `serviceaccounts/token`: issues a token, bound to an object if wanted
+//! (`pkg/registry/core/serviceaccount/storage/token.go`).
+
+use api::field::{Error, Path};
+use api::{GroupResource, Gvk, Status, Value, meta};
+use serde_json::json;
+
+use crate::authn::token_keys::{Claims, Private, Reference};
+use crate::call::Call;
+use crate::kind::value_at;
+use crate::resource::Resource;
+use crate::respond::Answer;
+use crate::state::State;
+use crate::verbs::get;
+
+const DEFAULT_SECONDS: i64 = 3600;
+const SHORTEST_SECONDS: i64 = 600;
+/// The lifetime node agents ask for; such tokens live a year, and only warn before
+/// (`WarnOnlyBoundTokenExpirationSeconds`).
+const WARN_ONLY_SECONDS: i64 = 3607;
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
+/// Issues a token.
+///
+/// # Errors
+/// 404, 409 or 422 if account or bound object are not as the request says.
+pub(super) async fn issue(
+    state: &State,
+    call: &Call,
+    accounts: &Resource,
+    mut request: Value,
+) -> Result<Answer, Status> {
+    let Some(keys) = &state.tokens else {
+        return Err(Status::service_unavailable("no service-account keys are configured"));
+    };
+    let gvk = Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
+    let entry = get::find(call, accounts).await?;
+    let account = accounts.value(&entry);
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    check(&request, &namespace, &name)?;
+    let mut audiences: Vec<String> = value_at(&request, "spec.audiences")
+        .and_then(|list| serde_json::from_value(list.clone()).ok())
+        .unwrap_or_default();
+    if audiences.is_empty() {
+        audiences.clone_from(&keys.config.audiences);
+    }
+    let asked = value_at(&request, "spec.expirationSeconds").and_then(Value::as_i64);
+    let seconds = asked.unwrap_or(DEFAULT_SECONDS);
+    let mut private = Private {
+        namespace: namespace.clone(),
+        serviceaccount: Reference { name: name.clone(), uid: meta::uid(&account).to_owned() },
+        ..Private::default()
+    };
+    bind(state, &request, &namespace, &name, &mut private).await?;
+    let now = call.now.as_second();
+    let for_us = audiences.iter().all(|audience| keys.config.audiences.contains(audience));
+    let mut lifetime = seconds;
+    if private.pod.is_some() && seconds == WARN_ONLY_SECONDS && for_us {
+        private.warnafter = Some(now + seconds);
+        lifetime = EXTENDED_SECONDS;
+    }
+    let claims = Claims {
+        aud: audiences.clone(),
+        exp: now + lifetime,
+        iat: now,
+        iss: keys.config.issuer.clone(),
+        jti: uuid::Uuid::new_v4().to_string(),
+        private,
+        nbf: now,
+        sub: format!("system:serviceaccount:{namespace}:{name}"),
+    };
+    let token = keys.sign(&claims).map_err(Status::internal)?;
+    let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
+    meta::set_name(&mut request, &name);
+    meta::set_namespace(&mut request, &namespace);
+    meta::set_creation_timestamp(&mut request, Some(call.now));
+    request["spec"]["audiences"] = audiences.into();
+    request["spec"]["expirationSeconds"] = seconds.into();
+    request["status"] = json!({
+        "token": token,
+        "expirationTimestamp": api::time::format(expires),
+    });
+    super::answer(call, 201, &gvk, request)
+}
+
+fn check(request: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    let metadata = Path::new("metadata");
+    let (asked_name, asked_namespace) = (meta::name(request), meta::namespace(request));
+    if !asked_name.is_empty() && asked_name != name {
+        let detail = "must match the service account name if specified";
+        errors.push(Error::invalid(&metadata.child("name"), asked_name, detail));
+    }
+    if !asked_namespace.is_empty() && asked_namespace != namespace {
+        let detail = "must match the service account namespace if specified";
+        errors.push(Error::invalid(&metadata.child("namespace"), asked_namespace, detail));
+    }
+    let path = Path::new("spec").child("expirationSeconds");
+    if let Some(seconds) = value_at(request, "spec.expirationSeconds").and_then(Value::as_i64) {
+        if seconds < SHORTEST_SECONDS {
+            let detail = "may not specify a duration less than 10 minutes";
+            errors.push(Error::invalid(&path, seconds, detail));
+        }
+        if seconds > 1 << 32 {
+            let detail = "may not specify a duration larger than 2^32 seconds";
+            errors.push(Error::invalid(&path, seconds, detail));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, errors))
+}
+
+/// Looks up the object the token is to be bound to.
+async fn bind(
+    state: &State,
+    request: &Value,
+    namespace: &str,
+    account: &str,
+    private: &mut Private,
+) -> Result<(), Status> {
+    let Some(reference) = value_at(request, "spec.boundObjectRef").filter(|r| r.is_object()) else {
+        return Ok(());
+    };
+    let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or("");
+    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+    let (plural, home) = match (text("apiVersion"), kind) {
+        ("v1" | "", "Pod") => ("pods", namespace),
+        ("v1" | "", "Secret") => ("secrets", namespace),
+        ("v1" | "", "Node") => ("nodes", ""),
+        (version, kind) => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token to object of type {version}, Kind={kind}"
+            )));
+        }
+    };
+    let find = |plural: &'static str, home: &str, name: &str| {
+        let (home, name) = (home.to_owned(), name.to_owned());
+        async move {
+            let missing = || Status::not_found(&GroupResource::new("", plural), &name);
+            let resource = state.resource("", "v1", plural).ok_or_else(missing)?;
+            let entry = resource.latest(&home, &name).await?.ok_or_else(missing)?;
+            Ok::<_, Status>(resource.value(&entry))
+        }
+    };
+    let object = find(plural, home, name).await?;
+    if !uid.is_empty() && uid != meta::uid(&object) {
+        return Err(Status::conflict(
+            &GroupResource::new("", kind),
+            name,
+            format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+        ));
+    }
+    let bound =
+        Some(Reference { name: name.to_owned(), uid: meta::uid(&object).to_owned() });
+    match kind {
+        "Secret" => private.secret = bound,
+        "Node" => private.node = bound,
+        _ => {
+            let text = |path| value_at(&object, path).and_then(Value::as_str).unwrap_or("");
+            if text("spec.serviceAccountName") != account {
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {} to pod running with different serviceaccount name.",
+                    api::field::go_quote(account)
+                )));
+            }
+            private.pod = bound;
+            let node = text("spec.nodeName");
+            if !node.is_empty() {
+                let uid = find("nodes", "", node).await.ok().map(|n| meta::uid(&n).to_owned());
+                private.node =
+                    Some(Reference { name: node.to_owned(), uid: uid.unwrap_or_default() });
+            }
+        }
+    }
+    Ok(())
+}
