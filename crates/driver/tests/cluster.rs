@@ -3,6 +3,7 @@
 mod fake;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use api::{Gvr, Value, meta};
 use client::{Caches, Client, DeleteParams, PatchKind, Propagation, WriteParams};
@@ -23,7 +24,13 @@ const DEPLOYMENTS: (&str, &str) = ("apps", "deployments");
 
 impl Cluster {
     async fn start() -> Self {
-        let server = FakeApi::new();
+        let cluster = Self::over(FakeApi::new());
+        cluster.furnish().await;
+        cluster
+    }
+
+    /// A driver over a server.
+    fn over(server: Arc<FakeApi>) -> Self {
         let client = Client::in_process(server.clone());
         let stop = CancellationToken::new();
         let caches = Caches::new(client.clone(), stop.clone());
@@ -34,23 +41,31 @@ impl Cluster {
         };
         let own = client.clone();
         let driver = Driver::start(controllers::ALL, move |_| own.clone(), caches, options, &stop);
-        let cluster = Self {
+        Self {
             server,
             client,
             stop,
             driver,
-        };
-        cluster.create(("", "namespaces"), "", json!({
+        }
+    }
+
+    /// A namespace and a node.
+    async fn furnish(&self) {
+        self.create(("", "namespaces"), "", json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}, "spec": {"finalizers": ["kubernetes"]},
         })).await;
-        cluster.create(("", "nodes"), "", json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {},
-            "status": {
-                "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
-                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-            },
-        })).await;
-        cluster
+        self.create(
+            ("", "nodes"),
+            "",
+            json!({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {},
+                "status": {
+                    "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
+                    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                },
+            }),
+        )
+        .await;
     }
 
     fn handle(&self, (group, plural): (&str, &str)) -> client::Handle<Value> {
@@ -301,4 +316,63 @@ async fn leadership_passes_on_when_it_is_given_up() {
     let second = second.await.expect("no panic");
     assert!(!second.lost().is_cancelled());
     stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_and_not_hammered_and_is_overcome() {
+    let cluster = Cluster::start().await;
+    cluster.server.quota_exceeded.store(true, Ordering::Relaxed);
+    cluster.deploy(10).await;
+    let has_failure = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "ReplicaFailure")
+    };
+    cluster
+        .until("the set and the deployment say so", |server| {
+            server.all("apps/replicasets").iter().any(has_failure)
+                && server.all("apps/deployments").iter().any(has_failure)
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+    let refused = cluster.server.refused.load(Ordering::Relaxed);
+    assert!((2..40).contains(&refused), "{refused} attempts in 100 s");
+    cluster.server.quota_exceeded.store(false, Ordering::Relaxed);
+    cluster
+        .until("ten pods", |server| server.all("/pods").len() == 10)
+        .await;
+    cluster
+        .until("the condition is gone", |server| {
+            !server.all("apps/deployments").iter().any(has_failure)
+        })
+        .await;
+    cluster.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_at_any_moment_loses_and_doubles_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.deploy(20).await;
+    let mut server = cluster.server.clone();
+    cluster
+        .until("the first pod", |server| !server.all("/pods").is_empty())
+        .await;
+    cluster.end().await;
+    for count in [5, 12, 20] {
+        let cluster = Cluster::over(server);
+        cluster
+            .until("more pods", |server| server.all("/pods").len() >= count)
+            .await;
+        server = cluster.server.clone();
+        cluster.end().await;
+    }
+    let cluster = Cluster::over(server);
+    cluster
+        .until("all are bound", |server| {
+            let pods = server.all("/pods");
+            assert!(pods.len() <= 20, "{} pods", pods.len());
+            pods.iter().filter(|pod| pod["spec"]["nodeName"] == "n1").count() == 20
+        })
+        .await;
+    assert_eq!(cluster.server.all("apps/replicasets").len(), 1);
+    cluster.end().await;
 }

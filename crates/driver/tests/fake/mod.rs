@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use api::{GroupResource, Status, Value, meta};
 use bytes::Bytes;
@@ -29,6 +30,9 @@ struct Store {
 pub struct FakeApi {
     store: Mutex<Store>,
     changed: watch::Sender<u64>,
+    /// Pods are refused while this is set; how many were.
+    pub quota_exceeded: AtomicBool,
+    pub refused: AtomicUsize,
 }
 
 /// Group, plural, kind, namespaced.
@@ -208,6 +212,8 @@ impl FakeApi {
         Arc::new(Self {
             store: Mutex::default(),
             changed: watch::Sender::new(0),
+            quota_exceeded: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
         })
     }
 
@@ -319,6 +325,16 @@ impl FakeApi {
                 json!({"kind": "List", "metadata": {"resourceVersion": store.revision.to_string()}, "items": items})
             }
             Method::GET => store.get(&path)?,
+            Method::POST
+                if path.resource == "/pods" && path.sub.is_empty() && self.quota_exceeded.load(Ordering::Relaxed) =>
+            {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(Status::forbidden(
+                    &GroupResource::new("", "pods"),
+                    "web-",
+                    "exceeded quota: q",
+                ));
+            }
             Method::POST => store.create(path, body)?,
             Method::PATCH => store.patch(&path, &body)?,
             Method::PUT => {
