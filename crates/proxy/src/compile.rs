@@ -9,7 +9,7 @@
 //!                           (daddr, proto, port) in service-ips        -> service-…/external-…
 //!                           local daddr, (proto, port) in service-nodeports -> external-…
 //! external-…: mark (Cluster) or short-circuit pods and the host (Local) -> service-…/local-…
-//! service-…:  remembered endpoint, else dnat to a random element of endpoints-…
+//! service-…:  remembered endpoint, else dnat to a random one of its slots in endpoints-XX
 //! input/forward/output 0 filter:  refuse or drop what has no endpoints
 //! postrouting         100 nat:    masquerade hairpins and marked packets
 //! ```
@@ -17,7 +17,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -39,6 +38,12 @@ const FIREWALL_IPS: &str = "firewall-ips";
 const CLUSTER_IPS: &str = "cluster-ips";
 const HAIRPIN: &str = "hairpin";
 const NODE_PORT_IPS: &str = "nodeport-ips";
+const ENDPOINTS: &str = "endpoints";
+/// Adding an element costs the kernel a step for each rule that uses the map, and making a set a step
+/// for each set there is: a fixed number of maps keeps both small.
+const ENDPOINT_MAPS: u64 = 64;
+const AFFINITY: &str = "affinity";
+const AFFINITY_MEMBERS: &str = "affinity-members";
 
 const SERVICES: &str = "services";
 const REJECT: &str = "reject";
@@ -288,6 +293,13 @@ fn cluster_ips_check(family: Family, cfg: &ProxyConfig) -> Vec<Rule> {
     rules
 }
 
+/// A balancing chain's number: FNV-1a of its name, so that it needs no memory of earlier rulesets.
+fn number(chain: &str) -> u64 {
+    chain.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Writes one service port into a table.
 struct Writer<'a> {
     table: &'a mut Table,
@@ -371,42 +383,59 @@ impl Writer<'_> {
         if targets.is_empty() {
             return None;
         }
-        let id = &self.port.id;
-        let (chain, map) = (format!("{kind}-{id}"), format!("{kind}-endpoints-{id}"));
-        let mut rules = Vec::new();
-        let sticky = self.port.affinity.map(|timeout| self.affinity(kind, targets, timeout));
-        if let Some((sticky, valid)) = &sticky {
-            rules.push(Rule::of([Statement::Dnat(Dnat::Remembered {
-                sticky: sticky.clone(),
-                valid: valid.clone(),
-            })]));
+        let chain = format!("{kind}-{}", self.port.id);
+        let number = number(&chain);
+        let map = format!("{ENDPOINTS}-{:02x}", number % ENDPOINT_MAPS);
+        let empty = || Set::of(KeyType::Slot, DataType::Endpoint);
+        let slots = self.table.sets.entry(map.clone()).or_insert_with(empty);
+        for (index, target) in (0..).zip(targets) {
+            let data = Data::Endpoint(target.0, target.1);
+            slots.elements.insert(Key::Slot(number, index), data);
         }
-        let mut set = Set::of(KeyType::Index, DataType::Endpoint);
-        set.elements = (0..)
-            .zip(targets)
-            .map(|(i, t)| (Key::Index(i), Data::Endpoint(t.0, t.1)))
-            .collect();
         let modulus = u32::try_from(targets.len()).expect("fewer endpoints than 2^32");
-        rules.push(Rule::of([Statement::Dnat(Dnat::Balanced {
-            map: map.clone(),
-            modulus,
-            remember: sticky.map(|(sticky, _)| sticky),
-        })]));
-        self.table.sets.insert(map, set);
+        let balanced = |remember| {
+            let map = map.clone();
+            Rule::of([Statement::Dnat(Dnat::Balanced {
+                number,
+                map,
+                modulus,
+                remember,
+            })])
+        };
+        let mut rules = Vec::new();
+        if let Some(timeout) = self.port.affinity {
+            let sticky = Sticky {
+                map: AFFINITY.to_owned(),
+                timeout,
+            };
+            let members = self.affinity_members(number, targets);
+            let remembered = Dnat::Remembered {
+                number,
+                sticky: sticky.clone(),
+                members,
+            };
+            rules.push(Rule::of([Statement::Dnat(remembered)]));
+            rules.push(balanced(Some(sticky)));
+        }
+        // With affinity it is reached only when no more clients can be remembered.
+        rules.push(balanced(None));
         self.table.chains.insert(chain.clone(), Chain { base: None, rules });
         Some(chain)
     }
 
-    fn affinity(&mut self, kind: &str, targets: &[Target], timeout: Duration) -> (Sticky, String) {
-        let id = &self.port.id;
-        let (map, valid) = (format!("{kind}-affinity-{id}"), format!("{kind}-valid-{id}"));
-        self.table
-            .sets
-            .insert(map.clone(), Set::dynamic(KeyType::Addr, DataType::Endpoint));
-        let mut set = Set::of(KeyType::AddrPort, DataType::None);
-        set.elements = targets.iter().map(|t| (Key::AddrPort(t.0, t.1), Data::None)).collect();
-        self.table.sets.insert(valid.clone(), set);
-        (Sticky { map, timeout }, valid)
+    /// The affinity sets are made when the first service needs them: they take kernel memory.
+    fn affinity_members(&mut self, number: u64, targets: &[Target]) -> String {
+        let sets = &mut self.table.sets;
+        let dynamic = || Set::dynamic(KeyType::Client, DataType::Endpoint);
+        sets.entry(AFFINITY.to_owned()).or_insert_with(dynamic);
+        let none = || Set::of(KeyType::Member, DataType::None);
+        let members = sets.entry(AFFINITY_MEMBERS.to_owned()).or_insert_with(none);
+        for target in targets {
+            members
+                .elements
+                .insert(Key::Member(number, target.0, target.1), Data::None);
+        }
+        AFFINITY_MEMBERS.to_owned()
     }
 
     /// The chain of traffic from outside, and the ways into it.

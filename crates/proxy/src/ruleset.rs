@@ -158,14 +158,16 @@ pub enum KeyType {
     Addr,
     /// Two addresses.
     AddrPair,
-    /// Address and port.
-    AddrPort,
     /// Address, transport protocol and port.
     AddrProtoPort,
     /// Transport protocol and port.
     ProtoPort,
-    /// A number counted from 0.
-    Index,
+    /// A balancing chain's number and an index counted from 0.
+    Slot,
+    /// A balancing chain's number, address and port.
+    Member,
+    /// A balancing chain's number and an address.
+    Client,
 }
 
 /// A set key. Addresses are of the table's family.
@@ -175,14 +177,16 @@ pub enum Key {
     Addr(IpAddr),
     /// See [`KeyType::AddrPair`].
     AddrPair(IpAddr, IpAddr),
-    /// See [`KeyType::AddrPort`].
-    AddrPort(IpAddr, u16),
     /// See [`KeyType::AddrProtoPort`].
     AddrProtoPort(IpAddr, Protocol, u16),
     /// See [`KeyType::ProtoPort`].
     ProtoPort(Protocol, u16),
-    /// See [`KeyType::Index`].
-    Index(u32),
+    /// See [`KeyType::Slot`].
+    Slot(u64, u32),
+    /// See [`KeyType::Member`].
+    Member(u64, IpAddr, u16),
+    /// See [`KeyType::Client`].
+    Client(u64, IpAddr),
 }
 
 /// Types of map values.
@@ -369,24 +373,31 @@ impl Selector {
 }
 
 /// Ways to choose a new destination.
+///
+/// Balancing chains share a few maps of endpoints, told apart by a number: the kernel finds sets by
+/// walking a list, so a set for each service would make updates quadratic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dnat {
-    /// A random one of the map's `modulus` endpoints (keys 0..modulus).
+    /// A random one of `modulus` endpoints: the map's slots (number, 0..modulus).
     Balanced {
-        /// Map from index to endpoint.
+        /// The chain's number.
+        number: u64,
+        /// Map from slot to endpoint.
         map: String,
         /// Number of endpoints, at least 1.
         modulus: u32,
         /// Remember the choice by source address.
         remember: Option<Sticky>,
     },
-    /// The endpoint remembered for the source address, if it is still one of `valid`, renewing its
+    /// The endpoint remembered for the source address, if it is still a member, renewing its
     /// timeout; else the rule ends.
     Remembered {
+        /// The chain's number.
+        number: u64,
         /// Where choices are remembered.
         sticky: Sticky,
-        /// Set of usable endpoints.
-        valid: String,
+        /// Set of usable endpoints, as members.
+        members: String,
     },
     /// The endpoint a map has for the packet; without an entry the rule ends.
     Lookup {
@@ -400,7 +411,7 @@ pub enum Dnat {
 /// A client-address affinity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sticky {
-    /// Dynamic map from source address to endpoint.
+    /// Dynamic map from client to endpoint.
     pub map: String,
     /// Forgotten after this time without a new connection.
     pub timeout: Duration,

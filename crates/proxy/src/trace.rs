@@ -286,15 +286,20 @@ impl<'a> Run<'a> {
             _ => None,
         };
         match dnat {
-            Dnat::Balanced { map, modulus, remember } => {
-                let chosen = endpoint(map, Key::Index(self.packet.roll % modulus))?;
+            Dnat::Balanced {
+                number,
+                map,
+                modulus,
+                remember,
+            } => {
+                let chosen = endpoint(map, Key::Slot(*number, self.packet.roll % modulus))?;
                 self.state.remembered |= remember.is_some();
                 Some(chosen)
             }
-            Dnat::Remembered { valid, .. } => {
+            Dnat::Remembered { number, members, .. } => {
                 let (ip, port) = self.packet.remembered?;
-                let usable = table.sets[valid].elements.contains_key(&Key::AddrPort(ip, port));
-                usable.then_some((ip, port))
+                let member = Key::Member(*number, ip, port);
+                table.sets[members].elements.contains_key(&member).then_some((ip, port))
             }
             Dnat::Lookup { selector, map } => endpoint(map, self.key(*selector)),
         }

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use proxy::{Change, Dnat, Key, Ruleset, Statement, TableId, diff};
+use proxy::{Change, Dnat, Key, Ruleset, Statement, TableId, UdpServices, diff};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
@@ -251,24 +251,21 @@ impl Owner {
     }
 
     fn apply(&mut self, ruleset: Arc<Ruleset>) -> Result<UdpCleanup, NetfilterError> {
-        let old = self.desired.replace(Arc::clone(&ruleset));
-        let written = match old {
-            Some(old) if self.installed => self.write(&old, &ruleset).or_else(|error| {
+        let old = self.desired.replace(Arc::clone(&ruleset)).unwrap_or_default();
+        let written = match self.installed {
+            true => self.write(&old, &ruleset).or_else(|error| {
                 // Whatever the reason, the kernel is not what we think it is.
                 warn!(error = %error, "an update of the packet filter failed, writing it anew");
                 self.write(&removed_tables(&old, &ruleset), &ruleset)
             }),
-            _ => {
-                let stale = old.map(|old| removed_tables(&old, &ruleset)).unwrap_or_default();
-                self.write(&stale, &ruleset)
-            }
+            false => self.write(&removed_tables(&old, &ruleset), &ruleset),
         };
         match written {
             Ok(udp) => {
                 self.installed = true;
                 self.retry = None;
                 Ok(if udp {
-                    self.clean_udp(&ruleset)
+                    self.clean_udp(&old.udp, &ruleset.udp)
                 } else {
                     UdpCleanup::default()
                 })
@@ -309,8 +306,15 @@ impl Owner {
                 continue;
             }
             for (name, _) in table.sets.iter().filter(|(_, set)| learns(set)) {
+                let affinity = affinities(new, id).find(|(map, _)| map == name);
+                let members = affinity.and_then(|(_, members)| table.sets.get(members));
+                let usable: BTreeSet<Vec<u8>> = members
+                    .iter()
+                    .flat_map(|set| set.elements.keys())
+                    .map(key_value)
+                    .collect();
                 let mut elements = readback::learned(&mut self.requests, id, name)?;
-                elements.retain(|element| element.expires > 0);
+                elements.retain(|element| element.expires > 0 && usable.contains(&element.member()));
                 if !elements.is_empty() {
                     found.insert((id, name.as_str()), elements);
                 }
@@ -323,19 +327,20 @@ impl Owner {
     /// but while they are there their clients have no affinity.
     fn forget(&mut self, operations: &[Change<'_>], new: &Ruleset) {
         for operation in operations {
-            let Change::RemoveElements(id, valid, _, removed) = operation else {
+            let Change::RemoveElements(id, members, _, removed) = operation else {
                 continue;
             };
             let gone: BTreeSet<Vec<u8>> = removed
                 .iter()
-                .filter(|(key, _)| matches!(key, Key::AddrPort(..)))
+                .filter(|(key, _)| matches!(key, Key::Member(..)))
                 .map(|(key, _)| key_value(key))
                 .collect();
-            let Some(map) = affinity_of(new, id, valid).filter(|_| !gone.is_empty()) else {
+            let affinity = affinities(new, id).find(|(_, checked)| checked == members);
+            let Some((map, _)) = affinity.filter(|_| !gone.is_empty()) else {
                 continue;
             };
             let forgotten = readback::learned(&mut self.requests, id, map).and_then(|learned| {
-                let stale = learned.into_iter().filter(|element| gone.contains(&element.data));
+                let stale = learned.into_iter().filter(|element| gone.contains(&element.member()));
                 let keys: Vec<_> = stale.map(|element| element.key).collect();
                 let mut batch = Batch::new();
                 batch.forget(id, map, &keys);
@@ -347,8 +352,8 @@ impl Owner {
         }
     }
 
-    fn clean_udp(&mut self, ruleset: &Ruleset) -> UdpCleanup {
-        match conntrack::clean(&mut self.requests, &ruleset.udp) {
+    fn clean_udp(&mut self, old: &UdpServices, new: &UdpServices) -> UdpCleanup {
+        match conntrack::clean(&mut self.requests, &with_removed(old, new)) {
             Ok(report) => {
                 if report.deleted > 0 {
                     info!(deleted = report.deleted, "stale UDP connections forgotten");
@@ -391,6 +396,7 @@ impl Owner {
                 warn!("packet filter rules were changed by somebody else and have been restored");
                 self.installed = true;
                 self.retry = None;
+                self.clean_udp(&UdpServices::default(), &ruleset.udp);
                 self.repaired.send_modify(|count| *count += 1);
             }
             Err(error) => {
@@ -429,21 +435,34 @@ fn removed_tables(old: &Ruleset, new: &Ruleset) -> Ruleset {
     left
 }
 
+/// The UDP services of `new`, and those of `old` that are gone as services without endpoints.
+fn with_removed(old: &UdpServices, new: &UdpServices) -> UdpServices {
+    let mut all = new.clone();
+    for address in old.by_address.keys() {
+        all.by_address.entry(*address).or_default();
+    }
+    for port in old.by_node_port.keys() {
+        all.by_node_port.entry(*port).or_default();
+    }
+    all
+}
+
 fn names(ruleset: &Ruleset, table: &str) -> bool {
     ruleset.tables.keys().any(|id| id.name == table)
 }
 
-/// The affinity map whose choices must be in the set `valid`.
-fn affinity_of<'a>(ruleset: &'a Ruleset, id: &TableId, valid: &str) -> Option<&'a str> {
-    let rules = ruleset.tables.get(id)?.chains.values().flat_map(|chain| &chain.rules);
-    rules
-        .flat_map(|rule| &rule.statements)
-        .find_map(|statement| match statement {
-            Statement::Dnat(Dnat::Remembered { sticky, valid: checked }) if checked == valid => {
-                Some(sticky.map.as_str())
-            }
-            _ => None,
-        })
+/// The affinity maps of a table, each with the set its choices must be in.
+fn affinities<'a>(ruleset: &'a Ruleset, id: &TableId) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let chains = ruleset
+        .tables
+        .get(id)
+        .into_iter()
+        .flat_map(|table| table.chains.values());
+    let statements = chains.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
+    statements.filter_map(|statement| match statement {
+        Statement::Dnat(Dnat::Remembered { sticky, members, .. }) => Some((sticky.map.as_str(), members.as_str())),
+        _ => None,
+    })
 }
 
 /// Removes tables, with all they hold, if they are there.

@@ -31,6 +31,9 @@ const SET_CONCAT: u32 = 0x80;
 /// Clients an affinity map remembers; later ones are balanced without memory.
 const DYNAMIC_SET_SIZE: u32 = 32_768;
 
+/// A balancing chain's number in a key.
+const NUMBER_BYTES: usize = 8;
+
 /// Keeps an element list far below the 64 KiB of a netlink attribute.
 const ELEMENTS_A_MESSAGE: usize = 200;
 
@@ -41,6 +44,16 @@ pub(crate) struct Learned {
     pub data: Vec<u8>,
     pub timeout: u64,
     pub expires: u64,
+}
+
+impl Learned {
+    /// The member that must exist for the choice to be followed: the number that the client's key
+    /// starts with, then the endpoint.
+    pub fn member(&self) -> Vec<u8> {
+        let mut bytes = self.key.get(..NUMBER_BYTES).unwrap_or_default().to_vec();
+        bytes.extend_from_slice(&self.data);
+        bytes
+    }
 }
 
 /// A transaction being written.

@@ -9,11 +9,14 @@ use std::time::Duration;
 use proxy::{Direction, Dnat, Family, Match, Presence, Protocol, Reject, Rule, Selector, Side, Statement, Sticky};
 
 use super::attribute::Attributes;
-use super::key::{address_bytes, address_value, value_attributes, verdict_attributes};
+use super::key::{address_bytes, address_value, number_value, value_attributes, verdict_attributes};
 
 /// NFT_REG32_00.
 const KEY: u32 = 8;
+/// A number takes two registers.
+const AFTER_NUMBER: u32 = KEY + 2;
 const ENDPOINT: u32 = KEY + 8;
+const BEFORE_ENDPOINT: u32 = ENDPOINT - 2;
 const SCRATCH: u32 = KEY + 12;
 const VERDICT: u32 = 0;
 
@@ -238,19 +241,35 @@ impl Writer {
 
     fn dnat(&mut self, dnat: &Dnat) {
         match dnat {
-            Dnat::Balanced { map, modulus, remember } => {
-                let data = Attributes::new().u32(1, KEY).u32(2, *modulus).u32(3, NUMGEN_RANDOM);
+            Dnat::Balanced {
+                number,
+                map,
+                modulus,
+                remember,
+            } => {
+                self.immediate(KEY, &number_value(*number));
+                let data = Attributes::new()
+                    .u32(1, AFTER_NUMBER)
+                    .u32(2, *modulus)
+                    .u32(3, NUMGEN_RANDOM);
                 self.push("numgen", data);
                 self.lookup(map, KEY, Some(ENDPOINT));
                 if let Some(sticky) = remember {
-                    self.address(Side::Source, KEY);
+                    self.address(Side::Source, AFTER_NUMBER);
                     self.remember(sticky);
                 }
             }
-            Dnat::Remembered { sticky, valid } => {
-                self.address(Side::Source, KEY);
+            Dnat::Remembered {
+                number,
+                sticky,
+                members,
+            } => {
+                self.immediate(KEY, &number_value(*number));
+                self.address(Side::Source, AFTER_NUMBER);
                 self.lookup(&sticky.map, KEY, Some(ENDPOINT));
-                self.lookup(valid, ENDPOINT, None);
+                // A member is the number followed by the endpoint.
+                self.immediate(BEFORE_ENDPOINT, &number_value(*number));
+                self.lookup(members, BEFORE_ENDPOINT, None);
                 self.remember(sticky);
             }
             Dnat::Lookup { selector, map } => {
@@ -271,7 +290,12 @@ impl Writer {
         self.push("nat", data);
     }
 
-    /// Stores the endpoint for the address in [`KEY`], or renews its timeout.
+    fn immediate(&mut self, register: u32, value: &[u8]) {
+        let data = Attributes::new().u32(1, register).nested(2, &value_attributes(value));
+        self.push("immediate", data);
+    }
+
+    /// Stores the endpoint for the client in [`KEY`], or renews its timeout.
     fn remember(&mut self, sticky: &Sticky) {
         let data = Attributes::new()
             .text(1, &sticky.map)

@@ -44,15 +44,20 @@ pub(crate) fn key_layout(key: KeyType, family: Family) -> Layout {
         Family::Ip4 => (TYPE_IPV4, 4),
         Family::Ip6 => (TYPE_IPV6, 16),
     };
-    let (proto, port) = ((TYPE_PROTO, 4), (TYPE_PORT, 4));
+    let (proto, port, number) = ((TYPE_PROTO, 4), (TYPE_PORT, 4), (TYPE_INTEGER, 4));
     let fields = match key {
         KeyType::Addr => vec![address],
         KeyType::AddrPair => vec![address, address],
-        KeyType::AddrPort => vec![address, port],
         KeyType::AddrProtoPort => vec![address, proto, port],
         KeyType::ProtoPort => vec![proto, port],
-        KeyType::Index => vec![(TYPE_INTEGER, 4)],
+        KeyType::Slot => vec![number, number, number],
+        KeyType::Member => vec![number, number, address, port],
+        KeyType::Client => vec![number, number, address],
     };
+    layout(&fields)
+}
+
+fn layout(fields: &[(u32, u32)]) -> Layout {
     Layout {
         kind: fields.iter().fold(0, |kind, (field, _)| (kind << TYPE_BITS) | field),
         fields: fields.iter().map(|(_, length)| *length).collect(),
@@ -67,7 +72,10 @@ pub(crate) fn data_layout(data: DataType, family: Family) -> Option<Layout> {
             kind: TYPE_VERDICT,
             fields: vec![16],
         }),
-        DataType::Endpoint => Some(key_layout(KeyType::AddrPort, family)),
+        DataType::Endpoint => Some(match family {
+            Family::Ip4 => layout(&[(TYPE_IPV4, 4), (TYPE_PORT, 4)]),
+            Family::Ip6 => layout(&[(TYPE_IPV6, 16), (TYPE_PORT, 4)]),
+        }),
     }
 }
 
@@ -93,6 +101,18 @@ pub(crate) fn address_value(ip: IpAddr) -> Vec<u8> {
     bytes
 }
 
+/// A balancing chain's number, which takes two registers.
+pub(crate) fn number_value(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+fn endpoint_value(ip: IpAddr, port: u16) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(20);
+    push_address(&mut bytes, ip);
+    push_port(&mut bytes, port);
+    bytes
+}
+
 pub(crate) fn key_value(key: &Key) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     match key {
@@ -100,10 +120,6 @@ pub(crate) fn key_value(key: &Key) -> Vec<u8> {
         Key::AddrPair(first, second) => {
             push_address(&mut bytes, *first);
             push_address(&mut bytes, *second);
-        }
-        Key::AddrPort(ip, port) => {
-            push_address(&mut bytes, *ip);
-            push_port(&mut bytes, *port);
         }
         Key::AddrProtoPort(ip, protocol, port) => {
             push_address(&mut bytes, *ip);
@@ -114,8 +130,19 @@ pub(crate) fn key_value(key: &Key) -> Vec<u8> {
             push_proto(&mut bytes, *protocol);
             push_port(&mut bytes, *port);
         }
-        // `numgen` leaves its number in host byte order.
-        Key::Index(index) => bytes.extend_from_slice(&index.to_ne_bytes()),
+        Key::Slot(number, index) => {
+            bytes.extend_from_slice(&number_value(*number));
+            // `numgen` leaves its number in host byte order.
+            bytes.extend_from_slice(&index.to_ne_bytes());
+        }
+        Key::Member(number, ip, port) => {
+            bytes.extend_from_slice(&number_value(*number));
+            bytes.extend_from_slice(&endpoint_value(*ip, *port));
+        }
+        Key::Client(number, ip) => {
+            bytes.extend_from_slice(&number_value(*number));
+            push_address(&mut bytes, *ip);
+        }
     }
     bytes
 }
@@ -125,7 +152,7 @@ pub(crate) fn data_attributes(data: &Data) -> Option<Attributes> {
     match data {
         Data::None => None,
         Data::Verdict(verdict) => Some(verdict_attributes(verdict)),
-        Data::Endpoint(ip, port) => Some(value_attributes(&key_value(&Key::AddrPort(*ip, *port)))),
+        Data::Endpoint(ip, port) => Some(value_attributes(&endpoint_value(*ip, *port))),
     }
 }
 

@@ -36,6 +36,9 @@ pub struct PodNetwork {
     mtu: u32,
     /// A std mutex: held for a few small file operations, never across an await.
     leases: Mutex<Leases>,
+    /// Sandboxes that this process has set up, or is setting up, and was not asked to tear down: a
+    /// list of live ones may be older than they are. Held as briefly.
+    own: Mutex<BTreeSet<String>>,
     rules: Applier,
     /// Orders rule updates, so that an older set of leases is never written over a newer one.
     publishing: tokio::sync::Mutex<()>,
@@ -74,6 +77,7 @@ impl PodNetwork {
             bridge,
             mtu,
             leases: Mutex::new(leases),
+            own: Mutex::default(),
             rules,
             publishing: tokio::sync::Mutex::new(()),
         };
@@ -94,11 +98,19 @@ impl PodNetwork {
             path: namespace.to_owned(),
             source,
         })?;
-        let address = self.locked(|leases| leases.take(sandbox, ports))?.address;
+        self.own().insert(sandbox.to_owned());
+        let address = match self.locked(|leases| leases.take(sandbox, ports)) {
+            Ok(lease) => lease.address,
+            Err(error) => {
+                self.own().remove(sandbox);
+                return Err(error);
+            }
+        };
         match self.connect(sandbox, address, namespace, file).await {
             Ok(()) => {}
             Err(error) => {
                 // The caller may never come back: nothing is kept for a sandbox without a network.
+                self.own().remove(sandbox);
                 let _ = self.links.delete(&self.veth_name(sandbox)).await;
                 let _ = self.locked(|leases| leases.release(sandbox));
                 return Err(error);
@@ -140,6 +152,7 @@ impl PodNetwork {
 
     /// Removes a sandbox's interface, host ports and lease.
     pub async fn teardown(&self, sandbox: &str) -> Result<(), PodNetError> {
+        self.own().remove(sandbox);
         self.links.delete(&self.veth_name(sandbox)).await?;
         // The address is given back last: only when nothing of this sandbox can use it any more.
         if self.locked(|leases| leases.close_ports(sandbox))? {
@@ -150,19 +163,24 @@ impl PodNetwork {
     }
 
     /// Removes what belongs to no live sandbox: leases, their ports, and interfaces on the bridge.
-    /// Not to be called while a `setup` of a sandbox outside `live` is under way.
+    /// Sandboxes set up by this process count as live until they are torn down.
     pub async fn reconcile(&self, live: &BTreeSet<String>) -> Result<(), PodNetError> {
+        let live: BTreeSet<String> = live.union(&self.own()).cloned().collect();
         let dead: Vec<String> = {
             let leases = self.leases.lock().unwrap_or_else(|e| e.into_inner());
             let dead = leases.iter().filter(|lease| !live.contains(&lease.sandbox));
+            // One that came since is not dead.
+            let own = self.own();
+            let dead = dead.filter(|lease| !own.contains(&lease.sandbox));
             dead.map(|lease| lease.sandbox.clone()).collect()
         };
         for sandbox in &dead {
             self.teardown(sandbox).await?;
         }
-        let wanted: BTreeSet<String> = live.iter().map(|id| self.veth_name(id)).collect();
         for port in self.links.ports(self.bridge).await? {
-            if !wanted.contains(&port) {
+            let of = |id: &String| self.veth_name(id) == port;
+            let wanted = live.iter().any(of) || self.own().iter().any(of);
+            if !wanted {
                 self.links.delete(&port).await?;
             }
         }
@@ -175,6 +193,10 @@ impl PodNetwork {
     /// Ends the tasks and threads. Bridge, rules and pods stay.
     pub fn shutdown(self) {
         self.rules.shutdown();
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.own.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn locked<T>(&self, work: impl FnOnce(&mut Leases) -> Result<T, PodNetError>) -> Result<T, PodNetError> {

@@ -29,6 +29,7 @@ pub(crate) fn ruleset<'a>(cfg: &NetConfig, leases: impl Iterator<Item = &'a Leas
     let mut everywhere = Set::of(KeyType::ProtoPort, DataType::Endpoint);
     let mut by_address = Set::of(KeyType::AddrProtoPort, DataType::Endpoint);
     let mut hairpin = Set::of(KeyType::AddrPair, DataType::None);
+    let mut ruleset = Ruleset::default();
     for lease in leases {
         let ip = IpAddr::V4(lease.address);
         for port in &lease.ports {
@@ -36,15 +37,24 @@ pub(crate) fn ruleset<'a>(cfg: &NetConfig, leases: impl Iterator<Item = &'a Leas
                 continue;
             };
             let target = Data::Endpoint(ip, port.pod_port);
+            let is_udp = protocol == Protocol::Udp;
             match port.host_ip.filter(|host| !host.is_unspecified()) {
                 None => {
                     everywhere
                         .elements
                         .insert(Key::ProtoPort(protocol, port.host_port), target);
+                    if is_udp {
+                        let endpoints = ruleset.udp.by_node_port.entry((Family::Ip4, port.host_port));
+                        endpoints.or_default().insert((ip, port.pod_port));
+                    }
                 }
                 Some(host) if host.is_ipv4() => {
                     let key = Key::AddrProtoPort(host, protocol, port.host_port);
                     by_address.elements.insert(key, target);
+                    if is_udp {
+                        let endpoints = ruleset.udp.by_address.entry((host, port.host_port));
+                        endpoints.or_default().insert((ip, port.pod_port));
+                    }
                 }
                 // Pods have no IPv6 address to send it to.
                 Some(_) => continue,
@@ -67,7 +77,6 @@ pub(crate) fn ruleset<'a>(cfg: &NetConfig, leases: impl Iterator<Item = &'a Leas
         family: Family::Ip4,
         name: cfg.pod_table(),
     };
-    let mut ruleset = Ruleset::default();
     ruleset.tables.insert(id, table);
     ruleset
 }

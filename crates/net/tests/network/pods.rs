@@ -10,7 +10,7 @@ use net::{HostPort, PodNetError, PodNetwork};
 use rtnetlink::RouteMessageBuilder;
 
 use crate::foreign;
-use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, links, on_a_host};
+use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, links, on_a_host, udp_to};
 
 #[test]
 fn pods_reach_each_other_the_host_and_the_world() {
@@ -156,6 +156,35 @@ fn host_ports_lead_to_their_pod() {
         );
         world.pods.teardown("a").await.expect("teardown");
         assert_eq!(world.outside.ask_tcp(&to), Answer::Refused);
+    });
+}
+
+#[test]
+fn a_udp_host_port_follows_its_pod() {
+    on_a_host(|world| async move {
+        let port = HostPort {
+            host_ip: None,
+            host_port: 5353,
+            protocol: "UDP".to_owned(),
+            pod_port: 8080,
+        };
+        let flow = udp_to(&format!("{NODE_IP}:5353"));
+        let (_a, _) = world.pod_with_ports("a", std::slice::from_ref(&port)).await;
+        assert_eq!(ask_udp(&flow).server(), "a");
+        world.pods.teardown("a").await.expect("teardown");
+        assert_eq!(ask_udp(&flow), Answer::Refused, "nothing is left of it");
+        let (_b, _) = world.pod_with_ports("b", std::slice::from_ref(&port)).await;
+        assert_eq!(ask_udp(&flow).server(), "b", "for the same socket");
+    });
+}
+
+#[test]
+fn reconciling_with_an_old_list_spares_new_sandboxes() {
+    on_a_host(|world| async move {
+        let (_a, ip) = world.pod("a").await;
+        world.pods.reconcile(&BTreeSet::new()).await.expect("reconcile");
+        assert_eq!(world.pods.address("a"), Some(ip));
+        assert_eq!(ask_tcp(&format!("{ip}:8080")).server(), "a");
     });
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use proptest::prelude::*;
 use proxy::{
-    Chain, Change, Changes, Data, Dnat, Match, Ruleset, Set, Statement, Sticky, Table, TableId, Verdict, diff, ruleset,
+    Chain, Change, Changes, Data, Dnat, Match, Ruleset, Set, Statement, Table, TableId, Verdict, diff, ruleset,
 };
 
 use crate::build::{Ep, config, ep, slice, svc};
@@ -38,8 +38,8 @@ fn references(table: &Table) -> (BTreeSet<&String>, BTreeSet<&String>) {
                 sets.insert(map);
                 sets.extend(remember.iter().map(|sticky| &sticky.map));
             }
-            Statement::Dnat(Dnat::Remembered { sticky, valid }) => {
-                sets.extend([&sticky.map, valid]);
+            Statement::Dnat(Dnat::Remembered { sticky, members, .. }) => {
+                sets.extend([&sticky.map, members]);
             }
             Statement::Dnat(Dnat::Lookup { map, .. }) => drop(sets.insert(map)),
             _ => {}
