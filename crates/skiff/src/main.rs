@@ -1,9 +1,12 @@
 //! skiff: Kubernetes in one program. This crate is wiring: options, order of start and stop, and
 //! adapters between crates that do not know each other.
 
+mod doctor;
 mod hello;
 mod host;
+mod image;
 mod options;
+mod reset;
 mod transport;
 mod up;
 
@@ -29,13 +32,19 @@ enum Command {
     Kubectl(Box<cli::Kubectl>),
     /// The web server of the image skiff.local/hello
     Hello(hello::Options),
+    /// Images of this machine's node
+    Image(image::Options),
+    /// Check this machine, and say how to mend what is missing
+    Doctor(doctor::Options),
+    /// Remove everything that skiff made on this machine
+    Reset(reset::Options),
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     // Containers are made by re-executing this program: before any thread exists.
-    if matches!(arguments.get(1).map(String::as_str), Some("shim" | "exec-shim")) {
-        runtime::shim_main(&arguments);
+    if arguments.get(1).is_some_and(|command| command == "shim") {
+        runtime::shim_main(std::env::args_os().skip(2));
     }
     let called_kubectl = arguments.first().is_some_and(|name| name.rsplit('/').next() == Some("kubectl"));
     if called_kubectl {
@@ -53,6 +62,9 @@ fn main() -> ExitCode {
     let result = match skiff.command {
         Command::Kubectl(kubectl) => return block_on(kubectl.run()),
         Command::Hello(options) => hello::run(&options),
+        Command::Image(options) => image::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Reset(options) => reset::run(&options),
         Command::Up(options) => up::run(*options),
     };
     match result {

@@ -2,25 +2,22 @@
 
 use std::sync::Arc;
 
-use apiserver::{ApiServer, Peer, UserInfo};
+use apiserver::{ApiServer, InProcess, UserInfo};
 use bytes::Bytes;
 use client::{Body, BoxFuture, Client, ClientError, Transport};
 use http::{Request, Response};
 
-struct InProcess {
-    server: ApiServer,
-    user: UserInfo,
-}
+struct Adapter(InProcess);
 
-impl Transport for InProcess {
+impl Transport for Adapter {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, ClientError>> {
-        let peer = Peer { address: None, user: Some(self.user.clone()) };
-        Box::pin(async move { Ok(self.server.handle(request.map(apiserver::body::full), peer).await) })
+        let server = self.0.clone();
+        Box::pin(async move { Ok(server.call(request).await) })
     }
 }
 
 /// A client that calls `server` as `user`.
 pub fn client(server: &ApiServer, user: UserInfo) -> Client {
     let agent = format!("skiff/{} ({})", env!("CARGO_PKG_VERSION"), user.name);
-    Client::in_process(Arc::new(InProcess { server: server.clone(), user })).with_user_agent(&agent)
+    Client::in_process(Arc::new(Adapter(server.in_process(user)))).with_user_agent(&agent)
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -59,12 +60,9 @@ impl ControlPlane {
         let tls = pki::server_config(&pki.apiserver, &pki.ca_pem)?;
         let serve = tokio::spawn({
             let (server, serving) = (server.clone(), serving.clone());
-            async move {
-                if let Err(error) = server.serve(listener, tls, serving).await {
-                    tracing::error!(%error, "the API server ended");
-                }
-            }
+            async move { server.serve(listener, tls, serving).await }
         });
+        server.ready().await;
         progress.done("API server", since);
 
         let since = Instant::now();
@@ -134,13 +132,14 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
         kinds: kinds::all(),
         store,
         pools,
-        service_accounts: Some(apiserver::ServiceAccountConfig {
+        service_account: Some(apiserver::ServiceAccountConfig {
             audiences: vec![issuer.clone()],
             issuer,
             signing_key_pem: pki.service_account_key_pem.clone(),
             public_keys_pem: vec![pki.service_account_public_pem.clone()],
             jwks_uri: format!("{url}/openid/v1/jwks"),
         }),
-        kubelet_tls: Some(pki::client_config(&pki.ca_pem, Some(&pki.apiserver_kubelet_client))?),
+        kubelet_tls: Some(Arc::new(pki::client_config(&pki.ca_pem, Some(&pki.apiserver_kubelet_client))?)),
+        address: SocketAddr::new(options.address(), options.secure_port).to_string(),
     })
 }

@@ -80,7 +80,7 @@ impl Worker {
             vec![control_plane.address],
             client,
             Arc::new(runtime),
-            node::machine::host(),
+            Arc::new(node::machine::Linux),
             options.data_dir.join("node"),
         );
         config.cluster_dns = vec![IpAddr::V4(dns_ip)];
@@ -99,7 +99,7 @@ impl Worker {
 
     /// Waits for the end after the shutdown; pods go on.
     pub async fn stop(self) {
-        self.node.stopped().await;
+        self.node.stop().await;
         self.dns.shutdown().await;
         let _ = self.proxy.await;
     }
