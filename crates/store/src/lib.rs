@@ -21,6 +21,7 @@
 //!
 //! # What it does not know
 //! Kubernetes: keys are strings, values are bytes. Who may read or write is decided above.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backup;
 mod clock;

@@ -1,4 +1,5 @@
 //! Processes that are killed, journals that are torn, disks that are full.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -75,23 +76,22 @@ fn role_write_until_killed() {
         let store = Store::open(dir).unwrap();
         let known = numbers(&store, 0).await;
         println!();
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| (writer, store.clone(), known.get(&writer).copied().unwrap_or(0)))
-            .map(|(writer, store, mut number)| {
-                tokio::spawn(async move {
-                    loop {
-                        number += 1;
-                        let revision = store.txn(pair(writer, number)).await.unwrap().revision;
-                        // One write call a line, as a kill must not tear it.
-                        io::stdout()
-                            .write_all(format!("ack {writer} {number} {revision}\n").as_bytes())
-                            .unwrap();
-                    }
-                })
-            })
-            .collect();
-        for writer in writers {
-            writer.await.unwrap();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            let (store, mut number) = (store.clone(), known.get(&writer).copied().unwrap_or(0));
+            writers.spawn(async move {
+                while number < u64::MAX {
+                    number += 1;
+                    let revision = store.txn(pair(writer, number)).await.unwrap().revision;
+                    // One write call a line, as a kill must not tear it.
+                    io::stdout()
+                        .write_all(format!("ack {writer} {number} {revision}\n").as_bytes())
+                        .unwrap();
+                }
+            });
+        }
+        while let Some(ended) = writers.join_next().await {
+            ended.unwrap();
         }
     });
 }
@@ -156,6 +156,11 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+fn debug_build_only() {
+    let debug = cfg!(debug_assertions);
+    assert!(debug, "only debug builds may panic");
+}
+
 fn journal(dir: &Path) -> PathBuf {
     let files = fs::read_dir(dir.join("kv")).unwrap().map(|entry| entry.unwrap().path());
     files
@@ -206,7 +211,7 @@ async fn a_torn_journal_ends_at_a_whole_revision() {
         }
         // fjall has an assertion against damage that only debug builds check.
         let Ok(opened) = std::panic::catch_unwind(|| Store::open(copy.path())) else {
-            assert!(cfg!(debug_assertions));
+            debug_build_only();
             continue;
         };
         // Damage to what was acknowledged is refused; it is never served, nor passed over.

@@ -1,4 +1,5 @@
 //! Random histories against a model: every old state is kept in memory and compared.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! What the store promises, one promise a test.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
