@@ -1,4 +1,5 @@
 //! One promise a test; [`history`] checks them all together on random histories.
+#![allow(clippy::unwrap_used)]
 
 mod history;
 
