@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Servic
 use k8s_openapi::api::discovery::v1::Endpoint;
 
 use crate::foreign;
-use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, service, slice, tally, udp_to};
+use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, serve, service, slice, tally, udp_to};
 
 const CLUSTER_IP: &str = "10.96.1.1";
 const TO: &str = "10.96.1.1:80";
@@ -72,6 +72,27 @@ fn no_endpoints_means_refused_and_other_ports_too() {
         assert_eq!(ask_tcp(TO).server(), "a");
         assert_eq!(ask_tcp("10.96.1.1:81"), Answer::Refused, "a port the service has not");
         assert_eq!(a.ask_tcp("10.96.1.1:81"), Answer::Refused);
+    });
+}
+
+#[test]
+fn the_dns_address_is_answered_by_this_host() {
+    on_a_host(|world| async move {
+        let (a, a_ip) = world.pod("a").await;
+        serve("dns".to_owned(), "10.96.0.10", 53);
+        // A Service object for it changes nothing.
+        let services = [service("kube-dns", "10.96.0.10", plain)];
+        world.apply(&services, &[slice("kube-dns", &[a_ip])]).await;
+        let to = "10.96.0.10:53";
+        assert_eq!(ask_tcp(to).server(), "dns");
+        assert_eq!(ask_udp(&udp_to(to)).server(), "dns");
+        assert_eq!(
+            a.ask_tcp(to).client(),
+            a_ip.to_string(),
+            "pods are seen by their address"
+        );
+        assert_eq!(a.run(|| ask_udp(&udp_to("10.96.0.10:53"))).server(), "dns");
+        assert_eq!(a.ask_tcp("10.96.0.10:80"), Answer::Refused);
     });
 }
 

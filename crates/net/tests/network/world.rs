@@ -88,7 +88,7 @@ impl Space {
     /// Serves TCP and UDP: answers "name client-address".
     pub fn serve(&self, name: &str, port: u16) {
         let name = name.to_owned();
-        self.run(move || serve(name, port));
+        self.run(move || serve(name, "0.0.0.0", port));
     }
 
     pub fn ask_tcp(&self, to: &str) -> Answer {
@@ -97,9 +97,10 @@ impl Space {
     }
 }
 
-fn serve(name: String, port: u16) {
-    let listener = TcpListener::bind(("0.0.0.0", port)).expect("listen");
-    let udp = UdpSocket::bind(("0.0.0.0", port)).expect("bind");
+/// Serves on an address of this thread's namespace.
+pub fn serve(name: String, ip: &str, port: u16) {
+    let listener = TcpListener::bind((ip, port)).expect("listen");
+    let udp = UdpSocket::bind((ip, port)).expect("bind");
     let reply = move |peer: IpAddr| format!("{name} {peer}");
     let by_tcp = reply.clone();
     std::thread::spawn(move || {
@@ -211,6 +212,8 @@ impl World {
     async fn new() -> Self {
         let (connection, handle, _) = rtnetlink::new_connection().expect("rtnetlink");
         tokio::spawn(connection);
+        // A new namespace takes over the machine's settings, which are not ours to know.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").expect("sysctl");
         let outside = Space::new();
         uplink(&handle, &outside).await;
         let state = tempfile::tempdir().expect("tempdir");
