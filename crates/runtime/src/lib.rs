@@ -5,11 +5,16 @@
 //!
 //! Does not know: the Kubernetes API, pods' restart policies, probes, volumes. A container that ended stays ended: who
 //! wants another creates another.
+//!
+//! [`EmbeddedRuntime`] is the one that needs nothing else on the machine: see `embedded`, `shim` and `image`. A program
+//! that opens it must call [`shim_main`] first thing in `main` when it is started as `<program> shim …`.
 
 mod beneath;
 mod cgroup;
 pub mod config;
 pub mod cri;
+mod doctor;
+mod embedded;
 mod fd_passing;
 mod image;
 mod records;
@@ -18,4 +23,7 @@ mod wire;
 
 pub use config::*;
 pub use cri::*;
+pub use doctor::{Check, Verdict, doctor};
+pub use embedded::{EmbeddedRuntime, reset};
+pub use image::HELLO_IMAGE;
 pub use shim::shim_main;

@@ -64,10 +64,6 @@ impl SandboxDir {
         self.path.join("shim.json")
     }
 
-    pub fn socket(&self) -> PathBuf {
-        self.path.join("sock")
-    }
-
     pub fn shim_log(&self) -> PathBuf {
         self.path.join("shim.log")
     }

@@ -113,6 +113,7 @@ pub(crate) struct ShimState {
 /// What happened in a shim. The records were written before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
+    Started { id: String },
     Exited { id: String },
     Oom { id: String },
 }

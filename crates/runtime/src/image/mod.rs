@@ -21,5 +21,5 @@ mod unpack;
 pub(crate) use copy::copy_tree;
 pub use hello::HELLO_IMAGE;
 pub(crate) use pull::Puller;
-pub(crate) use store::{ImageForContainer, ImageStore, Pins, filesystem_usage};
+pub(crate) use store::{ImageStore, Pins, filesystem_usage};
 pub(crate) use unpack::{probe_overlay_main, unpack_main};

@@ -265,6 +265,16 @@ impl Shim {
                     }
                 }
             }
+            Role::Request => {
+                // Nobody knows of a container whose start nobody waits for.
+                for container in self.containers.values() {
+                    if let Stage::Starting { helper, requester } = &container.stage
+                        && *requester == key
+                    {
+                        kill(helper.pid.as_raw(), libc::SIGKILL);
+                    }
+                }
+            }
             _ => {}
         }
     }

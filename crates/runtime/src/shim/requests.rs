@@ -199,9 +199,12 @@ impl Shim {
         if let Some(connection) = self.connections.get_mut(&requester) {
             connection.answer(&response);
         }
-        if let Response::Started { pid, .. } = response
-            && let Some(code) = self.take_early_exit(pid)
-        {
+        let Response::Started { pid, .. } = response else { return };
+        if let Some(container) = self.containers.get(&key) {
+            let event = Event::Started { id: container.record.id.clone() };
+            self.publish(&event);
+        }
+        if let Some(code) = self.take_early_exit(pid) {
             self.container_ended(key, code);
         }
     }
