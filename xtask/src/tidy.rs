@@ -51,6 +51,12 @@ const BANNED: &[(&str, &str)] = &[
     (concat!("danger_accept_", "invalid"), "verify certificates"),
 ];
 
+/// Files that may hold a banned text all the same, and why.
+const EXEMPT: &[(&str, &str, &str)] = &[
+    ("crates/runtime/src/cgroup/mod.rs", "thread::sleep", "the kernel tells nobody that a control group is empty in v1"),
+    ("crates/runtime/tests/probe/main.rs", "thread::sleep", "plays a container's process that sleeps"),
+];
+
 /// Runs all checks and fails with every finding.
 pub fn run() -> Result<()> {
     let root = root();
@@ -145,7 +151,8 @@ fn check_source(path: &Path, text: &str, findings: &mut Vec<String>) {
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         for (banned, instead) in BANNED {
-            if code.contains(banned) {
+            let exempt = EXEMPT.iter().any(|(file, text, _)| path == Path::new(file) && banned.contains(text));
+            if code.contains(banned) && !exempt {
                 findings.push(format!("{}:{}: {banned}: {instead}", path.display(), number + 1));
             }
         }
