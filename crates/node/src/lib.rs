@@ -49,6 +49,7 @@ use tokio_util::task::TaskTracker;
 
 pub use clock::Clock;
 pub use config::{NodeConfig, ServerConfig};
+pub use hollow::Hollow;
 pub use network::NodeNetwork;
 
 use context::{Context, Workers};

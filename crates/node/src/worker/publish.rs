@@ -104,6 +104,7 @@ fn patch(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Value {
             new.insert(key.clone(), Value::Null);
         }
     }
+    clear_gone_fields(old.get("conditions"), new.get_mut("conditions"));
     for list in ["podIPs", "hostIPs"] {
         // Their items are merged by key; replaced ones must go.
         let replaced = old.get(list).is_some_and(|before| new.get(list) != Some(before));
@@ -114,9 +115,35 @@ fn patch(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Value {
     json!({"metadata": {"uid": pod.metadata.uid}, "status": new})
 }
 
+/// Conditions merge by type: a reason or message that a condition has no more must be taken away.
+fn clear_gone_fields(old: Option<&Value>, new: Option<&mut Value>) {
+    let (Some(Value::Array(old)), Some(Value::Array(new))) = (old, new) else { return };
+    for condition in new {
+        let Some(Value::Object(before)) = old.iter().find(|other| other["type"] == condition["type"]) else { continue };
+        for field in before.keys() {
+            if condition.get(field).is_none() {
+                condition[field.as_str()] = Value::Null;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_that_is_gone_is_taken_away() {
+        let typed = |condition: Value| {
+            serde_json::from_value::<PodStatus>(json!({"conditions": [condition]})).unwrap()
+        };
+        let old = typed(json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "x"}));
+        let new = typed(json!({"type": "Ready", "status": "True"}));
+        assert_eq!(
+            patch(&Pod::default(), &old, &new)["status"]["conditions"],
+            json!([{"type": "Ready", "status": "True", "reason": null, "message": null}])
+        );
+    }
 
     #[test]
     fn patches_remove_what_is_gone_and_leave_what_is_not_ours() {

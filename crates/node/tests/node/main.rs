@@ -1,6 +1,7 @@
 //! A node against an API and a runtime of the tests' own.
 
 mod api;
+mod hollow;
 mod machine;
 mod pods;
 mod runtime;
