@@ -52,11 +52,9 @@ pub(crate) fn start_channels(socket: impl Socket, role: Role, count: u32, coding
         while let Ok(frame) = read_message(&mut read, &pongs).await {
             match frame.opcode {
                 OpCode::Close => break,
-                OpCode::Binary | OpCode::Text => {
-                    if dispatch(&mut channels, &frame.payload, coding).await.is_none() {
-                        tracing::debug!("malformed channel message");
-                        break;
-                    }
+                OpCode::Binary | OpCode::Text if dispatch(&mut channels, &frame.payload, coding).await.is_none() => {
+                    tracing::debug!("malformed channel message");
+                    break;
                 }
                 _ => {}
             }

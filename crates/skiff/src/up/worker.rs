@@ -19,13 +19,14 @@ use super::Options;
 use super::control_plane::ControlPlane;
 use super::progress::Progress;
 use super::service_proxy;
-use crate::transport;
+use crate::{image, transport};
 
 /// A running node.
 pub struct Worker {
     node: Node,
     dns: dns::Server,
     proxy: JoinHandle<()>,
+    images: JoinHandle<()>,
 }
 
 impl Worker {
@@ -71,6 +72,14 @@ impl Worker {
         let config = RuntimeConfig::new(options.data_dir.join("runtime"), &exe, Arc::new(NodeNetwork(network)));
         let runtime = EmbeddedRuntime::open(config).await.context("open the container runtime")?;
         runtime.ensure_hello_image(&exe).await.context("make the image skiff.local/hello")?;
+        let images = tokio::spawn({
+            let (runtime, data_dir, stop) = (runtime.clone(), options.data_dir.clone(), shutdown.clone());
+            async move {
+                if let Err(error) = image::serve(runtime, &data_dir, stop).await {
+                    tracing::error!(%error, "`skiff image` cannot reach this process");
+                }
+            }
+        });
         progress.done("container runtime", since);
 
         let since = Instant::now();
@@ -94,7 +103,7 @@ impl Worker {
         });
         let node = Node::start(config, shutdown.clone()).await.context("start the node")?;
         progress.done("node", since);
-        Ok(Worker { node, dns, proxy })
+        Ok(Worker { node, dns, proxy, images })
     }
 
     /// Waits for the end after the shutdown; pods go on.
@@ -102,5 +111,6 @@ impl Worker {
         self.node.stop().await;
         self.dns.shutdown().await;
         let _ = self.proxy.await;
+        let _ = self.images.await;
     }
 }
