@@ -20,6 +20,7 @@ use apiserver::UserInfo;
 use client::{Client, WatchEvent, WatchParams};
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
+use node::hollow::Hollow;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -139,7 +140,7 @@ async fn up(options: Options, progress: Progress) -> Result<()> {
 struct Running {
     control_plane: ControlPlane,
     worker: Option<worker::Worker>,
-    hollow: Option<std::convert::Infallible>,
+    hollow: Option<Hollow>,
 }
 
 impl Running {
@@ -148,30 +149,40 @@ impl Running {
         if let Some(worker) = self.worker {
             worker.stop().await;
         }
-        let _ = self.hollow;
+        if let Some(hollow) = self.hollow {
+            hollow.stopped().await;
+        }
         self.control_plane.stop().await;
     }
 }
 
 async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<Running> {
     let control_plane = ControlPlane::start(options, progress, shutdown).await?;
-    let since = Instant::now();
     let (mut worker, mut hollow) = (None, None);
+    let client = transport::client(&control_plane.server, UserInfo::api_server());
+    let mut nodes = vec![options.node_name.clone()];
     if options.hollow_nodes > 0 {
-        let client = transport::client(&control_plane.server, UserInfo::api_server());
-        let _ = &mut hollow;
-        drop(client);
-        progress.done("hollow nodes", since);
+        let simulated = Hollow::start(client.clone(), options.hollow_nodes, shutdown.clone());
+        nodes = simulated.names().to_vec();
+        hollow = Some(simulated);
     } else {
         worker = Some(worker::Worker::start(options, &control_plane, progress, shutdown).await?);
-        let since = Instant::now();
-        let client = transport::client(&control_plane.server, UserInfo::api_server());
-        let ready = node_ready(&client, &options.node_name);
-        if tokio::time::timeout(READY_TIMEOUT, ready).await.is_err() {
-            bail!("the node {} did not become ready; `skiff doctor` may tell why, and --log=info shows more", options.node_name);
-        }
-        progress.done("node ready", since);
     }
+    let waiting = Instant::now();
+    let ready = async {
+        for name in &nodes {
+            node_ready(&client, name).await?;
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    match tokio::time::timeout(READY_TIMEOUT, ready).await {
+        Ok(result) => result?,
+        Err(_) => bail!(
+            "not all nodes became ready within {} s; `skiff doctor` may tell why, and --log=info shows more",
+            READY_TIMEOUT.as_secs()
+        ),
+    }
+    progress.done("nodes ready", waiting);
     progress.line(&format!("ready in {} ms", progress.total().as_millis()));
     progress.line(&format!("  API         {}", control_plane.url));
     progress.line(&format!("  kubeconfig  {}", control_plane.kubeconfig.display()));
