@@ -1,6 +1,7 @@
 //! skiff: Kubernetes in one program. This crate is wiring: options, order of start and stop, and
 //! adapters between crates that do not know each other.
 
+mod bench;
 mod doctor;
 mod hello;
 mod host;
@@ -38,6 +39,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Remove everything that skiff made on this machine
     Reset(reset::Options),
+    /// Measure this program on this machine
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Image(options) => image::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Reset(options) => reset::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Up(options) => up::run(*options),
     };
     match result {
