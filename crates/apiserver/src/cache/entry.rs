@@ -15,6 +15,9 @@ pub struct Indexed {
     pub fields: BTreeMap<String, String>,
 }
 
+/// Writes a revision into an object.
+pub type Stamp = dyn Fn(&Bytes, i64) -> Bytes + Send + Sync;
+
 /// What the bytes of a type mean; both functions run once for each change.
 #[derive(Clone)]
 pub struct Codec {
@@ -22,7 +25,7 @@ pub struct Codec {
     pub index: Arc<dyn Fn(&Bytes) -> Indexed + Send + Sync>,
     /// The object with `metadata.resourceVersion` set to the revision, whether or not it had one
     /// ([`super::stamp_resource_version`] does this for JSON).
-    pub stamp: Arc<dyn Fn(&Bytes, i64) -> Bytes + Send + Sync>,
+    pub stamp: Arc<Stamp>,
 }
 
 /// Encodings that are made at most once for each object and revision.

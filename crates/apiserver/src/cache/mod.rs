@@ -43,7 +43,7 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use entry::{Codec, Encoding, Entry, Indexed};
+pub use entry::{Codec, Encoding, Entry, Indexed, Stamp};
 pub use error::CacheError;
 pub use selection::{Matcher, Selection};
 pub use stamp::stamp_resource_version;
