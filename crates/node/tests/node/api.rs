@@ -37,7 +37,9 @@ struct Path {
 fn parse(path: &str) -> Path {
     let mut parts = path.trim_matches('/').split('/').peekable();
     let skip = if parts.next() == Some("api") { 1 } else { 2 };
-    (0..skip).for_each(|_| drop(parts.next()));
+    (0..skip).for_each(|_| {
+        parts.next();
+    });
     let mut namespace = String::new();
     if parts.peek() == Some(&"namespaces") && path.split('/').filter(|p| !p.is_empty()).count() > 4 {
         parts.next();

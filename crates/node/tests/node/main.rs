@@ -5,5 +5,6 @@ mod hollow;
 mod machine;
 mod pods;
 mod runtime;
+mod server;
 mod volumes;
 mod world;

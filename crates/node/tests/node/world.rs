@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use client::Client;
 use jiff::Timestamp;
-use node::{Clock, Node, NodeConfig};
+use node::{Clock, Node, NodeConfig, ServerConfig};
+use pki::{AltNames, Pki, PkiConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -20,11 +21,28 @@ pub struct World {
     pub clock: Clock,
     pub folder: tempfile::TempDir,
     pub node: Option<Node>,
+    pub server: Option<ServerConfig>,
 }
 
 impl World {
     /// A node that is Ready, time being paused.
     pub async fn start() -> World {
+        World::start_with(None).await
+    }
+
+    /// As [`World::start`], serving its HTTPS API on the loopback.
+    pub async fn serving() -> (World, Pki) {
+        let folder = tempfile::tempdir().unwrap();
+        let names = AltNames { dns: Vec::new(), ips: vec![] };
+        let ips = vec![IpAddr::from([127, 0, 0, 1])];
+        let config = PkiConfig { apiserver: names, node_name: "n1".into(), node_ips: ips };
+        let pki = Pki::open(folder.path(), &config).unwrap();
+        let tls = pki::server_config(&pki.kubelet_server, &pki.ca_pem).unwrap();
+        let server = ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), tls };
+        (World::start_with(Some(server)).await, pki)
+    }
+
+    async fn start_with(server: Option<ServerConfig>) -> World {
         let clock = Clock::tokio("2026-11-20T21:00:00Z".parse::<Timestamp>().unwrap());
         let mut world = World {
             api: Api::new(),
@@ -33,6 +51,7 @@ impl World {
             clock,
             folder: tempfile::tempdir().unwrap(),
             node: None,
+            server,
         };
         world.runtime.add_image("img:1");
         world.start_node().await;
@@ -51,6 +70,7 @@ impl World {
         let ips = vec![IpAddr::from([192, 168, 0, 1])];
         let mut config =
             NodeConfig::new("n1", ips, client, self.runtime.clone(), self.machine.clone(), self.folder.path());
+        config.server = self.server.clone();
         config.cluster_dns = vec![IpAddr::from([10, 96, 0, 10])];
         config
     }
