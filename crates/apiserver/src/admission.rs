@@ -3,7 +3,13 @@
 //! A plugin is one file and one line in [`Pipeline::built_in`]. Webhooks and policies will be
 //! further steps of the same pipeline.
 
+mod default_toleration;
+mod escalation;
 mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+mod taint_nodes;
 
 use api::{Status, Value};
 use async_trait::async_trait;
@@ -32,7 +38,6 @@ pub(crate) struct Attributes<'a> {
     /// The name; empty while it is not generated yet.
     pub name: &'a str,
     pub call: &'a Call,
-    pub dry_run: bool,
     /// The object before, in an update or delete.
     pub old: Option<&'a Value>,
 }
@@ -80,7 +85,15 @@ pub(crate) struct Pipeline(Vec<Box<dyn Plugin>>);
 impl Pipeline {
     /// Upstream's default plugins, in upstream's order (`kubeapiserver/options/plugins.go`).
     pub fn built_in() -> Pipeline {
-        Pipeline(vec![Box::new(namespace_lifecycle::NamespaceLifecycle)])
+        Pipeline(vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(priority::Priority),
+            Box::new(default_toleration::DefaultTolerationSeconds),
+            Box::new(escalation::Escalation),
+        ])
     }
 
     /// Lets every plugin change the object.

@@ -106,15 +106,6 @@ impl RequestInfo {
         }
     }
 
-    /// `resource` or `resource/subresource`, as RBAC rules name it.
-    pub fn resource_path(&self) -> String {
-        if self.subresource.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}/{}", self.resource, self.subresource)
-        }
-    }
-
     /// Whether a deadline does not apply (watch, proxy, streaming subresources).
     pub fn is_long_running(&self) -> bool {
         self.verb == "watch"

@@ -13,6 +13,7 @@ use api::{Gvk, Status, Value};
 use bytes::Bytes;
 use serde_json::json;
 
+use crate::admission::{Attributes, Operation};
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec;
@@ -43,7 +44,9 @@ pub(crate) async fn handle(
             let options = WriteOptions::read(call, WriteVerb::Create)?;
             let body = read_body(body).await?;
             let gvk = subresource.gvk.as_ref().unwrap_or(&resource.kind.gvk);
-            let object = decode(call, gvk, &body, &options)?;
+            let mut object = decode(call, gvk, &body, &options)?;
+            let name = subresource.name;
+            admit(state, call, resource, name, Operation::Create, &mut object).await?;
             match action {
                 Action::Binding => {
                     binding::bind(state, call, &call.info.name, &object, &options).await
@@ -55,10 +58,36 @@ pub(crate) async fn handle(
             }
         }
         Behaviour::Connect(connect) => {
+            let mut options = Value::Null;
+            let name = subresource.name;
+            admit(state, call, resource, name, Operation::Connect, &mut options).await?;
             connect::handle(state, call, resource, *connect, body).await
         }
         Behaviour::Part(_) => Err(Status::method_not_allowed()),
     }
+}
+
+/// Runs admission for what is done through a subresource.
+async fn admit(
+    state: &State,
+    call: &Call,
+    resource: &Resource,
+    subresource: &str,
+    operation: Operation,
+    object: &mut Value,
+) -> Result<(), Status> {
+    let attributes = Attributes {
+        operation,
+        resource,
+        subresource,
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        call,
+        old: None,
+    };
+    state.admission.mutate(state, &attributes, object).await?;
+    let object = (!object.is_null()).then_some(&*object);
+    state.admission.validate(state, &attributes, object).await
 }
 
 /// Reads a body as a built-in kind.

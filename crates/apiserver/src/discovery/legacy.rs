@@ -34,12 +34,16 @@ pub(super) fn resource_list(group: &str, version: &Version) -> Value {
         subs.sort_by_key(|s| s.name);
         resources.extend(subs.into_iter().map(|sub| subresource(kind, sub)));
     }
-    json!({
+    let mut list = json!({
         "kind": "APIResourceList",
-        "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": resources,
-    })
+    });
+    // Upstream leaves it out for the core group.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    list
 }
 
 fn verbs(verbs: &[Verb]) -> Vec<&'static str> {

@@ -291,7 +291,7 @@ async fn service_proxy(
         None => ports.len() == 1,
         Some(text) => {
             p.get("name").and_then(Value::as_str) == Some(text)
-                || p.get("port").is_some_and(|n| n.to_string() == *text)
+                || p.get("port").and_then(Value::as_u64) == text.parse().ok()
         }
     });
     let wanted = wanted.ok_or_else(none)?.get("name").and_then(Value::as_str).unwrap_or("").to_owned();

@@ -52,6 +52,7 @@ pub(super) async fn issue(
         ..Private::default()
     };
     bind(state, &request, &namespace, &name, &mut private).await?;
+    only_for_own_pods(call, &private)?;
     let now = call.now.as_second();
     let for_us = audiences.iter().all(|audience| keys.config.audiences.contains(audience));
     let mut lifetime = seconds;
@@ -81,6 +82,21 @@ pub(super) async fn issue(
         "expirationTimestamp": api::time::format(expires),
     });
     super::answer(call, 201, &gvk, request)
+}
+
+/// A node agent gets tokens only for the pods that run on its node.
+fn only_for_own_pods(call: &Call, private: &Private) -> Result<(), Status> {
+    let Some(node) = call.user.as_node() else { return Ok(()) };
+    let gr = GroupResource::new("", "serviceaccounts");
+    if private.pod.is_none() {
+        let why = "node requested token not bound to a pod";
+        return Err(Status::forbidden(&gr, &call.info.name, why));
+    }
+    if private.node.as_ref().is_none_or(|bound| bound.name != node) {
+        let why = "node requested token bound to a pod scheduled on a different node";
+        return Err(Status::forbidden(&gr, &call.info.name, why));
+    }
+    Ok(())
 }
 
 fn check(request: &Value, namespace: &str, name: &str) -> Result<(), Status> {

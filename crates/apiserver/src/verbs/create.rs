@@ -112,7 +112,6 @@ pub(crate) async fn insert(
         namespace: &namespace,
         name: &name,
         call,
-        dry_run: options.dry_run,
         old: None,
     };
     state.admission.mutate(state, &attributes, &mut object).await?;
@@ -133,6 +132,10 @@ async fn insert_admitted(
     let mut name_attempts = 0;
     let mut claim_attempts = 0;
     loop {
+        if resource.kind.allocation.is_some() {
+            // A value that was just released must be seen as free.
+            state.pools.catch_up(state.store.revision()).await?;
+        }
         let mut object = object.clone();
         metadata::fill_system_fields(&mut object, call.now);
         if generated {
@@ -167,7 +170,6 @@ async fn insert_admitted(
             }
             Outcome::ClaimTaken => {
                 claim_attempts += 1;
-                state.pools.catch_up(state.store.revision()).await?;
                 if claim_attempts >= CLAIM_ATTEMPTS {
                     let gr = resource.group_resource();
                     return Err(Status::server_timeout(&gr, "create", 1));

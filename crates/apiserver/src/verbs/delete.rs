@@ -105,7 +105,6 @@ pub(crate) async fn delete(
             namespace,
             name,
             call,
-            dry_run: options.dry_run,
             old: Some(&old),
         };
         state.admission.validate(state, &attributes, None).await?;

@@ -147,9 +147,11 @@ pub(crate) async fn update(
         let mut old = resource.value(&entry);
         codec::complete(&resource.kind, &mut old);
         let attempt = Attempt { state, call, resource, target, source, options, old: &old };
-        match attempt.run(entry.revision).await? {
-            Some(object) => return Ok(Updated { object, created: false }),
-            None => state.pools.catch_up(state.store.revision()).await?,
+        if resource.kind.allocation.is_some() {
+            state.pools.catch_up(state.store.revision()).await?;
+        }
+        if let Some(object) = attempt.run(entry.revision).await? {
+            return Ok(Updated { object, created: false });
         }
     }
     Err(Status::stale(&resource.group_resource(), name))
@@ -214,7 +216,6 @@ impl Attempt<'_> {
             namespace: &call.info.namespace,
             name: &call.info.name,
             call,
-            dry_run: self.options.dry_run,
             old: Some(self.old),
         };
         self.state.admission.mutate(self.state, &attributes, &mut new).await?;
@@ -337,7 +338,9 @@ impl Attempt<'_> {
         }
         schema::normalize(kind.schema.get(kind.root), new);
         keep_metadata(new, old);
-        if generation_moves(kind, new, old) {
+        // A status write never moves it, whatever else the kind counts.
+        let is_status = matches!(self.target, Target::Part("status", _));
+        if !is_status && generation_moves(kind, new, old) {
             meta::set_generation(new, meta::generation(old) + 1);
         }
         errors.extend(metadata::validate_update(kind, new, old));

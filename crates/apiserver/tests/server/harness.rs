@@ -1,6 +1,6 @@
 //! A server in this process over a store in a temporary directory.
 
-use apiserver::kind::{Deletion, Kind, SelectableField};
+use apiserver::kind::{Deletion, Kind, NameRule, SelectableField};
 use apiserver::{ApiServer, Body, Config, Peer, UserInfo, body};
 use bytes::Bytes;
 use http::Request;
@@ -77,8 +77,13 @@ pub async fn server() -> Server {
 }
 
 pub async fn server_of(kinds: Vec<Kind>) -> Server {
+    server_with(kinds, |_| {}).await
+}
+
+/// A server of these kinds, with a changed configuration.
+pub async fn server_with(kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> Server {
     let store = store::Store::temporary().unwrap();
-    let config = Config {
+    let mut config = Config {
         kinds,
         store: store.clone(),
         pools: Vec::new(),
@@ -86,8 +91,26 @@ pub async fn server_of(kinds: Vec<Kind>) -> Server {
         kubelet_tls: None,
         address: "127.0.0.1:6443".to_owned(),
     };
-    let api = ApiServer::new(config).unwrap();
-    Server { api, store }
+    change(&mut config);
+    Server { api: ApiServer::new(config).unwrap(), store }
+}
+
+/// The kinds of RBAC.
+pub fn rbac_kinds() -> Vec<Kind> {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    [
+        Kind::cluster(GROUP, "v1", "ClusterRole", "clusterroles"),
+        Kind::cluster(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings"),
+        Kind::namespaced(GROUP, "v1", "Role", "roles"),
+        Kind::namespaced(GROUP, "v1", "RoleBinding", "rolebindings"),
+    ]
+    .map(|kind| kind.name_rule(NameRule::PathSegment))
+    .into()
+}
+
+/// A user without any rights of its own.
+pub fn user(name: &str) -> Peer {
+    Peer { address: None, user: Some(UserInfo::new(name, &[])) }
 }
 
 pub fn admin() -> Peer {

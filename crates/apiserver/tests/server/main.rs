@@ -1,4 +1,16 @@
 //! The server through HTTP requests, in process.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod admission;
+mod allocation;
+mod deletion;
+mod discovery;
 mod harness;
+mod identity;
+mod lists;
+mod patches;
+mod proxying;
+mod subresources;
 mod verbs;
+mod watches;

@@ -423,7 +423,7 @@ async fn run(steps: Vec<Step>, ring: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn watches_are_repeated_lists(steps in prop::collection::vec(step(), 1..80), ring in prop_oneof![Just(4_usize), Just(1_000)]) {
