@@ -59,12 +59,7 @@ impl Attributes<'_> {
 #[async_trait]
 pub(crate) trait Plugin: Send + Sync {
     /// Changes the object, or refuses it.
-    async fn mutate(
-        &self,
-        _state: &State,
-        _attributes: &Attributes<'_>,
-        _object: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, _state: &State, _attributes: &Attributes<'_>, _object: &mut Value) -> Result<(), Status> {
         Ok(())
     }
 
@@ -100,12 +95,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// The first refusal.
-    pub async fn mutate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        object: &mut Value,
-    ) -> Result<(), Status> {
+    pub async fn mutate(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         for plugin in &self.0 {
             plugin.mutate(state, attributes, object).await?;
         }

@@ -44,9 +44,7 @@ impl Values {
     fn size(&self) -> u128 {
         match self {
             Values::Ports(ports) => ports.len() as u128,
-            Values::Addresses(IpNet::V4(net)) => {
-                (1u128 << (32 - net.prefix_len())).saturating_sub(2)
-            }
+            Values::Addresses(IpNet::V4(net)) => (1u128 << (32 - net.prefix_len())).saturating_sub(2),
             Values::Addresses(IpNet::V6(net)) => {
                 // More than 2^64 values are never needed.
                 (1u128 << (128 - net.prefix_len()).min(64)) - 1
@@ -62,7 +60,11 @@ impl Values {
             Values::Addresses(_) => (16, 16, 256),
             Values::Ports(_) => (16, 32, 128),
         };
-        if size <= least { 0 } else { (size / step).clamp(least, most) }
+        if size <= least {
+            0
+        } else {
+            (size / step).clamp(least, most)
+        }
     }
 
     fn value(&self, at: u128) -> String {
@@ -82,9 +84,8 @@ impl Values {
         match self {
             Values::Addresses(net) => {
                 let address: Option<IpAddr> = value.parse().ok();
-                let usable = address.filter(|a| {
-                    net.contains(a) && *a != net.network() && (*a != net.broadcast() || a.is_ipv6())
-                });
+                let usable = address
+                    .filter(|a| net.contains(a) && *a != net.network() && (*a != net.broadcast() || a.is_ipv6()));
                 usable.map(|a| a.to_string()).ok_or_else(|| {
                     PickError::OutOfRange(format!(
                         "provided IP is not in the valid range. The range of valid IPs is {}",
@@ -94,13 +95,15 @@ impl Values {
             }
             Values::Ports(ports) => {
                 let port: Option<u16> = value.parse().ok();
-                port.filter(|p| ports.contains(p)).map(|p| p.to_string()).ok_or_else(|| {
-                    PickError::OutOfRange(format!(
-                        "provided port is not in the valid range. The range of valid ports is {}-{}",
-                        ports.start(),
-                        ports.end()
-                    ))
-                })
+                port.filter(|p| ports.contains(p))
+                    .map(|p| p.to_string())
+                    .ok_or_else(|| {
+                        PickError::OutOfRange(format!(
+                            "provided port is not in the valid range. The range of valid ports is {}-{}",
+                            ports.start(),
+                            ports.end()
+                        ))
+                    })
             }
         }
     }
@@ -132,14 +135,21 @@ impl Pools {
     /// Waits until the claims show this revision, after a transaction met a claim that was taken.
     pub async fn catch_up(&self, revision: i64) -> Result<(), Status> {
         for (_, cache) in self.0.values() {
-            cache.wait_until(revision).await.map_err(crate::resource::cache_status)?;
+            cache
+                .wait_until(revision)
+                .await
+                .map_err(crate::resource::cache_status)?;
         }
         Ok(())
     }
 
     /// A picker for one write of one object.
     pub fn picker(&self, resource: &Resource, old: Option<&Value>) -> Picker<'_> {
-        Picker { pools: self, own: claims(resource, old), picked: BTreeSet::new() }
+        Picker {
+            pools: self,
+            own: claims(resource, old),
+            picked: BTreeSet::new(),
+        }
     }
 }
 
@@ -156,9 +166,7 @@ impl Picker<'_> {
     }
 
     fn is_free(&self, claim: &Claim, cache: &Cache) -> bool {
-        !self.picked.contains(claim)
-            && !self.own.contains(claim)
-            && cache.get(&claim_key(claim)).is_none()
+        !self.picked.contains(claim) && !self.own.contains(claim) && cache.get(&claim_key(claim)).is_none()
     }
 }
 
@@ -166,10 +174,14 @@ impl Pick for Picker<'_> {
     fn any(&mut self, pool: &str) -> Result<String, PickError> {
         let (definition, cache) = self.pool(pool)?;
         let (size, band) = (definition.values.size(), definition.values.static_band());
-        let claim =
-            |at: u128| Claim { pool: pool.to_owned(), value: definition.values.value(at) };
+        let claim = |at: u128| Claim {
+            pool: pool.to_owned(),
+            value: definition.values.value(at),
+        };
         let dynamic = size - band;
-        let guesses = (0..GUESSES).filter(|_| dynamic > 0).map(|_| rand::random_range(band..size));
+        let guesses = (0..GUESSES)
+            .filter(|_| dynamic > 0)
+            .map(|_| rand::random_range(band..size));
         let in_turn = (band..size).chain(0..band).take(1 << 20);
         let found = guesses
             .chain(in_turn)
@@ -183,7 +195,10 @@ impl Pick for Picker<'_> {
     fn exact(&mut self, pool: &str, value: &str) -> Result<(), PickError> {
         let (definition, cache) = self.pool(pool)?;
         let value = definition.values.check(value)?;
-        let claim = Claim { pool: pool.to_owned(), value };
+        let claim = Claim {
+            pool: pool.to_owned(),
+            value,
+        };
         if !self.own.contains(&claim) && !self.is_free(&claim, cache) {
             return Err(PickError::Allocated(definition.values.noun().to_owned()));
         }
@@ -201,18 +216,16 @@ impl Pick for Picker<'_> {
 ///
 /// # Errors
 /// The store's failure.
-pub(crate) async fn repair(
-    store: &Store,
-    registry: &Registry,
-    pools: &Pools,
-) -> Result<usize, Status> {
+pub(crate) async fn repair(store: &Store, registry: &Registry, pools: &Pools) -> Result<usize, Status> {
     let mut repaired = 0;
     let mut wanted: BTreeMap<String, (String, i64, String)> = BTreeMap::new();
     let revision = store.revision();
     for resource in registry.all().iter().filter(|r| r.kind.allocation.is_some()) {
         let range = KeyRange::prefix(&resource.prefix).at(revision);
         for kv in store.range(range).await.map_err(store_status)?.kvs {
-            let Ok(stored) = serde_json::from_slice::<Value>(&kv.value) else { continue };
+            let Ok(stored) = serde_json::from_slice::<Value>(&kv.value) else {
+                continue;
+            };
             let object = to_served(&resource.kind, stored);
             for claim in claims(resource, Some(&object)) {
                 let holder = (kv.key.to_string(), kv.mod_revision, claim_owner(resource, &object));

@@ -24,15 +24,13 @@ use crate::user::UserInfo;
 ///
 /// # Errors
 /// 401 if a token is not valid.
-pub(crate) async fn authenticate(
-    state: &State,
-    peer: &Peer,
-    headers: &HeaderMap,
-) -> Result<UserInfo, Status> {
+pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {
     if let Some(user) = &peer.user {
         return Ok(user.clone());
     }
-    let Some(token) = bearer(headers) else { return Ok(UserInfo::anonymous()) };
+    let Some(token) = bearer(headers) else {
+        return Ok(UserInfo::anonymous());
+    };
     match authenticate_token(state, token, &[]).await {
         Ok((user, _)) => Ok(user),
         Err(reason) => {

@@ -91,7 +91,11 @@ impl Attributes {
             }
         };
         let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let why = if reason.is_empty() { message } else { format!("{message}: {reason}") };
+        let why = if reason.is_empty() {
+            message
+        } else {
+            format!("{message}: {reason}")
+        };
         Status::forbidden(&GroupResource::new(&*self.group, &*self.resource), &self.name, why)
     }
 }

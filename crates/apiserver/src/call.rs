@@ -39,7 +39,11 @@ impl Call {
 
     /// What strategy functions may know.
     pub fn context(&self, dry_run: bool) -> Context<'_> {
-        Context { now: self.now, user: &self.user, dry_run }
+        Context {
+            now: self.now,
+            user: &self.user,
+            dry_run,
+        }
     }
 
     /// The same call about another object: what a subresource does on the side.

@@ -9,17 +9,23 @@ use crate::negotiate::Encoding;
 
 /// Compact JSON.
 pub(crate) fn to_json(value: &Value) -> Bytes {
-    serde_json::to_vec(value).expect("a tree of values has only string keys").into()
+    serde_json::to_vec(value)
+        .expect("a tree of values has only string keys")
+        .into()
 }
 
 /// JSON indented by two.
 pub(crate) fn to_pretty_json(value: &Value) -> Bytes {
-    serde_json::to_vec_pretty(value).expect("a tree of values has only string keys").into()
+    serde_json::to_vec_pretty(value)
+        .expect("a tree of values has only string keys")
+        .into()
 }
 
 /// YAML.
 pub(crate) fn to_yaml(value: &Value) -> Result<Bytes, Status> {
-    serde_saphyr::to_string(value).map(Bytes::from).map_err(Status::internal)
+    serde_saphyr::to_string(value)
+        .map(Bytes::from)
+        .map_err(Status::internal)
 }
 
 /// Protobuf in its envelope.
@@ -67,7 +73,10 @@ pub(crate) fn decode(
     let mut value = decoded.value;
     check_kind(expected, api::meta::api_version(&value), api::meta::kind(&value))?;
     expected.stamp(&mut value);
-    Ok(Body { value, strict: decoded.strict })
+    Ok(Body {
+        value,
+        strict: decoded.strict,
+    })
 }
 
 fn decode_protobuf(ty: TypeRef<'_>, expected: &Gvk, bytes: &[u8]) -> Result<Body, Status> {
@@ -82,7 +91,10 @@ fn decode_protobuf(ty: TypeRef<'_>, expected: &Gvk, bytes: &[u8]) -> Result<Body
     check_kind(expected, &unknown.type_meta.api_version, &unknown.type_meta.kind)?;
     let mut value = schema::codec::protobuf::decode(ty, unknown.raw).map_err(|e| bad(&e))?;
     expected.stamp(&mut value);
-    Ok(Body { value, strict: Vec::new() })
+    Ok(Body {
+        value,
+        strict: Vec::new(),
+    })
 }
 
 /// The object must be of the kind that the path is about; what it does not say is assumed.
@@ -104,18 +116,16 @@ fn check_kind(expected: &Gvk, version: &str, kind: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn undecodable(
-    expected: &Gvk,
-    bytes: &[u8],
-    encoding: Encoding,
-    error: &dyn std::fmt::Display,
-) -> Status {
+fn undecodable(expected: &Gvk, bytes: &[u8], encoding: Encoding, error: &dyn std::fmt::Display) -> Status {
     let named: Option<(String, String)> = (encoding == Encoding::Json)
         .then(|| serde_json::from_slice::<Value>(bytes).ok())
         .flatten()
         .filter(|value| !api::meta::kind(value).is_empty())
         .map(|value| {
-            (api::meta::kind(&value).to_owned(), api::meta::api_version(&value).to_owned())
+            (
+                api::meta::kind(&value).to_owned(),
+                api::meta::api_version(&value).to_owned(),
+            )
         });
     Status::bad_request(match named {
         Some((kind, version)) => format!(
@@ -140,7 +150,14 @@ fn summary(bytes: &[u8]) -> String {
             format!("{} ...", String::from_utf8_lossy(&bytes[..LONGEST]))
         }
         [b'{', ..] => String::from_utf8_lossy(bytes).into_owned(),
-        _ => bytes.iter().take(LONGEST).map(|b| format!("{b:02x}")).collect::<String>() + " ...",
+        _ => {
+            bytes
+                .iter()
+                .take(LONGEST)
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+                + " ..."
+        }
     }
 }
 
@@ -161,9 +178,11 @@ pub(crate) fn complete(kind: &Kind, value: &mut Value) {
 /// A message if a field has the wrong type.
 pub(crate) fn reshape(kind: &Kind, value: &Value) -> Result<Body, String> {
     let ty = kind.schema.get(kind.root);
-    let decoded =
-        schema::codec::decode_json(ty, &to_json(value)).map_err(|error| error.to_string())?;
-    Ok(Body { value: decoded.value, strict: decoded.strict })
+    let decoded = schema::codec::decode_json(ty, &to_json(value)).map_err(|error| error.to_string())?;
+    Ok(Body {
+        value: decoded.value,
+        strict: decoded.strict,
+    })
 }
 
 /// Reads options, which clients may send in any group's version.
@@ -179,8 +198,8 @@ pub(crate) fn decode_any_version(
 ) -> Result<Value, Status> {
     let ty = schema.get(root);
     if encoding == Encoding::Protobuf {
-        let unknown = schema::codec::unknown::unwrap(bytes)
-            .map_err(|error| undecodable(expected, bytes, encoding, &error))?;
+        let unknown =
+            schema::codec::unknown::unwrap(bytes).map_err(|error| undecodable(expected, bytes, encoding, &error))?;
         return schema::codec::protobuf::decode(ty, unknown.raw)
             .map_err(|error| undecodable(expected, bytes, encoding, &error));
     }

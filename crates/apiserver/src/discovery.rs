@@ -36,8 +36,10 @@ impl Documents {
     pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, address: &str) -> Documents {
         let mut all = groups::collect(kinds);
         let core = all.iter().position(|g| g.name.is_empty()).map(|at| all.remove(at));
-        let versions: Vec<&str> =
-            core.iter().flat_map(|g| g.versions.iter().map(|v| v.name.as_str())).collect();
+        let versions: Vec<&str> = core
+            .iter()
+            .flat_map(|g| g.versions.iter().map(|v| v.name.as_str()))
+            .collect();
         let core_list = json!({
             "kind": "APIVersions",
             "versions": versions,
@@ -77,12 +79,10 @@ pub(crate) fn answer(registry: &Registry, address: &str, call: &Call) -> Option<
             let groups: Vec<Value> = documents.groups.iter().map(legacy::group).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
-        ["api", version] => {
-            match documents.core.iter().find(|(name, _)| name == version) {
-                Some((_, list)) => list.clone(),
-                None => return Some(route::not_found()),
-            }
-        }
+        ["api", version] => match documents.core.iter().find(|(name, _)| name == version) {
+            Some((_, list)) => list.clone(),
+            None => return Some(route::not_found()),
+        },
         ["apis", group] => match documents.groups.iter().find(|g| g.name == *group) {
             Some(found) => {
                 let mut group = legacy::group(found);
@@ -120,10 +120,10 @@ fn plain(call: &Call, document: &Value) -> Answer {
             let media = output.encoding.media_type();
             encoded.map_or_else(|s| respond::status(&s, output), |b| respond::bytes(200, media, b))
         }
-        (Encoding::Yaml, _) => codec::to_yaml(document)
-            .map_or_else(|s| respond::status(&s, output), |b| {
-                respond::bytes(200, "application/yaml", b)
-            }),
+        (Encoding::Yaml, _) => codec::to_yaml(document).map_or_else(
+            |s| respond::status(&s, output),
+            |b| respond::bytes(200, "application/yaml", b),
+        ),
         _ => respond::bytes(200, "application/json", respond::json(document, output.pretty)),
     }
 }
@@ -144,7 +144,9 @@ pub(crate) fn tagged(headers: &HeaderMap, media: &'static str, content: &bytes::
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(ETAG, tag);
     }
-    answer.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+    answer
+        .headers_mut()
+        .insert(http::header::VARY, HeaderValue::from_static("Accept"));
     answer
 }
 

@@ -11,9 +11,7 @@ use crate::request::Query;
 use crate::respond::{self, Answer};
 use crate::route;
 
-type Probe = Arc<
-    dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync + 'static,
->;
+type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync + 'static>;
 
 /// Which endpoints a check belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +37,16 @@ pub(crate) struct Health(RwLock<Vec<Check>>);
 
 impl Health {
     /// Adds a check; the message of a failure is for the log, clients see only that it failed.
-    pub fn add<F>(
-        &self,
-        name: &str,
-        endpoints: Endpoints,
-        probe: impl Fn() -> F + Send + Sync + 'static,
-    ) where
+    pub fn add<F>(&self, name: &str, endpoints: Endpoints, probe: impl Fn() -> F + Send + Sync + 'static)
+    where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         let probe: Probe = Arc::new(move || Box::pin(probe()));
-        self.0.write().push(Check { name: name.to_owned(), endpoints, probe });
+        self.0.write().push(Check {
+            name: name.to_owned(),
+            endpoints,
+            probe,
+        });
     }
 
     /// Answers a health path; `None` for other paths.
@@ -67,7 +65,9 @@ impl Health {
                 .map(|c| (c.name.clone(), c.probe.clone()))
                 .collect()
         };
-        let Some(single) = single else { return Some(all(endpoint, checks, query).await) };
+        let Some(single) = single else {
+            return Some(all(endpoint, checks, query).await);
+        };
         let Some((name, probe)) = checks.into_iter().find(|(name, _)| name == single) else {
             return Some(route::not_found());
         };

@@ -21,13 +21,10 @@ use schema::{Schema, TypeId};
 pub use allocation::{Allocation, Claim, FillFn, HeldClaimsFn, Pick, PickError};
 pub use fields::{ExtractFn, SelectableField, value_at};
 pub use strategy::{
-    AllowUnconditionalUpdate, Context, Deletion, Generation, GraceFn, HeldFn, MutateFn, NameRule,
-    PrepareCreateFn, PrepareUpdateFn, SpecChangedFn, Strategy, ValidateFn, ValidateUpdateFn,
-    WarningsFn,
+    AllowUnconditionalUpdate, Context, Deletion, Generation, GraceFn, HeldFn, MutateFn, NameRule, PrepareCreateFn,
+    PrepareUpdateFn, SpecChangedFn, Strategy, ValidateFn, ValidateUpdateFn, WarningsFn,
 };
-pub use subresource::{
-    Action, Behaviour, Connect, Part, PartPrepareFn, PartValidateFn, ScalePaths, Subresource,
-};
+pub use subresource::{Action, Behaviour, Connect, Part, PartPrepareFn, PartValidateFn, ScalePaths, Subresource};
 pub(crate) use table::CREATED_AT;
 pub use table::{Column, Row, RowFn};
 
@@ -222,7 +219,11 @@ impl Kind {
 
     /// Stores the objects with those of another kind, in that kind's version.
     pub fn stored_as(mut self, group: &str, resource: &str, gvk: Gvk) -> Self {
-        self.storage = Storage { group: group.into(), resource: resource.into(), gvk };
+        self.storage = Storage {
+            group: group.into(),
+            resource: resource.into(),
+            gvk,
+        };
         self
     }
 
@@ -285,46 +286,31 @@ impl Kind {
     }
 
     /// Sets [`Strategy::prepare_create`].
-    pub fn prepare_create(
-        mut self,
-        f: impl Fn(&Context<'_>, &mut Value) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn prepare_create(mut self, f: impl Fn(&Context<'_>, &mut Value) + Send + Sync + 'static) -> Self {
         self.strategy.prepare_create = Some(Arc::new(f));
         self
     }
 
     /// Sets [`Strategy::prepare_update`]; called with (context, new, old).
-    pub fn prepare_update(
-        mut self,
-        f: impl Fn(&Context<'_>, &mut Value, &Value) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn prepare_update(mut self, f: impl Fn(&Context<'_>, &mut Value, &Value) + Send + Sync + 'static) -> Self {
         self.strategy.prepare_update = Some(Arc::new(f));
         self
     }
 
     /// Sets [`Strategy::validate`].
-    pub fn validate(
-        mut self,
-        f: impl Fn(&Value) -> Vec<field::Error> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn validate(mut self, f: impl Fn(&Value) -> Vec<field::Error> + Send + Sync + 'static) -> Self {
         self.strategy.validate = Some(Arc::new(f));
         self
     }
 
     /// Sets [`Strategy::validate_update`]; called with (new, old).
-    pub fn validate_update(
-        mut self,
-        f: impl Fn(&Value, &Value) -> Vec<field::Error> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn validate_update(mut self, f: impl Fn(&Value, &Value) -> Vec<field::Error> + Send + Sync + 'static) -> Self {
         self.strategy.validate_update = Some(Arc::new(f));
         self
     }
 
     /// Sets [`Strategy::warnings`]; called with (new, old).
-    pub fn warnings(
-        mut self,
-        f: impl Fn(&Value, Option<&Value>) -> Vec<String> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn warnings(mut self, f: impl Fn(&Value, Option<&Value>) -> Vec<String> + Send + Sync + 'static) -> Self {
         self.strategy.warnings = Some(Arc::new(f));
         self
     }
@@ -342,10 +328,7 @@ impl Kind {
     }
 
     /// `metadata.generation` starts at 1 and moves when the function, given (new, old), says so.
-    pub fn generation_when(
-        mut self,
-        f: impl Fn(&Value, &Value) -> bool + Send + Sync + 'static,
-    ) -> Self {
+    pub fn generation_when(mut self, f: impl Fn(&Value, &Value) -> bool + Send + Sync + 'static) -> Self {
         self.strategy.generation = Generation::When(Arc::new(f));
         self
     }
@@ -390,12 +373,12 @@ impl Kind {
     pub fn allocates(
         mut self,
         held: impl Fn(&Value) -> BTreeSet<Claim> + Send + Sync + 'static,
-        fill: impl Fn(&mut Value, Option<&Value>, &mut dyn Pick) -> Vec<field::Error>
-        + Send
-        + Sync
-        + 'static,
+        fill: impl Fn(&mut Value, Option<&Value>, &mut dyn Pick) -> Vec<field::Error> + Send + Sync + 'static,
     ) -> Self {
-        self.allocation = Some(Allocation { held: Arc::new(held), fill: Arc::new(fill) });
+        self.allocation = Some(Allocation {
+            held: Arc::new(held),
+            fill: Arc::new(fill),
+        });
         self
     }
 

@@ -61,8 +61,8 @@ pub(crate) struct Metrics {
 
 /// Upstream's bounds of `apiserver_request_duration_seconds`.
 const BOUNDS: [f64; 22] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
-    10.0, 15.0, 20.0, 30.0, 45.0,
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0,
 ];
 
 impl Metrics {
@@ -72,8 +72,7 @@ impl Metrics {
         let durations: HistogramFamily =
             Family::new_with_constructor(|| Histogram::new(BOUNDS.into_iter().chain([60.0])));
         let inflight = Family::default();
-        let build: Family<BuildLabels, Gauge<i64, std::sync::atomic::AtomicI64>> =
-            Family::default();
+        let build: Family<BuildLabels, Gauge<i64, std::sync::atomic::AtomicI64>> = Family::default();
         let version = crate::version::labels();
         build
             .get_or_create(&BuildLabels {
@@ -111,12 +110,20 @@ impl Metrics {
             "Start time of the process since unix epoch in seconds",
             uptime,
         );
-        Metrics { registry, requests, durations, inflight }
+        Metrics {
+            registry,
+            requests,
+            durations,
+            inflight,
+        }
     }
 
     /// Counts a request in; dropping the guard counts it out.
     pub fn enter(&self, info: &RequestInfo) -> InFlight {
-        let mutating = matches!(info.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
+        let mutating = matches!(
+            info.verb.as_str(),
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        );
         let request_kind = if mutating { "mutating" } else { "readOnly" };
         let gauge = self.inflight.get_or_create(&KindLabel { request_kind }).clone();
         gauge.inc();
@@ -178,7 +185,11 @@ fn labels(info: &RequestInfo) -> RequestLabels {
         version: text(&info.version),
         resource: text(&info.resource),
         // What clients may write freely must not make new time series.
-        subresource: if known { info.subresource.clone() } else { root_path(&info.path) },
+        subresource: if known {
+            info.subresource.clone()
+        } else {
+            root_path(&info.path)
+        },
         scope: match (known, info.named, info.namespace.is_empty()) {
             (false, _, _) => "",
             (_, true, _) => "resource",
@@ -190,7 +201,20 @@ fn labels(info: &RequestInfo) -> RequestLabels {
 }
 
 fn root_path(path: &str) -> String {
-    const KNOWN: [&str; 9] =
-        ["/livez", "/readyz", "/healthz", "/metrics", "/version", "/openapi/v2", "/openapi/v3", "/api", "/apis"];
-    KNOWN.iter().find(|known| path == **known).map(|p| (*p).to_owned()).unwrap_or_default()
+    const KNOWN: [&str; 9] = [
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/version",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/api",
+        "/apis",
+    ];
+    KNOWN
+        .iter()
+        .find(|known| path == **known)
+        .map(|p| (*p).to_owned())
+        .unwrap_or_default()
 }

@@ -76,8 +76,11 @@ pub struct Output {
 
 impl Output {
     /// Plain JSON.
-    pub const JSON: Output =
-        Output { encoding: Encoding::Json, pretty: false, transform: Transform::None };
+    pub const JSON: Output = Output {
+        encoding: Encoding::Json,
+        pretty: false,
+        transform: Transform::None,
+    };
 }
 
 /// What an endpoint can do, beyond the three encodings.
@@ -123,7 +126,9 @@ fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
         return matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True");
     }
     let agent = headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    ["curl", "Wget", "Mozilla/5.0"].iter().any(|prefix| agent.starts_with(prefix))
+    ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|prefix| agent.starts_with(prefix))
 }
 
 struct Clause<'h> {
@@ -137,9 +142,10 @@ struct Clause<'h> {
 fn clauses(header: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
     clauses.sort_by(|a, b| {
-        b.quality.total_cmp(&a.quality).then((a.kind == "*").cmp(&(b.kind == "*"))).then(
-            (a.subtype == "*").cmp(&(b.subtype == "*")),
-        )
+        b.quality
+            .total_cmp(&a.quality)
+            .then((a.kind == "*").cmp(&(b.kind == "*")))
+            .then((a.subtype == "*").cmp(&(b.subtype == "*")))
     });
     clauses
 }
@@ -152,7 +158,12 @@ fn clause(text: &str) -> Option<Clause<'_>> {
         None if media == "*" => ("*", "*"),
         None => return None,
     };
-    let mut clause = Clause { kind, subtype, params: Vec::new(), quality: 1.0 };
+    let mut clause = Clause {
+        kind,
+        subtype,
+        params: Vec::new(),
+        quality: 1.0,
+    };
     for piece in pieces {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         if name == "q" {
@@ -181,7 +192,11 @@ fn accept_clause(clause: &Clause<'_>, offers: Offers) -> Option<Output> {
             return None;
         }
         let transform = transform(param("as"), param("g"), param("v"), encoding, offers)?;
-        Some(Output { encoding, pretty: param("pretty") == Some("1"), transform })
+        Some(Output {
+            encoding,
+            pretty: param("pretty") == Some("1"),
+            transform,
+        })
     })
 }
 

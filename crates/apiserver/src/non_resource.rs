@@ -33,9 +33,11 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
     }
     let json = |value: &Value| respond::bytes(200, "application/json", codec::to_json(value));
     Ok(match path.trim_end_matches('/') {
-        "/version" => {
-            respond::bytes(200, "application/json", codec::to_pretty_json(&crate::version::document()))
-        }
+        "/version" => respond::bytes(
+            200,
+            "application/json",
+            codec::to_pretty_json(&crate::version::document()),
+        ),
         "/metrics" => {
             let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             respond::bytes(200, media, state.metrics.text())
@@ -45,11 +47,7 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
             None => route::not_found(),
         },
         "/openid/v1/jwks" => match &state.tokens {
-            Some(keys) => respond::bytes(
-                200,
-                "application/jwk-set+json",
-                codec::to_json(&keys.jwks()),
-            ),
+            Some(keys) => respond::bytes(200, "application/jwk-set+json", codec::to_json(&keys.jwks())),
             None => route::not_found(),
         },
         "" => json(&index(state)),
@@ -60,9 +58,21 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
 /// What there is.
 fn index(state: &State) -> Value {
     let registry = state.registry.load();
-    let mut paths: Vec<String> = ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version", "/.well-known/openid-configuration"]
-        .map(str::to_owned)
-        .into();
+    let mut paths: Vec<String> = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+        "/.well-known/openid-configuration",
+    ]
+    .map(str::to_owned)
+    .into();
     for kind in registry.kinds() {
         let gv = kind.gvk.group_version();
         if gv.group.is_empty() {

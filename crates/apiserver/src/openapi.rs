@@ -66,12 +66,8 @@ impl OpenApi {
         match segments.as_slice() {
             ["openapi", "v2"] => Some(self.v2(call).await),
             ["openapi", "v3"] => Some(Ok(self.index(call))),
-            ["openapi", "v3", "api", version] => {
-                Some(self.v3(call, GroupVersion::new("", *version)).await)
-            }
-            ["openapi", "v3", "apis", group, version] => {
-                Some(self.v3(call, GroupVersion::new(*group, *version)).await)
-            }
+            ["openapi", "v3", "api", version] => Some(self.v3(call, GroupVersion::new("", *version)).await),
+            ["openapi", "v3", "apis", group, version] => Some(self.v3(call, GroupVersion::new(*group, *version)).await),
             _ => None,
         }
     }
@@ -87,8 +83,10 @@ impl OpenApi {
             })
         };
         if PROTOBUF_V2.contains(&first) {
-            let packed =
-                self.v2_protobuf.get_or_try_init(|| make(openapi::gnostic::encode)).await?;
+            let packed = self
+                .v2_protobuf
+                .get_or_try_init(|| make(openapi::gnostic::encode))
+                .await?;
             return Ok(packed_answer(call, PROTOBUF_V2[1], packed));
         }
         let encode = |document: &Value| serde_json::to_vec(document).unwrap_or_default();
@@ -115,13 +113,14 @@ impl OpenApi {
     }
 
     async fn v3(&self, call: &Call, gv: GroupVersion) -> Result<Answer, Status> {
-        let Some(cell) = self.v3.get(&gv) else { return Ok(route::not_found()) };
+        let Some(cell) = self.v3.get(&gv) else {
+            return Ok(route::not_found());
+        };
         let endpoints = self.endpoints.clone();
         let make = || {
             made(move || {
                 let version = crate::version::labels().2;
-                let document =
-                    openapi::v3(schema::builtin(), &Docs::builtin(), version, &gv, &endpoints);
+                let document = openapi::v3(schema::builtin(), &Docs::builtin(), version, &gv, &endpoints);
                 serde_json::to_vec(&document).unwrap_or_default()
             })
         };
@@ -145,11 +144,17 @@ async fn made(make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Result<Bytes, 
 }
 
 fn packed_answer(call: &Call, media: &'static str, packed: &Bytes) -> Answer {
-    let accepts = call.headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let accepts = call
+        .headers
+        .get(ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     if accepts.contains("gzip") {
         let mut answer = tagged(&call.headers, media, packed);
         if answer.status() == http::StatusCode::OK {
-            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            answer
+                .headers_mut()
+                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         return answer;
     }
@@ -189,7 +194,11 @@ fn endpoints(kind: &Kind) -> Vec<Endpoint> {
         all.clone()
     };
     let operations = |wanted: &[Verb]| -> Vec<Operation> {
-        wanted.iter().filter(|v| kind.verbs.contains(v)).filter_map(|v| operation(*v)).collect()
+        wanted
+            .iter()
+            .filter(|v| kind.verbs.contains(v))
+            .filter_map(|v| operation(*v))
+            .collect()
     };
     let mut endpoints = Vec::new();
     let mut add = |path: String, operations: Vec<Operation>| {
@@ -197,12 +206,18 @@ fn endpoints(kind: &Kind) -> Vec<Endpoint> {
             endpoints.push(Endpoint::new(path, kind.gvk.clone(), namespaced, operations));
         }
     };
-    add(home.clone(), operations(&[Verb::List, Verb::Create, Verb::DeleteCollection]));
+    add(
+        home.clone(),
+        operations(&[Verb::List, Verb::Create, Verb::DeleteCollection]),
+    );
     if namespaced {
         add(all, operations(&[Verb::List]));
     }
     let one = format!("{home}/{{name}}");
-    add(one.clone(), operations(&[Verb::Get, Verb::Update, Verb::Patch, Verb::Delete]));
+    add(
+        one.clone(),
+        operations(&[Verb::Get, Verb::Update, Verb::Patch, Verb::Delete]),
+    );
     for sub in &kind.subresources {
         endpoints.push(subresource(kind, &one, sub, namespaced));
     }
@@ -225,8 +240,7 @@ fn subresource(kind: &Kind, one: &str, sub: &Subresource, namespaced: bool) -> E
         }
     }
     let path = format!("{one}/{}", sub.name);
-    let mut endpoint =
-        Endpoint::new(path, kind.gvk.clone(), namespaced, verbs).subresource(sub.name, object);
+    let mut endpoint = Endpoint::new(path, kind.gvk.clone(), namespaced, verbs).subresource(sub.name, object);
     endpoint.options = options;
     endpoint.answer = answers;
     endpoint

@@ -64,13 +64,11 @@ impl Patch {
     /// # Errors
     /// 400 if it is no patch, 413 if it is too long.
     pub fn parse(kind: PatchType, body: &[u8]) -> Result<Patch, Status> {
-        let value = || {
-            serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(e.to_string()))
-        };
+        let value = || serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(e.to_string()));
         Ok(match kind {
             PatchType::Json => {
-                let patch: json_patch::Patch = serde_json::from_slice(body)
-                    .map_err(|error| Status::bad_request(error.to_string()))?;
+                let patch: json_patch::Patch =
+                    serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))?;
                 if patch.0.len() > MOST_OPERATIONS {
                     return Err(Status::request_entity_too_large(format!(
                         "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
@@ -134,12 +132,7 @@ impl Patch {
     ///
     /// # Errors
     /// As [`Patch::apply`].
-    pub fn create(
-        &self,
-        call: &Call,
-        kind: &Kind,
-        options: &WriteOptions,
-    ) -> Result<Value, Status> {
+    pub fn create(&self, call: &Call, kind: &Kind, options: &WriteOptions) -> Result<Value, Status> {
         match self {
             Patch::Apply(body) => server_side_apply(call, kind, Target::Main, None, body, options),
             _ => Err(Status::bad_request("only apply patches create objects")),
@@ -162,8 +155,13 @@ fn server_side_apply(
     body: &[u8],
     options: &WriteOptions,
 ) -> Result<Value, Status> {
-    let decoded =
-        codec::decode(&kind.schema, kind.root, &kind.gvk, crate::negotiate::Encoding::Yaml, body)?;
+    let decoded = codec::decode(
+        &kind.schema,
+        kind.root,
+        &kind.gvk,
+        crate::negotiate::Encoding::Yaml,
+        body,
+    )?;
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut config = decoded.value;
     if config.get("metadata").is_some_and(|m| m.get("managedFields").is_some()) {
@@ -180,12 +178,16 @@ fn server_side_apply(
     metadata::ensure_namespace(kind, &mut config, &call.info.namespace)?;
     let resets = resets(kind, target);
     let resets: Vec<&[&str]> = resets.iter().map(Vec::as_slice).collect();
-    let force = if options.force { managed::Force::Yes } else { managed::Force::No };
+    let force = if options.force {
+        managed::Force::Yes
+    } else {
+        managed::Force::No
+    };
     let now = api::time::format(call.now);
     let ty = kind.schema.get(kind.root);
     let writer = writer(kind, target.subresource(), options);
-    let mut new = managed::apply(ty, old, &config, &writer, force, &resets, &now)
-        .map_err(|conflicts| conflict(&conflicts))?;
+    let mut new =
+        managed::apply(ty, old, &config, &writer, force, &resets, &now).map_err(|conflicts| conflict(&conflicts))?;
     kind.gvk.stamp(&mut new);
     codec::complete(kind, &mut new);
     Ok(new)
@@ -225,7 +227,10 @@ fn conflict(conflicts: &[managed::Conflict]) -> Status {
     });
     let message = match conflicts {
         [only] => {
-            format!("Apply failed with 1 conflict: conflict with {}: {}", only.owner, only.field)
+            format!(
+                "Apply failed with 1 conflict: conflict with {}: {}",
+                only.owner, only.field
+            )
         }
         _ => {
             let mut by_owner: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

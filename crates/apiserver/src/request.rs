@@ -47,11 +47,7 @@ impl RequestInfo {
             verb: method.as_str().to_lowercase(),
             ..RequestInfo::default()
         };
-        let segments: Vec<String> = path
-            .trim_matches('/')
-            .split('/')
-            .map(query::percent_decode)
-            .collect();
+        let segments: Vec<String> = path.trim_matches('/').split('/').map(query::percent_decode).collect();
         let (group, rest): (&str, &[String]) = match segments.first().map(String::as_str) {
             Some("api") if segments.len() >= 3 => ("", &segments[1..]),
             Some("apis") if segments.len() >= 4 => (&segments[1], &segments[2..]),
@@ -95,7 +91,8 @@ impl RequestInfo {
         if self.name.is_empty() && self.verb == "get" {
             self.verb = if query.flag("watch") { "watch" } else { "list" }.to_owned();
         }
-        if !self.named && matches!(self.verb.as_str(), "list" | "watch")
+        if !self.named
+            && matches!(self.verb.as_str(), "list" | "watch")
             && let Some(text) = query.get("fieldSelector")
             && let Some(name) = exact_name(text)
         {
@@ -139,22 +136,132 @@ mod tests {
     fn resource_requests() {
         let table = [
             ("GET", "/api/v1/namespaces", "list", "", "v1", "", "namespaces", "", ""),
-            ("GET", "/api/v1/namespaces/other", "get", "", "v1", "other", "namespaces", "", "other"),
-            ("GET", "/api/v1/namespaces/other/pods", "list", "", "v1", "other", "pods", "", ""),
-            ("GET", "/api/v1/namespaces/other/pods/foo", "get", "", "v1", "other", "pods", "", "foo"),
-            ("HEAD", "/api/v1/namespaces/other/pods/foo", "get", "", "v1", "other", "pods", "", "foo"),
+            (
+                "GET",
+                "/api/v1/namespaces/other",
+                "get",
+                "",
+                "v1",
+                "other",
+                "namespaces",
+                "",
+                "other",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/other/pods",
+                "list",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/other/pods/foo",
+                "get",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "",
+                "foo",
+            ),
+            (
+                "HEAD",
+                "/api/v1/namespaces/other/pods/foo",
+                "get",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "",
+                "foo",
+            ),
             ("GET", "/api/v1/pods/", "list", "", "v1", "", "pods", "", ""),
             ("POST", "/api/v1/pods", "create", "", "v1", "", "pods", "", ""),
-            ("PUT", "/api/v1/namespaces/other/finalize", "update", "", "v1", "other", "namespaces", "finalize", "other"),
-            ("PUT", "/api/v1/namespaces/other/status", "update", "", "v1", "other", "namespaces", "status", "other"),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/finalize",
+                "update",
+                "",
+                "v1",
+                "other",
+                "namespaces",
+                "finalize",
+                "other",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/status",
+                "update",
+                "",
+                "v1",
+                "other",
+                "namespaces",
+                "status",
+                "other",
+            ),
             ("GET", "/api/v1/watch/pods", "watch", "", "v1", "", "pods", "", ""),
             ("GET", "/api/v1/pods?watch=true", "watch", "", "v1", "", "pods", "", ""),
             ("GET", "/api/v1/pods?watch=0", "list", "", "v1", "", "pods", "", ""),
-            ("GET", "/api/v1/watch/namespaces/other/pods/foo", "watch", "", "v1", "other", "pods", "", "foo"),
-            ("GET", "/api/v1/namespaces/other/pods/foo/status", "get", "", "v1", "other", "pods", "status", "foo"),
-            ("DELETE", "/apis/apps/v1/namespaces/other/deployments", "deletecollection", "apps", "v1", "other", "deployments", "", ""),
-            ("PATCH", "/apis/apps/v1/namespaces/other/deployments/foo/", "patch", "apps", "v1", "other", "deployments", "", "foo"),
-            ("GET", "/api/v1/nodes?fieldSelector=metadata.name%3Dfoo", "list", "", "v1", "", "nodes", "", "foo"),
+            (
+                "GET",
+                "/api/v1/watch/namespaces/other/pods/foo",
+                "watch",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "",
+                "foo",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/other/pods/foo/status",
+                "get",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "status",
+                "foo",
+            ),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/other/deployments",
+                "deletecollection",
+                "apps",
+                "v1",
+                "other",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/other/deployments/foo/",
+                "patch",
+                "apps",
+                "v1",
+                "other",
+                "deployments",
+                "",
+                "foo",
+            ),
+            (
+                "GET",
+                "/api/v1/nodes?fieldSelector=metadata.name%3Dfoo",
+                "list",
+                "",
+                "v1",
+                "",
+                "nodes",
+                "",
+                "foo",
+            ),
         ];
         for (method, uri, verb, group, version, ns, resource, sub, name) in table {
             let info = parse(method, uri);
@@ -168,7 +275,15 @@ mod tests {
 
     #[test]
     fn other_paths() {
-        for path in ["/", "/api", "/api/v1", "/apis/apps", "/apis/apps/v1", "/healthz", "/apis"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis/apps",
+            "/apis/apps/v1",
+            "/healthz",
+            "/apis",
+        ] {
             let info = parse("GET", path);
             assert!(!info.is_resource, "{path}");
             assert_eq!(info.verb, "get");

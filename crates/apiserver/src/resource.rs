@@ -52,7 +52,11 @@ impl Registry {
             .map(|kind| {
                 let storage = (kind.storage.group.clone(), kind.storage.resource.clone());
                 let cache = caches[&storage].clone();
-                Arc::new(Resource { prefix: prefix(&storage.0, &storage.1), cache, kind })
+                Arc::new(Resource {
+                    prefix: prefix(&storage.0, &storage.1),
+                    cache,
+                    kind,
+                })
             })
             .collect();
         let by_name = resources.iter().map(|r| (r.gvr(), r.clone())).collect();
@@ -67,14 +71,17 @@ impl Registry {
 
     /// The kind of that name that is asked and not stored.
     pub fn review(&self, group: &str, version: &str, plural: &str) -> Option<&(Kind, Review)> {
-        self.reviews.iter().find(|(kind, _)| {
-            kind.gvk.group == group && kind.gvk.version == version && kind.plural == plural
-        })
+        self.reviews
+            .iter()
+            .find(|(kind, _)| kind.gvk.group == group && kind.gvk.version == version && kind.plural == plural)
     }
 
     /// Every served kind, those that are not stored included.
     pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
-        self.resources.iter().map(|r| &r.kind).chain(self.reviews.iter().map(|(kind, _)| kind))
+        self.resources
+            .iter()
+            .map(|r| &r.kind)
+            .chain(self.reviews.iter().map(|(kind, _)| kind))
     }
 
     /// What discovery says.
@@ -94,7 +101,9 @@ impl Registry {
 
     /// The first served version of a group's resource.
     pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|r| r.kind.gvk.group == group && r.kind.plural == plural)
+        self.resources
+            .iter()
+            .find(|r| r.kind.gvk.group == group && r.kind.plural == plural)
     }
 
     /// All of them, in the order they were given.
@@ -128,7 +137,9 @@ fn start_cache(store: &Store, prefix: &str, kinds: Vec<Kind>) -> Cache {
 
 /// Labels, and the selectable fields of every version that shares the storage.
 fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
-    let Ok(object) = serde_json::from_slice::<Value>(bytes) else { return Indexed::default() };
+    let Ok(object) = serde_json::from_slice::<Value>(bytes) else {
+        return Indexed::default();
+    };
     let mut fields = BTreeMap::new();
     for kind in kinds {
         if kind.selectable.is_empty() {
@@ -144,7 +155,10 @@ fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
             fields.insert(field.name.to_owned(), (field.extract)(view));
         }
     }
-    Indexed { labels: api::meta::labels(&object), fields }
+    Indexed {
+        labels: api::meta::labels(&object),
+        fields,
+    }
 }
 
 /// Whether stored bytes are served as they are.
@@ -199,12 +213,17 @@ impl Resource {
 
     /// The object as the cache has it now, as this version serves it.
     pub fn cached(&self, namespace: &str, name: &str) -> Option<Value> {
-        self.cache.get(&self.key(namespace, name)).map(|entry| self.value(&entry))
+        self.cache
+            .get(&self.key(namespace, name))
+            .map(|entry| self.value(&entry))
     }
 
     /// The object with every acknowledged write seen.
     pub async fn latest(&self, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, Status> {
-        self.cache.get_latest(&self.key(namespace, name)).await.map_err(cache_status)
+        self.cache
+            .get_latest(&self.key(namespace, name))
+            .await
+            .map_err(cache_status)
     }
 
     /// A cached object as this version serves it.
@@ -243,9 +262,7 @@ pub(crate) fn store_status(error: store::Error) -> Status {
     match error {
         store::Error::Compacted(_) => Status::expired(error.to_string()),
         store::Error::Closed => Status::service_unavailable("the server is shutting down"),
-        store::Error::Full { .. } | store::Error::ReadOnly { .. } => {
-            Status::service_unavailable(error.to_string())
-        }
+        store::Error::Full { .. } | store::Error::ReadOnly { .. } => Status::service_unavailable(error.to_string()),
         error => Status::internal(error),
     }
 }

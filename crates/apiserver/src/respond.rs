@@ -34,24 +34,13 @@ pub(crate) fn text(code: u16, content: impl Into<String>) -> Answer {
 }
 
 /// An object of a known type.
-pub(crate) fn object(
-    code: u16,
-    output: Output,
-    ty: TypeRef<'_>,
-    gvk: &Gvk,
-    value: &Value,
-) -> Result<Answer, Status> {
+pub(crate) fn object(code: u16, output: Output, ty: TypeRef<'_>, gvk: &Gvk, value: &Value) -> Result<Answer, Status> {
     let content = encode(output, ty, gvk, value)?;
     Ok(bytes(code, output.encoding.media_type(), content))
 }
 
 /// An object's bytes in the chosen encoding.
-pub(crate) fn encode(
-    output: Output,
-    ty: TypeRef<'_>,
-    gvk: &Gvk,
-    value: &Value,
-) -> Result<Bytes, Status> {
+pub(crate) fn encode(output: Output, ty: TypeRef<'_>, gvk: &Gvk, value: &Value) -> Result<Bytes, Status> {
     match output.encoding {
         Encoding::Json => Ok(json(value, output.pretty)),
         Encoding::Yaml => codec::to_yaml(value),
@@ -61,7 +50,11 @@ pub(crate) fn encode(
 
 /// JSON, indented by two if pretty.
 pub(crate) fn json(value: &Value, pretty: bool) -> Bytes {
-    if pretty { codec::to_pretty_json(value) } else { codec::to_json(value) }
+    if pretty {
+        codec::to_pretty_json(value)
+    } else {
+        codec::to_json(value)
+    }
 }
 
 /// A Status in the chosen encoding.

@@ -36,8 +36,7 @@ pub(crate) fn kinds() -> Vec<(Kind, Review)> {
     const AUTHENTICATION: &str = "authentication.k8s.io";
     const AUTHORIZATION: &str = "authorization.k8s.io";
     let cluster = |group, kind: &str| {
-        Kind::cluster(group, "v1", kind, &format!("{}s", kind.to_lowercase()))
-            .verbs(&[Verb::Create])
+        Kind::cluster(group, "v1", kind, &format!("{}s", kind.to_lowercase())).verbs(&[Verb::Create])
     };
     let local = Kind::namespaced(
         AUTHORIZATION,
@@ -51,8 +50,14 @@ pub(crate) fn kinds() -> Vec<(Kind, Review)> {
         (cluster(AUTHENTICATION, "SelfSubjectReview"), Review::SelfSubject),
         (cluster(AUTHORIZATION, "SubjectAccessReview"), Review::SubjectAccess),
         (local.verbs(&[Verb::Create]), Review::LocalSubjectAccess),
-        (cluster(AUTHORIZATION, "SelfSubjectAccessReview"), Review::SelfSubjectAccess),
-        (cluster(AUTHORIZATION, "SelfSubjectRulesReview"), Review::SelfSubjectRules),
+        (
+            cluster(AUTHORIZATION, "SelfSubjectAccessReview"),
+            Review::SelfSubjectAccess,
+        ),
+        (
+            cluster(AUTHORIZATION, "SelfSubjectRulesReview"),
+            Review::SelfSubjectRules,
+        ),
         (binding.verbs(&[Verb::Create]), Review::Binding),
     ]
 }

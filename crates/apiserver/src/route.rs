@@ -20,19 +20,14 @@ use crate::verbs::{create, delete, get, list, update, watch};
 ///
 /// # Errors
 /// What the client is told instead of an answer.
-pub(crate) async fn dispatch(
-    state: &Arc<State>,
-    call: &Call,
-    body: Body,
-) -> Result<Answer, Status> {
+pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Result<Answer, Status> {
     let info = &call.info;
     if !info.is_resource {
         return non_resource::answer(state, call).await;
     }
     let registry = state.registry.load_full();
     let Some(resource) = registry.get(&info.group, &info.version, &info.resource).cloned() else {
-        let Some((kind, review)) = registry.review(&info.group, &info.version, &info.resource)
-        else {
+        let Some((kind, review)) = registry.review(&info.group, &info.version, &info.resource) else {
             return Ok(not_found());
         };
         let body = read_body(body).await?;
@@ -53,14 +48,8 @@ pub(crate) fn not_found() -> Answer {
 }
 
 /// The verbs of the resource itself.
-async fn main(
-    state: &Arc<State>,
-    call: &Call,
-    resource: &Arc<Resource>,
-    body: Body,
-) -> Result<Answer, Status> {
-    let Some(verb) = Verb::parse(&call.info.verb).filter(|v| resource.kind.verbs.contains(v))
-    else {
+async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: Body) -> Result<Answer, Status> {
+    let Some(verb) = Verb::parse(&call.info.verb).filter(|v| resource.kind.verbs.contains(v)) else {
         return Err(unsupported(call, resource));
     };
     // A namespaced object has no name without a namespace, and a create has none in its path.
@@ -88,9 +77,7 @@ async fn main(
             update::handle_patch(state, call, resource, update::Target::Main, body).await
         }
         Verb::Delete => delete::handle(state, call, resource, read_body(body).await?).await,
-        Verb::DeleteCollection => {
-            delete::handle_collection(state, call, resource, read_body(body).await?).await
-        }
+        Verb::DeleteCollection => delete::handle_collection(state, call, resource, read_body(body).await?).await,
     }
 }
 
@@ -107,7 +94,9 @@ async fn sub(
     body: Body,
 ) -> Result<Answer, Status> {
     let verb = Verb::parse(&call.info.verb).filter(|verb| sub.verbs.contains(verb));
-    let Some(verb) = verb else { return Err(unsupported(call, resource)) };
+    let Some(verb) = verb else {
+        return Err(unsupported(call, resource));
+    };
     match &sub.behaviour {
         Behaviour::Part(part) => {
             let target = update::Target::Part(sub.name, part);

@@ -32,12 +32,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 impl ApiServer {
     /// Serves until `shutdown`; then turns unready, ends watches, and waits for open requests.
-    pub async fn serve(
-        &self,
-        listener: TcpListener,
-        tls: Arc<ServerConfig>,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
         let acceptor = TlsAcceptor::from(tls);
         let connections = TaskTracker::new();
         let ending = CancellationToken::new();
@@ -48,8 +43,7 @@ impl ApiServer {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let connection =
-                        connection(self.clone(), acceptor.clone(), stream, address, ending.clone());
+                    let connection = connection(self.clone(), acceptor.clone(), stream, address, ending.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => {
@@ -109,7 +103,10 @@ async fn connection(
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let user = certificate.and_then(|der| user_of_certificate(der));
-    let peer = Peer { address: Some(address), user };
+    let peer = Peer {
+        address: Some(address),
+        user,
+    };
     let service = Requests { server, peer };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -80,23 +80,27 @@ pub struct InProcess {
 impl InProcess {
     /// Sends a request with a complete body; the answer's body streams.
     pub async fn call(&self, request: Request<Bytes>) -> Response<Body> {
-        self.server.handle(request.map(crate::body::full), self.peer.clone()).await
+        self.server
+            .handle(request.map(crate::body::full), self.peer.clone())
+            .await
     }
 }
 
 impl ApiServer {
     /// The server for a component of this process that is `user`; RBAC applies to it.
     pub fn in_process(&self, user: UserInfo) -> InProcess {
-        InProcess { server: self.clone(), peer: Peer { address: None, user: Some(user) } }
+        InProcess {
+            server: self.clone(),
+            peer: Peer {
+                address: None,
+                user: Some(user),
+            },
+        }
     }
 
     /// Adds a health check, e.g. `poststarthook/rbac/bootstrap-roles`.
-    pub fn add_check<F>(
-        &self,
-        name: &str,
-        endpoints: Endpoints,
-        probe: impl Fn() -> F + Send + Sync + 'static,
-    ) where
+    pub fn add_check<F>(&self, name: &str, endpoints: Endpoints, probe: impl Fn() -> F + Send + Sync + 'static)
+    where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.state.health.add(name, endpoints, probe);
@@ -190,7 +194,12 @@ async fn admit(state: &State, call: &mut Call, peer: &Peer) -> Result<(), Status
     // Upstream's mux answers unknown names only to those who may ask; so does this order.
     allowed.inspect_err(|_| {
         if call.user.name != ANONYMOUS {
-            tracing::debug!(user = call.user.name, verb = call.info.verb, path = call.info.path, "forbidden");
+            tracing::debug!(
+                user = call.user.name,
+                verb = call.info.verb,
+                path = call.info.path,
+                "forbidden"
+            );
         }
     })
 }

@@ -48,12 +48,8 @@ pub(crate) async fn handle(
             let name = subresource.name;
             admit(state, call, resource, name, Operation::Create, &mut object).await?;
             match action {
-                Action::Binding => {
-                    binding::bind(state, call, &call.info.name, &object, &options).await
-                }
-                Action::Eviction => {
-                    eviction::evict(state, call, resource, &object, &options).await
-                }
+                Action::Binding => binding::bind(state, call, &call.info.name, &object, &options).await,
+                Action::Eviction => eviction::evict(state, call, resource, &object, &options).await,
                 Action::Token => token::issue(state, call, resource, object).await,
             }
         }
@@ -93,8 +89,9 @@ async fn admit(
 /// Reads a body as a built-in kind.
 fn decode(call: &Call, gvk: &Gvk, body: &Bytes, options: &WriteOptions) -> Result<Value, Status> {
     let schema = schema::builtin();
-    let root =
-        schema.root(gvk).ok_or_else(|| Status::internal(format!("no type for {gvk}")))?;
+    let root = schema
+        .root(gvk)
+        .ok_or_else(|| Status::internal(format!("no type for {gvk}")))?;
     let encoding = negotiate::input(&call.headers)?;
     let decoded = codec::decode(schema, root, gvk, encoding, body)?;
     report_strict(call, options.field_validation, gvk, decoded.strict)?;
@@ -116,5 +113,10 @@ fn answer(call: &Call, code: u16, gvk: &Gvk, mut object: Value) -> Result<Answer
 /// What creates without an object of their own answer.
 fn success(call: &Call) -> Result<Answer, Status> {
     let gvk = Gvk::new("", "v1", "Status");
-    answer(call, 201, &gvk, json!({"metadata": {}, "status": "Success", "code": 201}))
+    answer(
+        call,
+        201,
+        &gvk,
+        json!({"metadata": {}, "status": "Success", "code": 201}),
+    )
 }

@@ -31,7 +31,11 @@ impl UserInfo {
         if !groups.iter().any(|g| g == ALL_AUTHENTICATED) {
             groups.push(ALL_AUTHENTICATED.to_owned());
         }
-        UserInfo { name: name.into(), groups, ..UserInfo::default() }
+        UserInfo {
+            name: name.into(),
+            groups,
+            ..UserInfo::default()
+        }
     }
 
     /// The user of a service account.
@@ -68,7 +72,9 @@ impl UserInfo {
 
     /// The node name, if this is a node agent's identity (`system:node:NAME` in `system:nodes`).
     pub fn as_node(&self) -> Option<&str> {
-        self.name.strip_prefix("system:node:").filter(|_| self.in_group("system:nodes"))
+        self.name
+            .strip_prefix("system:node:")
+            .filter(|_| self.in_group("system:nodes"))
     }
 
     /// The (namespace, name) of the service account, if this is one.

@@ -22,12 +22,7 @@ fn tolerates(toleration: &Value, taint: &str) -> bool {
 
 #[async_trait]
 impl Plugin for DefaultTolerationSeconds {
-    async fn mutate(
-        &self,
-        _state: &State,
-        attributes: &Attributes<'_>,
-        pod: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, _state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         let wanted = matches!(attributes.operation, Operation::Create | Operation::Update);
         if !wanted || !attributes.is("", "pods") {
             return Ok(());

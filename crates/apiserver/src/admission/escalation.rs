@@ -15,12 +15,7 @@ pub(super) struct Escalation;
 
 #[async_trait]
 impl Plugin for Escalation {
-    async fn validate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        object: Option<&Value>,
-    ) -> Result<(), Status> {
+    async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         let kind = &attributes.resource.kind;
         let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
         let Some(object) = object else { return Ok(()) };
@@ -43,13 +38,20 @@ impl Plugin for Escalation {
                     .get("roleRef")
                     .and_then(|r| serde_json::from_value(r.clone()).ok())
                     .unwrap_or_default();
-                let plural = if role.kind == "ClusterRole" { "clusterroles" } else { "roles" };
+                let plural = if role.kind == "ClusterRole" {
+                    "clusterroles"
+                } else {
+                    "roles"
+                };
                 if allowed(state, attributes, "bind", plural, &role.name).await {
                     return Ok(());
                 }
                 state.rbac.follow(state, true).await;
                 let namespace = meta::namespace(object);
-                state.rbac.rules_of(&role, namespace).map_err(|error| attributes.forbid(error))?
+                state
+                    .rbac
+                    .rules_of(&role, namespace)
+                    .map_err(|error| attributes.forbid(error))?
             }
         };
         state.rbac.follow(state, true).await;
@@ -70,13 +72,7 @@ impl Plugin for Escalation {
 }
 
 /// Whether the user holds the verb that lifts the check.
-async fn allowed(
-    state: &State,
-    attributes: &Attributes<'_>,
-    verb: &str,
-    plural: &str,
-    name: &str,
-) -> bool {
+async fn allowed(state: &State, attributes: &Attributes<'_>, verb: &str, plural: &str, name: &str) -> bool {
     let call = attributes.call;
     let wanted = authz::Attributes {
         user: call.user.clone(),
@@ -105,7 +101,11 @@ fn rules_of_role(role: &Value, old: Option<&Value>) -> Vec<Rule> {
             verbs: all(),
             ..Rule::default()
         });
-        rules.push(Rule { non_resource_urls: all(), verbs: all(), ..Rule::default() });
+        rules.push(Rule {
+            non_resource_urls: all(),
+            verbs: all(),
+            ..Rule::default()
+        });
     }
     rules
 }

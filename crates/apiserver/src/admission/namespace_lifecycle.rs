@@ -14,12 +14,7 @@ pub(super) struct NamespaceLifecycle;
 
 #[async_trait]
 impl Plugin for NamespaceLifecycle {
-    async fn mutate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        _object: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, state: &State, attributes: &Attributes<'_>, _object: &mut Value) -> Result<(), Status> {
         check(state, attributes).await
     }
 
@@ -52,23 +47,24 @@ async fn check(state: &State, attributes: &Attributes<'_>) -> Result<(), Status>
     {
         return Ok(());
     }
-    let Some(namespaces) = state.resource("", "v1", "namespaces") else { return Ok(()) };
+    let Some(namespaces) = state.resource("", "v1", "namespaces") else {
+        return Ok(());
+    };
     let name = attributes.namespace;
     let Some(entry) = namespaces.latest("", name).await? else {
         return Err(Status::not_found(&namespaces.group_resource(), name));
     };
     let namespace = namespaces.value(&entry);
-    let phase = namespace.get("status").and_then(|s| s.get("phase")).and_then(Value::as_str);
+    let phase = namespace
+        .get("status")
+        .and_then(|s| s.get("phase"))
+        .and_then(Value::as_str);
     if phase == Some("Terminating") || meta::is_deleting(&namespace) {
-        let why = format!(
-            "unable to create new content in namespace {name} because it is being terminated"
-        );
+        let why = format!("unable to create new content in namespace {name} because it is being terminated");
         let cause = format!("namespace {name} is being terminated");
-        return Err(attributes.forbid(why).with_cause(
-            "NamespaceTerminating",
-            &cause,
-            "metadata.namespace",
-        ));
+        return Err(attributes
+            .forbid(why)
+            .with_cause("NamespaceTerminating", &cause, "metadata.namespace"));
     }
     Ok(())
 }

@@ -33,13 +33,10 @@ pub(super) struct NodeRestriction;
 
 #[async_trait]
 impl Plugin for NodeRestriction {
-    async fn validate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        object: Option<&Value>,
-    ) -> Result<(), Status> {
-        let Some(node) = attributes.call.user.as_node() else { return Ok(()) };
+    async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
+        let Some(node) = attributes.call.user.as_node() else {
+            return Ok(());
+        };
         let kind = &attributes.resource.kind;
         match (kind.gvk.group.as_str(), kind.plural.as_str(), attributes.subresource) {
             ("", "pods", "") => pod(attributes, node, object),
@@ -50,9 +47,7 @@ impl Plugin for NodeRestriction {
             ))),
             ("", "nodes", _) => own_node(attributes, node, object),
             ("", "persistentvolumeclaims", "status") | ("", "serviceaccounts", _) => Ok(()),
-            ("", "persistentvolumeclaims", _) => {
-                Err(attributes.forbid("may only update PVC status"))
-            }
+            ("", "persistentvolumeclaims", _) => Err(attributes.forbid("may only update PVC status")),
             ("coordination.k8s.io", "leases", _) => named_after(attributes, node, object, "lease"),
             ("storage.k8s.io", "csinodes", _) => named_after(attributes, node, object, "CSINode"),
             _ => Ok(()),
@@ -71,33 +66,39 @@ fn pod(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Resul
             if is_on(old, node) {
                 return Ok(());
             }
-            forbid(format!("node \"{node}\" can only delete pods with spec.nodeName set to itself"))
+            forbid(format!(
+                "node \"{node}\" can only delete pods with spec.nodeName set to itself"
+            ))
         }
         (Operation::Create, Some(pod), _) => {
             if meta::annotation(pod, MIRROR).is_none() {
-                return forbid(format!("pod does not have \"{MIRROR}\" annotation, node \"{node}\" can only create mirror pods"));
+                return forbid(format!(
+                    "pod does not have \"{MIRROR}\" annotation, node \"{node}\" can only create mirror pods"
+                ));
             }
             if !is_on(pod, node) {
-                return forbid(format!("node \"{node}\" can only create pods with spec.nodeName set to itself"));
+                return forbid(format!(
+                    "node \"{node}\" can only create pods with spec.nodeName set to itself"
+                ));
             }
             let owners = meta::owner_references(pod);
             let owned = matches!(owners.as_slice(), [owner] if owner.api_version == "v1"
                 && owner.kind == "Node" && owner.name == node && owner.controller
                 && !owner.block_owner_deletion);
             if !owned {
-                return forbid(format!("node \"{node}\" can only create pods with a controller owner reference set to itself"));
+                return forbid(format!(
+                    "node \"{node}\" can only create pods with a controller owner reference set to itself"
+                ));
             }
             Ok(())
         }
-        (operation, ..) => forbid(format!("unexpected operation \"{operation:?}\", node \"{node}\" can only create and delete mirror pods")),
+        (operation, ..) => forbid(format!(
+            "unexpected operation \"{operation:?}\", node \"{node}\" can only create and delete mirror pods"
+        )),
     }
 }
 
-fn pod_status(
-    attributes: &Attributes<'_>,
-    node: &str,
-    object: Option<&Value>,
-) -> Result<(), Status> {
+fn pod_status(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
     let (Some(new), Some(old)) = (object, attributes.old) else {
         return Err(attributes.forbid("unexpected operation"));
     };
@@ -107,33 +108,24 @@ fn pod_status(
         )));
     }
     if meta::labels(new) != meta::labels(old) {
-        return Err(attributes
-            .forbid(format!("node \"{node}\" cannot update labels through pod status")));
+        return Err(attributes.forbid(format!("node \"{node}\" cannot update labels through pod status")));
     }
     Ok(())
 }
 
-async fn eviction(
-    _state: &State,
-    attributes: &Attributes<'_>,
-    node: &str,
-) -> Result<(), Status> {
+async fn eviction(_state: &State, attributes: &Attributes<'_>, node: &str) -> Result<(), Status> {
     let pods = attributes.resource;
     let entry = pods.latest(attributes.namespace, attributes.name).await?;
-    let entry =
-        entry.ok_or_else(|| Status::not_found(&pods.group_resource(), attributes.name))?;
+    let entry = entry.ok_or_else(|| Status::not_found(&pods.group_resource(), attributes.name))?;
     if is_on(&pods.value(&entry), node) {
         return Ok(());
     }
-    Err(attributes
-        .forbid(format!("node {node} can only evict pods with spec.nodeName set to itself")))
+    Err(attributes.forbid(format!(
+        "node {node} can only evict pods with spec.nodeName set to itself"
+    )))
 }
 
-fn own_node(
-    attributes: &Attributes<'_>,
-    node: &str,
-    object: Option<&Value>,
-) -> Result<(), Status> {
+fn own_node(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
     if attributes.name != node {
         return Err(attributes.forbid(format!(
             "node \"{node}\" is not allowed to modify node \"{}\"",
@@ -168,10 +160,10 @@ fn forbidden_labels(new: &Value, old: Option<&Value>) -> BTreeSet<String> {
 }
 
 fn is_forbidden(label: &str) -> bool {
-    let Some((namespace, _)) = label.split_once('/') else { return false };
-    let within = |root: &str| {
-        namespace == root || namespace.strip_suffix(root).is_some_and(|rest| rest.ends_with('.'))
+    let Some((namespace, _)) = label.split_once('/') else {
+        return false;
     };
+    let within = |root: &str| namespace == root || namespace.strip_suffix(root).is_some_and(|rest| rest.ends_with('.'));
     if within(RESTRICTED) {
         return true;
     }
@@ -180,18 +172,14 @@ fn is_forbidden(label: &str) -> bool {
         && !KUBELET_NAMESPACES.iter().any(|root| within(root))
 }
 
-fn named_after(
-    attributes: &Attributes<'_>,
-    node: &str,
-    object: Option<&Value>,
-    what: &str,
-) -> Result<(), Status> {
+fn named_after(attributes: &Attributes<'_>, node: &str, object: Option<&Value>, what: &str) -> Result<(), Status> {
     let name = object.map_or(attributes.name, meta::name);
     if name == node {
         return Ok(());
     }
-    Err(attributes
-        .forbid(format!("can only access {what} with the same name as the requesting node")))
+    Err(attributes.forbid(format!(
+        "can only access {what} with the same name as the requesting node"
+    )))
 }
 
 #[cfg(test)]
@@ -200,12 +188,21 @@ mod tests {
 
     #[test]
     fn labels_that_steer_workloads() {
-        for label in ["node-restriction.kubernetes.io/x", "a.node-restriction.kubernetes.io/x",
-            "node-role.kubernetes.io/control-plane", "x.k8s.io/y"] {
+        for label in [
+            "node-restriction.kubernetes.io/x",
+            "a.node-restriction.kubernetes.io/x",
+            "node-role.kubernetes.io/control-plane",
+            "x.k8s.io/y",
+        ] {
             assert!(is_forbidden(label), "{label}");
         }
-        for label in ["kubernetes.io/hostname", "example.com/x", "plain",
-            "x.node.kubernetes.io/y", "notkubernetes.io/x"] {
+        for label in [
+            "kubernetes.io/hostname",
+            "example.com/x",
+            "plain",
+            "x.node.kubernetes.io/y",
+            "notkubernetes.io/x",
+        ] {
             assert!(!is_forbidden(label), "{label}");
         }
     }

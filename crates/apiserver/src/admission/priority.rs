@@ -15,12 +15,7 @@ pub(super) struct Priority;
 
 #[async_trait]
 impl Plugin for Priority {
-    async fn mutate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        pod: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         if !attributes.is("", "pods") {
             return Ok(());
         }
@@ -64,8 +59,12 @@ impl Plugin for Priority {
 
 /// The class that is the default; of several the one with the least value.
 async fn global_default(classes: &Resource) -> Result<Option<Value>, Status> {
-    let params =
-        ListParams { at: At::Latest, selection: Selection::all(), limit: 0, start_after: None };
+    let params = ListParams {
+        at: At::Latest,
+        selection: Selection::all(),
+        limit: 0,
+        start_after: None,
+    };
     let page = classes.cache.list(params).await.map_err(cache_status)?;
     let defaults = page.entries.iter().map(|entry| classes.value(entry));
     Ok(defaults
@@ -73,11 +72,7 @@ async fn global_default(classes: &Resource) -> Result<Option<Value>, Status> {
         .min_by_key(|class| class.get("value").and_then(Value::as_i64).unwrap_or(0)))
 }
 
-async fn resolve(
-    state: &State,
-    attributes: &Attributes<'_>,
-    pod: &mut Value,
-) -> Result<(), Status> {
+async fn resolve(state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
     let text = |path: &str| value_at(pod, path).and_then(Value::as_str).unwrap_or("").to_owned();
     let name = text("spec.priorityClassName");
     let class = match state.resource(GROUP, "v1", "priorityclasses") {

@@ -25,24 +25,23 @@ pub(super) struct ServiceAccount;
 
 #[async_trait]
 impl Plugin for ServiceAccount {
-    async fn mutate(
-        &self,
-        state: &State,
-        attributes: &Attributes<'_>,
-        pod: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         if !attributes.is("", "pods") || attributes.operation != Operation::Create {
             return Ok(());
         }
         if meta::annotation(pod, MIRROR).is_some() {
             return mirror(attributes, pod);
         }
-        let named = value_at(pod, "spec.serviceAccountName").and_then(Value::as_str).unwrap_or("");
+        let named = value_at(pod, "spec.serviceAccountName")
+            .and_then(Value::as_str)
+            .unwrap_or("");
         let name = if named.is_empty() { "default" } else { named }.to_owned();
         pod["spec"]["serviceAccountName"] = name.clone().into();
         // The deprecated field repeats it.
         pod["spec"]["serviceAccount"] = name.clone().into();
-        let Some(accounts) = state.resource("", "v1", "serviceaccounts") else { return Ok(()) };
+        let Some(accounts) = state.resource("", "v1", "serviceaccounts") else {
+            return Ok(());
+        };
         let Some(account) = find(&accounts, attributes.namespace, &name).await? else {
             return Err(attributes.forbid(format!(
                 "error looking up service account {}/{name}: serviceaccount {} not found",
@@ -80,11 +79,7 @@ fn mirror(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
 }
 
 /// The account; the default one may be about to be made by its controller.
-async fn find(
-    accounts: &Resource,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<Value>, Status> {
+async fn find(accounts: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
     if let Some(entry) = accounts.latest(namespace, name).await? {
         return Ok(Some(accounts.value(&entry)));
     }
@@ -96,11 +91,20 @@ async fn find(
         name: Some(name.to_owned()),
         ..Selection::default()
     };
-    let params = WatchParams { start: WatchStart::StateLatest, selection };
-    let mut watcher =
-        accounts.cache.watch(params).await.map_err(crate::resource::cache_status)?;
+    let params = WatchParams {
+        start: WatchStart::StateLatest,
+        selection,
+    };
+    let mut watcher = accounts
+        .cache
+        .watch(params)
+        .await
+        .map_err(crate::resource::cache_status)?;
     let events = tokio::time::timeout(DEFAULT_ACCOUNT_WAIT, watcher.next()).await;
-    let entry = events.ok().and_then(Result::ok).and_then(|events| events.first()?.entry.clone());
+    let entry = events
+        .ok()
+        .and_then(Result::ok)
+        .and_then(|events| events.first()?.entry.clone());
     Ok(entry.map(|entry| accounts.value(&entry)))
 }
 
@@ -175,7 +179,10 @@ mod tests {
         let name = pod["spec"]["volumes"][0]["name"].as_str().unwrap().to_owned();
         assert!(name.starts_with(VOLUME_PREFIX) && name.len() == VOLUME_PREFIX.len() + 5);
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], name.as_str());
-        assert_eq!(pod["spec"]["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+        assert_eq!(
+            pod["spec"]["containers"][1]["volumeMounts"].as_array().unwrap().len(),
+            1
+        );
         let before = pod.clone();
         mount_token(&mut pod);
         assert_eq!(pod, before);

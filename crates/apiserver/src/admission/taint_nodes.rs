@@ -15,17 +15,16 @@ pub(super) struct TaintNodesByCondition;
 
 #[async_trait]
 impl Plugin for TaintNodesByCondition {
-    async fn mutate(
-        &self,
-        _state: &State,
-        attributes: &Attributes<'_>,
-        node: &mut Value,
-    ) -> Result<(), Status> {
+    async fn mutate(&self, _state: &State, attributes: &Attributes<'_>, node: &mut Value) -> Result<(), Status> {
         if attributes.operation != Operation::Create || !attributes.is("", "nodes") {
             return Ok(());
         }
         let taints = value_at(node, "spec.taints").and_then(Value::as_array);
-        if taints.into_iter().flatten().any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule") {
+        if taints
+            .into_iter()
+            .flatten()
+            .any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule")
+        {
             return Ok(());
         }
         if !node["spec"].is_object() {

@@ -43,7 +43,11 @@ pub(crate) async fn impersonate(
         }
         return Err(Status::internal("requested impersonation without impersonating a user"));
     }
-    let mut acting = UserInfo { name: name.clone(), uid, ..UserInfo::default() };
+    let mut acting = UserInfo {
+        name: name.clone(),
+        uid,
+        ..UserInfo::default()
+    };
     let base = Attributes {
         user: user.clone(),
         verb: "impersonate".to_owned(),
@@ -54,8 +58,12 @@ pub(crate) async fn impersonate(
     if let Some((namespace, account)) = account {
         let resource = "serviceaccounts".to_owned();
         let name = account.clone();
-        let wanted =
-            Attributes { resource, name, namespace: namespace.clone(), ..base.clone() };
+        let wanted = Attributes {
+            resource,
+            name,
+            namespace: namespace.clone(),
+            ..base.clone()
+        };
         authz::require(state, &wanted).await?;
         if groups.is_empty() {
             acting.groups = vec![
@@ -64,15 +72,31 @@ pub(crate) async fn impersonate(
             ];
         }
     } else {
-        let wanted = Attributes { resource: "users".to_owned(), name, ..base.clone() };
+        let wanted = Attributes {
+            resource: "users".to_owned(),
+            name,
+            ..base.clone()
+        };
         authz::require(state, &wanted).await?;
     }
     for group in groups {
         let (resource, name) = ("groups".to_owned(), group.to_owned());
-        authz::require(state, &Attributes { resource, name, ..base.clone() }).await?;
+        authz::require(
+            state,
+            &Attributes {
+                resource,
+                name,
+                ..base.clone()
+            },
+        )
+        .await?;
         acting.groups.push(group.to_owned());
     }
-    let base = Attributes { group: "authentication.k8s.io".to_owned(), version: "v1".to_owned(), ..base };
+    let base = Attributes {
+        group: "authentication.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        ..base
+    };
     for (key, value) in extras {
         let wanted = Attributes {
             resource: "userextras".to_owned(),

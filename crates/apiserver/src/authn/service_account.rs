@@ -26,11 +26,16 @@ pub(crate) async fn authenticate_token(
     token: &str,
     wanted: &[String],
 ) -> Result<(UserInfo, Bound), String> {
-    let Some(keys) = &state.tokens else { return Err("no token keys are configured".into()) };
+    let Some(keys) = &state.tokens else {
+        return Err("no token keys are configured".into());
+    };
     let claims = keys.verify(token)?;
-    let accepted = if wanted.is_empty() { &keys.config.audiences } else { wanted };
-    let audiences: Vec<String> =
-        claims.aud.iter().filter(|a| accepted.contains(a)).cloned().collect();
+    let accepted = if wanted.is_empty() {
+        &keys.config.audiences
+    } else {
+        wanted
+    };
+    let audiences: Vec<String> = claims.aud.iter().filter(|a| accepted.contains(a)).cloned().collect();
     if audiences.is_empty() {
         return Err(format!(
             "token audiences {:?} is invalid for the target audiences {accepted:?}",

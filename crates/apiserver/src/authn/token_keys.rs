@@ -111,8 +111,7 @@ impl PublicKey {
 
 impl TokenKeys {
     pub fn new(config: ServiceAccountConfig) -> Result<TokenKeys, KeyError> {
-        let signing =
-            EncodingKey::from_ec_pem(config.signing_key_pem.as_bytes()).map_err(KeyError::Signing)?;
+        let signing = EncodingKey::from_ec_pem(config.signing_key_pem.as_bytes()).map_err(KeyError::Signing)?;
         let public = config
             .public_keys_pem
             .iter()
@@ -121,7 +120,11 @@ impl TokenKeys {
         if public.is_empty() {
             return Err(KeyError::NoKeys);
         }
-        Ok(TokenKeys { config, signing, public })
+        Ok(TokenKeys {
+            config,
+            signing,
+            public,
+        })
     }
 
     /// A signed token.

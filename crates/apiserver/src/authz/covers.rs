@@ -32,11 +32,10 @@ fn atoms(rule: &Rule) -> Vec<Rule> {
                     atoms.push(atom);
                     continue;
                 }
-                atoms.extend(
-                    rule.resource_names
-                        .iter()
-                        .map(|name| Rule { resource_names: one(name), ..atom.clone() }),
-                );
+                atoms.extend(rule.resource_names.iter().map(|name| Rule {
+                    resource_names: one(name),
+                    ..atom.clone()
+                }));
             }
         }
         atoms.extend(rule.non_resource_urls.iter().map(|url| Rule {
@@ -53,18 +52,18 @@ fn has(list: &[String], item: &str) -> bool {
 }
 
 fn covers(rule: &Rule, atom: &Rule) -> bool {
-    let all = |held: &[String], wanted: &[String]| {
-        has(held, "*") || wanted.iter().all(|item| has(held, item))
-    };
+    let all = |held: &[String], wanted: &[String]| has(held, "*") || wanted.iter().all(|item| has(held, item));
     let resource = |path: &String| {
         has(&rule.resources, "*")
             || has(&rule.resources, path)
-            || path.split_once('/').is_some_and(|(_, sub)| has(&rule.resources, &format!("*/{sub}")))
+            || path
+                .split_once('/')
+                .is_some_and(|(_, sub)| has(&rule.resources, &format!("*/{sub}")))
     };
     let url = |path: &String| {
-        rule.non_resource_urls.iter().any(|held| {
-            held == path || held.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
-        })
+        rule.non_resource_urls
+            .iter()
+            .any(|held| held == path || held.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix)))
     };
     all(&rule.verbs, &atom.verbs)
         && all(&rule.api_groups, &atom.api_groups)
@@ -135,7 +134,10 @@ mod tests {
         let held = [rule(&["*"], &["pods", "*/scale"], &["get", "list"])];
         let none = BTreeSet::new();
         assert_eq!(missing_rules(&held, &[rule(&[""], &["pods"], &["get"])]), none);
-        assert_eq!(missing_rules(&held, &[rule(&["apps"], &["deployments/scale"], &["get"])]), none);
+        assert_eq!(
+            missing_rules(&held, &[rule(&["apps"], &["deployments/scale"], &["get"])]),
+            none
+        );
         let missing = missing_rules(&held, &[rule(&[""], &["pods", "secrets"], &["get", "watch"])]);
         let want = [
             r#"{APIGroups:[""], Resources:["pods"], Verbs:["watch"]}"#,

@@ -17,7 +17,9 @@ fn no(reason: impl Into<String>) -> Decision {
 
 /// Decides for node agents; has no opinion of others.
 pub(super) async fn authorize(state: &State, attributes: &Attributes) -> Decision {
-    let Some(node) = attributes.user.as_node() else { return no("") };
+    let Some(node) = attributes.user.as_node() else {
+        return no("");
+    };
     if attributes.is_resource {
         let (verb, sub) = (attributes.verb.as_str(), attributes.subresource.as_str());
         match (attributes.group.as_str(), attributes.resource.as_str()) {
@@ -64,11 +66,16 @@ pub(super) async fn authorize(state: &State, attributes: &Attributes) -> Decisio
 }
 
 fn lease(node: &str, attributes: &Attributes) -> Decision {
-    if !matches!(attributes.verb.as_str(), "get" | "create" | "update" | "patch" | "delete") {
+    if !matches!(
+        attributes.verb.as_str(),
+        "get" | "create" | "update" | "patch" | "delete"
+    ) {
         return no("can only get, create, update, patch, or delete a node lease");
     }
     if attributes.namespace != LEASE_NAMESPACE {
-        return no(format!("can only access leases in the \"{LEASE_NAMESPACE}\" system namespace"));
+        return no(format!(
+            "can only access leases in the \"{LEASE_NAMESPACE}\" system namespace"
+        ));
     }
     if attributes.verb != "create" && attributes.name != node {
         return no("can only access node lease with the same name as the requesting node");
@@ -77,14 +84,19 @@ fn lease(node: &str, attributes: &Attributes) -> Decision {
 }
 
 fn own(node: &str, attributes: &Attributes, kind: &str) -> Decision {
-    if !matches!(attributes.verb.as_str(), "get" | "create" | "update" | "patch" | "delete") {
+    if !matches!(
+        attributes.verb.as_str(),
+        "get" | "create" | "update" | "patch" | "delete"
+    ) {
         return no(format!("can only get, create, update, patch, or delete a {kind}"));
     }
     if !attributes.subresource.is_empty() {
         return no(format!("cannot authorize {kind} subresources"));
     }
     if attributes.verb != "create" && attributes.name != node {
-        return no(format!("can only access {kind} with the same name as the requesting node"));
+        return no(format!(
+            "can only access {kind} with the same name as the requesting node"
+        ));
     }
     Decision::Allow(String::new())
 }
@@ -95,20 +107,23 @@ async fn related(state: &State, node: &str, attributes: &Attributes) -> Decision
         return no("No Object name found");
     }
     let unrelated = || no(format!("no relationship found between node '{node}' and this object"));
-    let Some(pods) = state.resource("", "v1", "pods") else { return unrelated() };
+    let Some(pods) = state.resource("", "v1", "pods") else {
+        return unrelated();
+    };
     let namespaced = attributes.resource != "persistentvolumes";
     let params = ListParams {
         at: At::Latest,
         selection: Selection {
-            namespace: (namespaced && !attributes.namespace.is_empty())
-                .then(|| attributes.namespace.clone()),
+            namespace: (namespaced && !attributes.namespace.is_empty()).then(|| attributes.namespace.clone()),
             field: Some(("spec.nodeName".to_owned(), node.to_owned())),
             ..Selection::default()
         },
         limit: 0,
         start_after: None,
     };
-    let Ok(page) = pods.cache.list(params).await else { return unrelated() };
+    let Ok(page) = pods.cache.list(params).await else {
+        return unrelated();
+    };
     let found = page.entries.iter().any(|entry| {
         let pod = pods.value(entry);
         match attributes.resource.as_str() {
@@ -122,7 +137,11 @@ async fn related(state: &State, node: &str, attributes: &Attributes) -> Decision
             resource => refers(&pod, resource, &attributes.name),
         }
     });
-    if found { Decision::Allow(String::new()) } else { unrelated() }
+    if found {
+        Decision::Allow(String::new())
+    } else {
+        unrelated()
+    }
 }
 
 fn list<'v>(value: &'v Value, path: &str) -> impl Iterator<Item = &'v Value> {
@@ -134,8 +153,7 @@ fn is_named(value: &Value, path: &str, name: &str) -> bool {
 }
 
 fn claims(pod: &Value) -> impl Iterator<Item = &str> {
-    list(pod, "spec.volumes")
-        .filter_map(|v| value_at(v, "persistentVolumeClaim.claimName").and_then(Value::as_str))
+    list(pod, "spec.volumes").filter_map(|v| value_at(v, "persistentVolumeClaim.claimName").and_then(Value::as_str))
 }
 
 /// Whether the pod needs the object of that name.
@@ -168,13 +186,14 @@ fn refers(pod: &Value, resource: &str, name: &str) -> bool {
 }
 
 fn in_environment(pod: &Value, whole: &str, key: &str, name: &str) -> bool {
-    ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"].iter().any(|path| {
-        list(pod, path).any(|container| {
-            list(container, "envFrom").any(|e| is_named(e, &format!("{whole}.name"), name))
-                || list(container, "env")
-                    .any(|e| is_named(e, &format!("valueFrom.{key}.name"), name))
+    ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"]
+        .iter()
+        .any(|path| {
+            list(pod, path).any(|container| {
+                list(container, "envFrom").any(|e| is_named(e, &format!("{whole}.name"), name))
+                    || list(container, "env").any(|e| is_named(e, &format!("valueFrom.{key}.name"), name))
+            })
         })
-    })
 }
 
 #[cfg(test)]

@@ -51,7 +51,11 @@ impl Subject {
             "User" => self.name == user.name,
             "Group" => user.in_group(&self.name),
             "ServiceAccount" => {
-                let home = if self.namespace.is_empty() { namespace } else { &self.namespace };
+                let home = if self.namespace.is_empty() {
+                    namespace
+                } else {
+                    &self.namespace
+                };
                 user.as_service_account() == Some((home, self.name.as_str()))
             }
             _ => false,
@@ -113,7 +117,10 @@ impl Rbac {
     pub fn new() -> Rbac {
         let feed = |plural| Feed { plural, watcher: None };
         let feeds = ["clusterroles", "roles", "clusterrolebindings", "rolebindings"].map(feed);
-        Rbac { data: RwLock::default(), feeds: Mutex::new(feeds.into()) }
+        Rbac {
+            data: RwLock::default(),
+            feeds: Mutex::new(feeds.into()),
+        }
     }
 
     /// Takes in what has changed; if `fresh`, everything that was acknowledged before.
@@ -126,7 +133,9 @@ impl Rbac {
             feeds
         };
         for feed in feeds.iter_mut() {
-            let Some(resource) = state.any_version(GROUP, feed.plural) else { continue };
+            let Some(resource) = state.any_version(GROUP, feed.plural) else {
+                continue;
+            };
             if let Err(error) = self.advance(feed, &resource, fresh).await {
                 tracing::warn!(resource = feed.plural, %error, "RBAC watch ended; starting anew");
                 feed.watcher = None;
@@ -134,17 +143,14 @@ impl Rbac {
         }
     }
 
-    async fn advance(
-        &self,
-        feed: &mut Feed,
-        resource: &Resource,
-        fresh: bool,
-    ) -> Result<(), CacheError> {
+    async fn advance(&self, feed: &mut Feed, resource: &Resource, fresh: bool) -> Result<(), CacheError> {
         let watcher = match &mut feed.watcher {
             Some(watcher) => watcher,
             none => {
-                let params =
-                    WatchParams { start: WatchStart::StateLatest, selection: Selection::all() };
+                let params = WatchParams {
+                    start: WatchStart::StateLatest,
+                    selection: Selection::all(),
+                };
                 let watcher = resource.cache.watch(params).await?;
                 self.forget(feed.plural);
                 none.insert(watcher)
@@ -174,7 +180,10 @@ impl Rbac {
     pub fn authorize(&self, attributes: &Attributes) -> Decision {
         let data = self.data.read();
         let (rules, errors) = data.rules_for(&attributes.user, &attributes.namespace);
-        if rules.iter().any(|rules| rules.iter().any(|rule| rule.allows(attributes))) {
+        if rules
+            .iter()
+            .any(|rules| rules.iter().any(|rule| rule.allows(attributes)))
+        {
             return Decision::Allow(String::new());
         }
         Decision::NoOpinion(if errors.is_empty() {

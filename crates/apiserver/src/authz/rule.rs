@@ -50,9 +50,7 @@ impl Rule {
 
     fn allows_path(&self, path: &str) -> bool {
         self.non_resource_urls.iter().any(|entry| {
-            entry == "*"
-                || entry == path
-                || entry.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+            entry == "*" || entry == path || entry.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
         })
     }
 }

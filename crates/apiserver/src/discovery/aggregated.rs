@@ -11,8 +11,7 @@ use crate::kind::{Kind, Subresource, Verb};
 use crate::respond::Answer;
 
 const MEDIA_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-const MEDIA_V2BETA1: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+const MEDIA_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
 /// The document in both versions.
 pub(super) struct Aggregated {
@@ -31,7 +30,10 @@ impl Aggregated {
                 "items": items,
             }))
         };
-        Aggregated { v2: document("v2"), v2beta1: document("v2beta1") }
+        Aggregated {
+            v2: document("v2"),
+            v2beta1: document("v2beta1"),
+        }
     }
 
     /// The document, if the client asks for it first.
@@ -53,7 +55,9 @@ impl Aggregated {
             if params.contains(&"v=v2") {
                 return Some(Some((MEDIA_V2, &self.v2)));
             }
-            params.contains(&"v=v2beta1").then_some(Some((MEDIA_V2BETA1, &self.v2beta1)))
+            params
+                .contains(&"v=v2beta1")
+                .then_some(Some((MEDIA_V2BETA1, &self.v2beta1)))
         })??;
         let mut answer = tagged(headers, media, content);
         answer

@@ -56,11 +56,17 @@ pub(super) fn collect<'k>(kinds: impl Iterator<Item = &'k Kind>) -> Vec<Group> {
                 .into_iter()
                 .map(|(name, mut kinds)| {
                     kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
-                    Version { name: name.to_owned(), kinds }
+                    Version {
+                        name: name.to_owned(),
+                        kinds,
+                    }
                 })
                 .collect();
             versions.sort_by_key(|version| Reverse(priority(&version.name)));
-            Group { name: name.to_owned(), versions }
+            Group {
+                name: name.to_owned(),
+                versions,
+            }
         })
         .collect();
     groups.sort_by_key(|group| {
@@ -76,7 +82,9 @@ fn priority(version: &str) -> (u8, u32, u32) {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         (text[..end].parse().unwrap_or(0), text[end..].to_owned())
     };
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let Some(rest) = version.strip_prefix('v') else {
+        return (0, 0, 0);
+    };
     let (major, rest) = digits(rest);
     match rest.as_str() {
         "" => (3, major, 0),

@@ -54,8 +54,7 @@ pub trait Pick: Send {
 pub type HeldClaimsFn = Arc<dyn Fn(&Value) -> BTreeSet<Claim> + Send + Sync>;
 /// Completes (new, old, pick) before validation: asks `pick` for what the object wants and writes
 /// it into the object. Called again from the same input if the transaction meets a conflict.
-pub type FillFn =
-    Arc<dyn Fn(&mut Value, Option<&Value>, &mut dyn Pick) -> Vec<field::Error> + Send + Sync>;
+pub type FillFn = Arc<dyn Fn(&mut Value, Option<&Value>, &mut dyn Pick) -> Vec<field::Error> + Send + Sync>;
 
 /// The allocation hook of a kind.
 #[derive(Clone)]

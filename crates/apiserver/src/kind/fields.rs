@@ -34,7 +34,10 @@ impl SelectableField {
 
     /// A field with its own extractor.
     pub fn new(name: &'static str, f: impl Fn(&Value) -> String + Send + Sync + 'static) -> Self {
-        SelectableField { name, extract: Arc::new(f) }
+        SelectableField {
+            name,
+            extract: Arc::new(f),
+        }
     }
 }
 

@@ -174,10 +174,7 @@ impl Subresource {
     }
 
     /// Replaces the part's prepare function. Only for part subresources.
-    pub fn prepare(
-        mut self,
-        f: impl Fn(&Context<'_>, &mut Value, &Value) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn prepare(mut self, f: impl Fn(&Context<'_>, &mut Value, &Value) + Send + Sync + 'static) -> Self {
         if let Behaviour::Part(part) = &mut self.behaviour {
             part.prepare = Some(Arc::new(f));
         }
@@ -185,10 +182,7 @@ impl Subresource {
     }
 
     /// Replaces the part's validation, called with (new, old). Only for part subresources.
-    pub fn validate(
-        mut self,
-        f: impl Fn(&Value, &Value) -> Vec<field::Error> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn validate(mut self, f: impl Fn(&Value, &Value) -> Vec<field::Error> + Send + Sync + 'static) -> Self {
         if let Behaviour::Part(part) = &mut self.behaviour {
             part.validate = Some(Arc::new(f));
         }

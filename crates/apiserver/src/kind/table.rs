@@ -23,17 +23,35 @@ pub struct Column {
 impl Column {
     /// A string column with priority 0.
     pub const fn string(name: &'static str, description: &'static str) -> Self {
-        Column { name, r#type: "string", format: "", priority: 0, description }
+        Column {
+            name,
+            r#type: "string",
+            format: "",
+            priority: 0,
+            description,
+        }
     }
 
     /// An integer column with priority 0.
     pub const fn integer(name: &'static str, description: &'static str) -> Self {
-        Column { name, r#type: "integer", format: "", priority: 0, description }
+        Column {
+            name,
+            r#type: "integer",
+            format: "",
+            priority: 0,
+            description,
+        }
     }
 
     /// The `Name` column every kind starts with.
     pub const fn name() -> Self {
-        Column { name: "Name", r#type: "string", format: "name", priority: 0, description: NAME }
+        Column {
+            name: "Name",
+            r#type: "string",
+            format: "name",
+            priority: 0,
+            description: NAME,
+        }
     }
 
     /// The `Age` column (a string made of the creation time).
@@ -66,7 +84,10 @@ pub struct Row {
 
 impl From<Vec<Value>> for Row {
     fn from(cells: Vec<Value>) -> Self {
-        Row { cells, conditions: Vec::new() }
+        Row {
+            cells,
+            conditions: Vec::new(),
+        }
     }
 }
 

@@ -53,10 +53,13 @@ impl Query {
     /// # Errors
     /// 400 with Go's wording if it is not one.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
-        let Some(value) = self.non_empty(name) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
-        })
+        let Some(value) = self.non_empty(name) else {
+            return Ok(None);
+        };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
     }
 }
 

@@ -66,12 +66,7 @@ async fn answer(state: &State, attributes: &Attributes, review: &mut Value) {
 }
 
 /// May I?
-pub(super) async fn own(
-    state: &State,
-    call: &Call,
-    kind: &Kind,
-    review: &mut Value,
-) -> Result<(), Status> {
+pub(super) async fn own(state: &State, call: &Call, kind: &Kind, review: &mut Value) -> Result<(), Status> {
     let attributes = attributes(kind, review, call.user.clone())?;
     answer(state, &attributes, review).await;
     Ok(())
@@ -86,7 +81,9 @@ pub(super) async fn of_subject(
 ) -> Result<(), Status> {
     let spec = &review["spec"];
     let list = |path: &str| {
-        value_at(spec, path).and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default()
+        value_at(spec, path)
+            .and_then(|v| serde_json::from_value(v.clone()).ok())
+            .unwrap_or_default()
     };
     let user = UserInfo {
         name: text(spec, "user"),
@@ -113,11 +110,7 @@ pub(super) async fn of_subject(
 }
 
 /// What may I, in a namespace?
-pub(super) async fn own_rules(
-    state: &State,
-    call: &Call,
-    review: &mut Value,
-) -> Result<(), Status> {
+pub(super) async fn own_rules(state: &State, call: &Call, review: &mut Value) -> Result<(), Status> {
     let namespace = text(review, "spec.namespace");
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
@@ -141,8 +134,7 @@ pub(super) async fn own_rules(
             resource_rules.push(value);
         }
         if !rule.non_resource_urls.is_empty() {
-            path_rules
-                .push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+            path_rules.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
     }
     let incomplete = call.user.as_node().is_some();
@@ -152,8 +144,7 @@ pub(super) async fn own_rules(
         "incomplete": incomplete,
     });
     if incomplete {
-        review["status"]["evaluationError"] =
-            "node authorizer does not support user rule resolution".into();
+        review["status"]["evaluationError"] = "node authorizer does not support user rule resolution".into();
     }
     Ok(())
 }

@@ -26,10 +26,16 @@ fn user_value(user: &UserInfo) -> Value {
 
 /// Whose is this token?
 pub(super) async fn token(state: &State, kind: &Kind, review: &mut Value) -> Result<(), Status> {
-    let token = value_at(review, "spec.token").and_then(Value::as_str).unwrap_or("").to_owned();
+    let token = value_at(review, "spec.token")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned();
     if token.is_empty() {
         let path = Path::new("spec").child("token");
-        let errors = vec![Error::required(&path, "token is required for TokenReview in authentication")];
+        let errors = vec![Error::required(
+            &path,
+            "token is required for TokenReview in authentication",
+        )];
         return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, "", errors));
     }
     let wanted: Vec<String> = value_at(review, "spec.audiences")

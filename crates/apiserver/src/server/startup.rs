@@ -102,9 +102,14 @@ fn add_checks(state: &Arc<State>) {
     state.health.add("informer-sync", Endpoints::Ready, move || {
         let state = weak.upgrade();
         async move {
-            let Some(state) = state else { return Err("gone".to_owned()) };
+            let Some(state) = state else {
+                return Err("gone".to_owned());
+            };
             let registry = state.registry.load_full();
-            let waiting = registry.all().iter().filter(|r| r.cache.ready().now_or_never().is_none());
+            let waiting = registry
+                .all()
+                .iter()
+                .filter(|r| r.cache.ready().now_or_never().is_none());
             match waiting.count() {
                 0 => Ok(()),
                 count => Err(format!("{count} caches are not filled yet")),
@@ -112,14 +117,22 @@ fn add_checks(state: &Arc<State>) {
         }
     });
     let weak = Arc::downgrade(state);
-    state.health.add("poststarthook/start-service-ip-repair-controllers", Endpoints::All, move || {
-        let done = weak.upgrade().is_some_and(|s| s.repaired.is_cancelled());
-        std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
-    });
+    state.health.add(
+        "poststarthook/start-service-ip-repair-controllers",
+        Endpoints::All,
+        move || {
+            let done = weak.upgrade().is_some_and(|s| s.repaired.is_cancelled());
+            std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
+        },
+    );
     let weak = Arc::downgrade(state);
     state.health.add("shutdown", Endpoints::Ready, move || {
         let draining = weak.upgrade().is_none_or(|s| s.draining.load(Ordering::Relaxed));
-        std::future::ready(if draining { Err("process is shutting down".to_owned()) } else { Ok(()) })
+        std::future::ready(if draining {
+            Err("process is shutting down".to_owned())
+        } else {
+            Ok(())
+        })
     });
 }
 

@@ -27,7 +27,9 @@ pub(crate) async fn bind(
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let target = |field: &str| {
-        value_at(binding, &format!("target.{field}")).and_then(Value::as_str).unwrap_or("")
+        value_at(binding, &format!("target.{field}"))
+            .and_then(Value::as_str)
+            .unwrap_or("")
     };
     if !matches!(target("kind"), "" | "Node") {
         return Err(Status::bad_request(format!(
@@ -54,12 +56,12 @@ fn change(
     name: String,
 ) -> impl Fn(&mut Value) -> Result<(), Status> + Send + Sync + use<> {
     let annotations = meta::annotations(binding);
-    let (uid, version) =
-        (meta::uid(binding).to_owned(), meta::resource_version(binding).to_owned());
+    let (uid, version) = (
+        meta::uid(binding).to_owned(),
+        meta::resource_version(binding).to_owned(),
+    );
     move |pod| {
-        let refuse = |why: String| {
-            Err(Status::conflict(&GroupResource::new("", "pods/binding"), &name, why))
-        };
+        let refuse = |why: String| Err(Status::conflict(&GroupResource::new("", "pods/binding"), &name, why));
         if !uid.is_empty() && uid != meta::uid(pod) {
             return refuse(format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
@@ -108,7 +110,9 @@ pub(super) fn set_condition(pod: &mut Value, mut condition: Value) {
     if !pod["status"]["conditions"].is_array() {
         pod["status"]["conditions"] = json!([]);
     }
-    let Some(list) = pod["status"]["conditions"].as_array_mut() else { return };
+    let Some(list) = pod["status"]["conditions"].as_array_mut() else {
+        return;
+    };
     match list.iter_mut().find(|c| c["type"] == condition["type"]) {
         Some(found) => {
             if found["status"] == condition["status"] {

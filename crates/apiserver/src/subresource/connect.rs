@@ -19,8 +19,7 @@ use crate::verbs::get;
 /// The node agent's port, if the node does not say.
 const KUBELET_PORT: u16 = 10250;
 /// The address types of a node in the order they are tried.
-const ADDRESS_TYPES: [&str; 5] =
-    ["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"];
+const ADDRESS_TYPES: [&str; 5] = ["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"];
 
 /// Answers the request by what is at the other end.
 pub(super) async fn handle(
@@ -154,7 +153,9 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
         if containers(pod).any(|c| c == asked) {
             return Ok(asked.to_owned());
         }
-        return Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")));
+        return Err(Status::bad_request(format!(
+            "container {asked} is not valid for pod {name}"
+        )));
     }
     let names = |path: &str| -> Vec<&str> {
         let list = value_at(pod, path).and_then(Value::as_array).into_iter().flatten();
@@ -163,7 +164,9 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     let main = names("spec.containers");
     match main.as_slice() {
         [only] => Ok((*only).to_owned()),
-        [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
+        [] => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {name}"
+        ))),
         _ => {
             let mut message = format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]",
@@ -180,10 +183,15 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
 
 /// Where the node's agent listens.
 fn kubelet(node: &Value) -> Result<Destination, Status> {
-    let addresses: Vec<&Value> =
-        value_at(node, "status.addresses").and_then(Value::as_array).into_iter().flatten().collect();
+    let addresses: Vec<&Value> = value_at(node, "status.addresses")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .collect();
     let host = ADDRESS_TYPES.iter().find_map(|wanted| {
-        let found = addresses.iter().find(|a| a.get("type").and_then(Value::as_str) == Some(wanted))?;
+        let found = addresses
+            .iter()
+            .find(|a| a.get("type").and_then(Value::as_str) == Some(wanted))?;
         found.get("address").and_then(Value::as_str).filter(|a| !a.is_empty())
     });
     let port = value_at(node, "status.daemonEndpoints.kubeletEndpoint.Port").and_then(Value::as_u64);
@@ -196,7 +204,10 @@ fn kubelet(node: &Value) -> Result<Destination, Status> {
                 ))
             })?
             .to_owned(),
-        port: port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(KUBELET_PORT),
+        port: port
+            .and_then(|p| u16::try_from(p).ok())
+            .filter(|p| *p > 0)
+            .unwrap_or(KUBELET_PORT),
         tls: proxy::Tls::Kubelet,
     })
 }
@@ -224,11 +235,17 @@ fn split_name(text: &str) -> Result<(String, String, Option<String>), Status> {
 fn rest_of_path(call: &Call) -> String {
     let path = &call.info.path;
     let marker = "/proxy";
-    let after_name = path.find(&format!("/{}{marker}", call.info.name)).map(|at| {
-        &path[at + call.info.name.len() + 1 + marker.len()..]
-    });
-    let rest = after_name.or_else(|| path.split_once(marker).map(|(_, rest)| rest)).unwrap_or("");
-    if rest.is_empty() { "/".to_owned() } else { rest.to_owned() }
+    let after_name = path
+        .find(&format!("/{}{marker}", call.info.name))
+        .map(|at| &path[at + call.info.name.len() + 1 + marker.len()..]);
+    let rest = after_name
+        .or_else(|| path.split_once(marker).map(|(_, rest)| rest))
+        .unwrap_or("");
+    if rest.is_empty() {
+        "/".to_owned()
+    } else {
+        rest.to_owned()
+    }
 }
 
 /// Pods are reached at their own address only: never at the host's loopback or link-local ones.
@@ -241,42 +258,45 @@ fn pod_address(text: &str) -> Result<String, Status> {
         };
         !(a.is_loopback() || a.is_multicast() || a.is_unspecified() || link_local)
     });
-    if allowed { Ok(text.to_owned()) } else { Err(Status::bad_request("address not allowed")) }
+    if allowed {
+        Ok(text.to_owned())
+    } else {
+        Err(Status::bad_request("address not allowed"))
+    }
 }
 
 fn tls_of(scheme: &str) -> proxy::Tls {
-    if scheme == "https" { proxy::Tls::Unverified } else { proxy::Tls::None }
+    if scheme == "https" {
+        proxy::Tls::Unverified
+    } else {
+        proxy::Tls::None
+    }
 }
 
-async fn pod_proxy(
-    state: &Arc<State>,
-    call: &Call,
-    pods: &Resource,
-    body: Body,
-) -> Result<Answer, Status> {
+async fn pod_proxy(state: &Arc<State>, call: &Call, pods: &Resource, body: Body) -> Result<Answer, Status> {
     let (scheme, name, port) = split_name(&call.info.name)?;
     let pod = find(pods, &call.info.namespace, &name).await?;
-    let first = value_at(&pod, "spec.containers").and_then(Value::as_array).and_then(|list| {
-        list.iter().find_map(|c| c.get("ports")?.get(0)?.get("containerPort")?.as_u64())
-    });
+    let first = value_at(&pod, "spec.containers")
+        .and_then(Value::as_array)
+        .and_then(|list| {
+            list.iter()
+                .find_map(|c| c.get("ports")?.get(0)?.get("containerPort")?.as_u64())
+        });
     let port = match port {
         Some(port) => port.parse().map_err(|_| bad_name("pod", &call.info.name))?,
         None => first.and_then(|p| u16::try_from(p).ok()).unwrap_or(80),
     };
-    let host = pod_address(
-        value_at(&pod, "status.podIP").and_then(Value::as_str).unwrap_or(""),
-    )?;
-    let to = Destination { host, port, tls: tls_of(&scheme) };
+    let host = pod_address(value_at(&pod, "status.podIP").and_then(Value::as_str).unwrap_or(""))?;
+    let to = Destination {
+        host,
+        port,
+        tls: tls_of(&scheme),
+    };
     proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
 }
 
 /// A ready endpoint of the service, at random.
-async fn service_proxy(
-    state: &Arc<State>,
-    call: &Call,
-    services: &Resource,
-    body: Body,
-) -> Result<Answer, Status> {
+async fn service_proxy(state: &Arc<State>, call: &Call, services: &Resource, body: Body) -> Result<Answer, Status> {
     let (scheme, name, port) = split_name(&call.info.name)?;
     let namespace = &call.info.namespace;
     let service = find(services, namespace, &name).await?;
@@ -286,7 +306,10 @@ async fn service_proxy(
             api::field::go_quote(&name)
         ))
     };
-    let ports = value_at(&service, "spec.ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ports = value_at(&service, "spec.ports")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let wanted = ports.iter().find(|p| match &port {
         None => ports.len() == 1,
         Some(text) => {
@@ -294,8 +317,15 @@ async fn service_proxy(
                 || p.get("port").and_then(Value::as_u64) == text.parse().ok()
         }
     });
-    let wanted = wanted.ok_or_else(none)?.get("name").and_then(Value::as_str).unwrap_or("").to_owned();
-    let slices = state.any_version("discovery.k8s.io", "endpointslices").ok_or_else(none)?;
+    let wanted = wanted
+        .ok_or_else(none)?
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_owned();
+    let slices = state
+        .any_version("discovery.k8s.io", "endpointslices")
+        .ok_or_else(none)?;
     let service_name = name.clone();
     let params = ListParams {
         at: At::Latest,
@@ -313,10 +343,14 @@ async fn service_proxy(
     let mut targets: Vec<(String, u16)> = Vec::new();
     for entry in &page.entries {
         let slice = slices.value(entry);
-        let port = value_at(&slice, "ports").and_then(Value::as_array).into_iter().flatten().find(|p| {
-            p.get("name").and_then(Value::as_str).unwrap_or("") == wanted
-        });
-        let Some(port) = port.and_then(|p| p.get("port")?.as_u64()).and_then(|p| u16::try_from(p).ok())
+        let port = value_at(&slice, "ports")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .find(|p| p.get("name").and_then(Value::as_str).unwrap_or("") == wanted);
+        let Some(port) = port
+            .and_then(|p| p.get("port")?.as_u64())
+            .and_then(|p| u16::try_from(p).ok())
         else {
             continue;
         };
@@ -334,7 +368,11 @@ async fn service_proxy(
         return Err(none());
     }
     let (host, port) = targets.swap_remove(rand::random_range(0..targets.len()));
-    let to = Destination { host: pod_address(&host)?, port, tls: tls_of(&scheme) };
+    let to = Destination {
+        host: pod_address(&host)?,
+        port,
+        tls: tls_of(&scheme),
+    };
     proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
 }
 

@@ -33,10 +33,11 @@ pub(super) async fn evict(
 ) -> Result<Answer, Status> {
     let name = &call.info.name;
     if meta::name(eviction) != name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
-    let (namespace, missing) =
-        (&call.info.namespace, || Status::not_found(&pods.group_resource(), name));
+    let (namespace, missing) = (&call.info.namespace, || Status::not_found(&pods.group_resource(), name));
     let entry = pods.latest(namespace, name).await?.ok_or_else(missing)?;
     let pod = pods.value(&entry);
     let mut deletion = deletion(eviction, options);
@@ -88,7 +89,9 @@ fn check_version(pods: &Resource, pod: &Value, deletion: &DeleteOptions) -> Resu
         Some(wanted) if wanted != actual => Err(Status::conflict(
             &pods.group_resource(),
             meta::name(pod),
-            format!("the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({actual}). The object might have been modified"),
+            format!(
+                "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({actual}). The object might have been modified"
+            ),
         )),
         _ => Ok(()),
     }
@@ -99,7 +102,9 @@ fn deletion(eviction: &Value, options: &WriteOptions) -> DeleteOptions {
     let text = |path: &str| at(path).and_then(Value::as_str).map(str::to_owned);
     DeleteOptions {
         dry_run: options.dry_run
-            || at("dryRun").and_then(Value::as_array).is_some_and(|list| !list.is_empty()),
+            || at("dryRun")
+                .and_then(Value::as_array)
+                .is_some_and(|list| !list.is_empty()),
         grace_period_seconds: at("gracePeriodSeconds").and_then(Value::as_i64),
         uid: text("preconditions.uid"),
         resource_version: text("preconditions.resourceVersion"),
@@ -117,14 +122,15 @@ fn count(value: &Value, path: &str) -> i64 {
 
 /// Pods that have ended, not begun, or are going anyway.
 fn ignores_budgets(pod: &Value) -> bool {
-    meta::is_deleting(pod)
-        || matches!(text(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
+    meta::is_deleting(pod) || matches!(text(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
 }
 
 fn is_ready(pod: &Value) -> bool {
-    value_at(pod, "status.conditions").and_then(Value::as_array).into_iter().flatten().any(|c| {
-        text(c, "type") == "Ready" && text(c, "status") == "True"
-    })
+    value_at(pod, "status.conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .any(|c| text(c, "type") == "Ready" && text(c, "status") == "True")
 }
 
 /// Whether the budget lets this pod go because it is not healthy anyway.
@@ -153,8 +159,7 @@ async fn budgets(state: &State, pod: &Value) -> Result<Vec<Value>, Status> {
     let selects = |budget: &Value| {
         let selector = value_at(budget, "spec.selector").filter(|s| s.is_object());
         selector.is_some()
-            && labels::Selector::from_label_selector(selector)
-                .is_ok_and(|selector| selector.matches(&pod_labels))
+            && labels::Selector::from_label_selector(selector).is_ok_and(|selector| selector.matches(&pod_labels))
     };
     Ok(page.entries.iter().map(|e| resource.value(e)).filter(selects).collect())
 }
@@ -176,8 +181,7 @@ async fn spend(
         if count(budget, "status.observedGeneration") < meta::generation(budget) {
             let message = "Cannot evict pod as it would violate the pod's disruption budget.";
             let cause = format!("The disruption budget {name} is still being processed by the server.");
-            return Err(Status::too_many_requests(message, 10)
-                .with_cause("DisruptionBudget", &cause, ""));
+            return Err(Status::too_many_requests(message, 10).with_cause("DisruptionBudget", &cause, ""));
         }
         let allowed = count(budget, "status.disruptionsAllowed");
         let disrupted = value_at(budget, "status.disruptedPods").and_then(Value::as_object);
@@ -195,8 +199,7 @@ async fn spend(
                 count(budget, "status.desiredHealthy"),
                 count(budget, "status.currentHealthy")
             );
-            return Err(Status::too_many_requests(message, 0)
-                .with_cause("DisruptionBudget", &cause, ""));
+            return Err(Status::too_many_requests(message, 0).with_cause("DisruptionBudget", &cause, ""));
         }
         budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
         budget["status"]["disruptedPods"][&pod_name] = now.clone().into();
@@ -205,5 +208,7 @@ async fn spend(
     let about = call.about(budget, "status");
     let source = Source::Change(Arc::new(change));
     let target = Target::Inner("status");
-    update(state, &about, &resource, target, &source, options).await.map(drop)
+    update(state, &about, &resource, target, &source, options)
+        .await
+        .map(drop)
 }

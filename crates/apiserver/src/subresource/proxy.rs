@@ -72,8 +72,9 @@ pub(super) async fn forward(
         Status::service_unavailable(format!("error trying to reach service: {host}:{port}: {error}"))
     };
     let stream = connect(state, to).await.map_err(|error| refused(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| refused(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| refused(&error))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a proxied connection ended badly");
@@ -98,9 +99,10 @@ async fn connect(state: &State, to: &Destination) -> std::io::Result<Box<dyn Str
     stream.set_nodelay(true)?;
     let config = match to.tls {
         Tls::None => return Ok(Box::new(stream)),
-        Tls::Kubelet => state.kubelet_tls.clone().ok_or_else(|| {
-            std::io::Error::other("no client certificate for node agents is configured")
-        })?,
+        Tls::Kubelet => state
+            .kubelet_tls
+            .clone()
+            .ok_or_else(|| std::io::Error::other("no client certificate for node agents is configured"))?,
         Tls::Unverified => state.unverified_tls.clone(),
     };
     let name = ServerName::try_from(to.host.clone()).map_err(std::io::Error::other)?;
@@ -119,8 +121,11 @@ fn request(
         .iter()
         .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
         .collect();
-    let uri =
-        if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) };
+    let uri = if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", query.join("&"))
+    };
     let host = if to.host.contains(':') {
         format!("[{}]:{}", to.host, to.port)
     } else {
@@ -143,8 +148,7 @@ fn request(
 
 fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
-        let dropped =
-            NOT_PASSED_ON.contains(&name.as_str()) || name.as_str().starts_with("impersonate-");
+        let dropped = NOT_PASSED_ON.contains(&name.as_str()) || name.as_str().starts_with("impersonate-");
         if !dropped {
             to.append(name.clone(), value.clone());
         }
@@ -152,10 +156,7 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// Joins both upgraded connections until either ends.
-fn tunnel(
-    call: &Call,
-    answer: &mut Response<hyper::body::Incoming>,
-) -> Result<Answer, Status> {
+fn tunnel(call: &Call, answer: &mut Response<hyper::body::Incoming>) -> Result<Answer, Status> {
     let Some(client) = call.upgrade.lock().take() else {
         return Err(Status::bad_request("the connection cannot be upgraded"));
     };

@@ -61,9 +61,7 @@ pub(super) async fn handle(
     let change = move |object: &mut Value| {
         if !uid.is_empty() && uid != meta::uid(object) {
             let actual = meta::uid(object);
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
-            );
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}");
             return Err(Status::conflict(&gr, &name, why));
         }
         set_at(object, &path, count.into());
@@ -90,8 +88,9 @@ fn patched(
     let mut scale = current;
     gvk().stamp(&mut scale);
     match Patch::parse(patch_type, body)? {
-        Patch::Json(patch) => json_patch::patch(&mut scale, &patch)
-            .map_err(|error| Status::bad_request(error.to_string()))?,
+        Patch::Json(patch) => {
+            json_patch::patch(&mut scale, &patch).map_err(|error| Status::bad_request(error.to_string()))?
+        }
         Patch::Merge(patch) => json_patch::merge(&mut scale, &patch),
         Patch::Strategic(patch) => {
             scale = schema::patch::strategic::apply(ty, &scale, &patch)
@@ -99,8 +98,8 @@ fn patched(
         }
         // The fields of a Scale are owned through the object's own; an apply merges.
         Patch::Apply(body) => {
-            let patch = schema::codec::decode_yaml(ty, &body)
-                .map_err(|error| Status::bad_request(error.to_string()))?;
+            let patch =
+                schema::codec::decode_yaml(ty, &body).map_err(|error| Status::bad_request(error.to_string()))?;
             json_patch::merge(&mut scale, &patch.value);
         }
     }
@@ -150,15 +149,12 @@ fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
 
 /// A selector in its string form, whatever form the kind keeps it in.
 fn selector_text(selector: &Value) -> String {
-    let is_label_selector =
-        selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let is_label_selector = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
     match selector {
         Value::String(text) => text.clone(),
-        Value::Object(_) if is_label_selector => {
-            labels::Selector::from_label_selector(Some(selector))
-                .map(|s| s.to_string())
-                .unwrap_or_default()
-        }
+        Value::Object(_) if is_label_selector => labels::Selector::from_label_selector(Some(selector))
+            .map(|s| s.to_string())
+            .unwrap_or_default(),
         Value::Object(map) => labels::Selector::from_json_map(map).to_string(),
         _ => String::new(),
     }

@@ -48,13 +48,18 @@ pub(super) async fn issue(
     let seconds = asked.unwrap_or(DEFAULT_SECONDS);
     let mut private = Private {
         namespace: namespace.clone(),
-        serviceaccount: Reference { name: name.clone(), uid: meta::uid(&account).to_owned() },
+        serviceaccount: Reference {
+            name: name.clone(),
+            uid: meta::uid(&account).to_owned(),
+        },
         ..Private::default()
     };
     bind(state, &request, &namespace, &name, &mut private).await?;
     only_for_own_pods(call, &private)?;
     let now = call.now.as_second();
-    let for_us = audiences.iter().all(|audience| keys.config.audiences.contains(audience));
+    let for_us = audiences
+        .iter()
+        .all(|audience| keys.config.audiences.contains(audience));
     let mut lifetime = seconds;
     if private.pod.is_some() && seconds == WARN_ONLY_SECONDS && for_us {
         private.warnafter = Some(now + seconds);
@@ -165,11 +170,15 @@ async fn bind(
         return Err(Status::conflict(
             &GroupResource::new("", kind),
             name,
-            format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+            format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            ),
         ));
     }
-    let bound =
-        Some(Reference { name: name.to_owned(), uid: meta::uid(&object).to_owned() });
+    let bound = Some(Reference {
+        name: name.to_owned(),
+        uid: meta::uid(&object).to_owned(),
+    });
     match kind {
         "Secret" => private.secret = bound,
         "Node" => private.node = bound,
@@ -185,8 +194,10 @@ async fn bind(
             let node = text("spec.nodeName");
             if !node.is_empty() {
                 let uid = find("nodes", "", node).await.ok().map(|n| meta::uid(&n).to_owned());
-                private.node =
-                    Some(Reference { name: node.to_owned(), uid: uid.unwrap_or_default() });
+                private.node = Some(Reference {
+                    name: node.to_owned(),
+                    uid: uid.unwrap_or_default(),
+                });
             }
         }
     }

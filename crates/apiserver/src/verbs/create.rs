@@ -23,12 +23,7 @@ const NAME_ATTEMPTS: usize = 8;
 const CLAIM_ATTEMPTS: usize = 16;
 
 /// Handles the request.
-pub(crate) async fn handle(
-    state: &State,
-    call: &Call,
-    resource: &Resource,
-    body: Bytes,
-) -> Result<Answer, Status> {
+pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body: Bytes) -> Result<Answer, Status> {
     let output = call.output()?;
     let encoding = negotiate::input(&call.headers)?;
     let options = WriteOptions::read(call, WriteVerb::Create)?;
@@ -104,7 +99,11 @@ pub(crate) async fn insert(
     }
     let name = meta::name(&object).to_owned();
     let is_namespace = kind.gvk.group.is_empty() && kind.plural == "namespaces";
-    let namespace = if is_namespace { name.clone() } else { call.info.namespace.clone() };
+    let namespace = if is_namespace {
+        name.clone()
+    } else {
+        call.info.namespace.clone()
+    };
     let attributes = Attributes {
         operation: Operation::Create,
         resource,
@@ -144,7 +143,10 @@ async fn insert_admitted(
         }
         prepare_and_validate(state, call, resource, &mut object, options)?;
         let name = meta::name(&object).to_owned();
-        let attributes = Attributes { name: &name, ..attributes.clone() };
+        let attributes = Attributes {
+            name: &name,
+            ..attributes.clone()
+        };
         state.admission.validate(state, &attributes, Some(&object)).await?;
         let key = resource.key(&call.info.namespace, &name);
         if options.dry_run {
@@ -153,8 +155,13 @@ async fn insert_admitted(
             }
             return Ok(object);
         }
-        let write =
-            Write { resource, key, expect: Expect::Absent, object: Some(&object), old: None };
+        let write = Write {
+            resource,
+            key,
+            expect: Expect::Absent,
+            object: Some(&object),
+            old: None,
+        };
         match write.run(&state.store).await? {
             Outcome::Done(revision) => {
                 meta::set_resource_version(&mut object, &revision.to_string());
@@ -206,7 +213,11 @@ fn prepare_and_validate(
     {
         map.remove("status");
     }
-    let generation = if matches!(kind.strategy.generation, Generation::Unused) { 0 } else { 1 };
+    let generation = if matches!(kind.strategy.generation, Generation::Unused) {
+        0
+    } else {
+        1
+    };
     meta::set_generation(object, generation);
     if let Some(prepare) = &kind.strategy.prepare_create {
         prepare(&call.context(options.dry_run), object);

@@ -30,12 +30,7 @@ pub(crate) struct Deleted {
 }
 
 /// Handles DELETE of one object.
-pub(crate) async fn handle(
-    state: &State,
-    call: &Call,
-    resource: &Resource,
-    body: Bytes,
-) -> Result<Answer, Status> {
+pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body: Bytes) -> Result<Answer, Status> {
     let output = call.output()?;
     let options = DeleteOptions::read(call, &body)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
@@ -68,8 +63,7 @@ pub(crate) async fn handle_collection(
     let options = DeleteOptions::read(call, &body)?;
     let page = listing.fetch(resource).await?;
     for entry in &page.entries {
-        let done =
-            delete(state, call, resource, entry.namespace(), entry.name(), &options).await;
+        let done = delete(state, call, resource, entry.namespace(), entry.name(), &options).await;
         match done {
             Err(status) if !status.is_not_found() => return Err(status),
             _ => {}
@@ -110,7 +104,12 @@ pub(crate) async fn delete(
         state.admission.validate(state, &attributes, None).await?;
         let decision = decide(&resource.kind, &old, options, call.now);
         let (object, gone) = match decision {
-            Decision::Pending => return Ok(Deleted { object: old, gone: false }),
+            Decision::Pending => {
+                return Ok(Deleted {
+                    object: old,
+                    gone: false,
+                });
+            }
             Decision::Remove => (old.clone(), true),
             Decision::Mark(marked) => (marked, false),
         };
@@ -136,11 +135,7 @@ pub(crate) async fn delete(
     Err(Status::stale(&gr, name))
 }
 
-fn check_preconditions(
-    resource: &Resource,
-    object: &Value,
-    options: &DeleteOptions,
-) -> Result<(), Status> {
+fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
     let gr = api::GroupResource::new(&*resource.kind.gvk.group, &*resource.kind.plural);
     let name = meta::name(object);
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(object)) {
@@ -215,7 +210,9 @@ fn decide(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> 
 
 /// Sets the deletion time and moves the generation, once.
 fn mark(object: &mut Value, now: Timestamp, seconds: i64) {
-    let at = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+    let at = now
+        .checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX);
     meta::set_deletion_timestamp(object, Some(at));
     meta::set_deletion_grace_period_seconds(object, Some(seconds));
     if meta::generation(object) > 0 {

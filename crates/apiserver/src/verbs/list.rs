@@ -43,11 +43,15 @@ pub(crate) async fn handle(call: &Call, resource: &Arc<Resource>) -> Result<Answ
 /// # Errors
 /// 400 if it is no number.
 pub(crate) fn revision(query: &Query) -> Result<Option<i64>, Status> {
-    let Some(text) = query.non_empty("resourceVersion") else { return Ok(None) };
+    let Some(text) = query.non_empty("resourceVersion") else {
+        return Ok(None);
+    };
     text.parse::<i64>().ok().filter(|r| *r >= 0).map(Some).ok_or_else(|| {
         let path = Path::new("resourceVersion");
-        let detail =
-            format!("strconv.ParseUint: parsing {}: invalid syntax", api::field::go_quote(text));
+        let detail = format!(
+            "strconv.ParseUint: parsing {}: invalid syntax",
+            api::field::go_quote(text)
+        );
         Status::bad_request(format!(
             "invalid resource version: {}",
             Error::invalid(&path, text, detail)
@@ -74,7 +78,11 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<(Selection, 
             "fieldSelector metadata.name doesn't match requested name",
         ));
     }
-    let name = if call.info.named { Some(call.info.name.clone()) } else { exact_name };
+    let name = if call.info.named {
+        Some(call.info.name.clone())
+    } else {
+        exact_name
+    };
     let indexed = fields
         .requirements()
         .iter()
@@ -88,8 +96,7 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<(Selection, 
     let namespace = &call.info.namespace;
     Ok((
         Selection {
-            namespace: (resource.kind.is_namespaced() && !namespace.is_empty())
-                .then(|| namespace.clone()),
+            namespace: (resource.kind.is_namespaced() && !namespace.is_empty()).then(|| namespace.clone()),
             name,
             field: indexed,
             matcher: (!plain).then(|| Arc::new(matcher) as crate::cache::Matcher),
@@ -100,8 +107,8 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<(Selection, 
 
 fn check_field(resource: &Resource, field: &str) -> Result<(), Status> {
     let kind = &resource.kind;
-    let known = matches!(field, "metadata.name" | "metadata.namespace")
-        || kind.selectable.iter().any(|f| f.name == field);
+    let known =
+        matches!(field, "metadata.name" | "metadata.namespace") || kind.selectable.iter().any(|f| f.name == field);
     if known {
         return Ok(());
     }
@@ -162,14 +169,23 @@ impl Listing {
             None => resource.prefix.clone(),
         };
         let version = revision(query)?;
-        let after = query.non_empty("continue").map(|t| token::decode(&prefix, t)).transpose()?;
+        let after = query
+            .non_empty("continue")
+            .map(|t| token::decode(&prefix, t))
+            .transpose()?;
         let at = match (&after, version) {
             (Some(_), Some(version)) if version > 0 => {
                 return Err(Status::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            (Some(Continue { revision: Some(revision), .. }), _) => At::Exact(*revision),
+            (
+                Some(Continue {
+                    revision: Some(revision),
+                    ..
+                }),
+                _,
+            ) => At::Exact(*revision),
             (Some(Continue { revision: None, .. }), _) | (None, None) => At::Latest,
             (None, Some(version)) => match query.get("resourceVersionMatch") {
                 Some("Exact") => At::Exact(version),
@@ -180,7 +196,14 @@ impl Listing {
             },
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(Listing { selection, limit, at, after, prefix, selective })
+        Ok(Listing {
+            selection,
+            limit,
+            at,
+            after,
+            prefix,
+            selective,
+        })
     }
 
     /// Reads the page.
@@ -194,15 +217,22 @@ impl Listing {
             limit: self.limit,
             start_after: self.after.as_ref().map(|next| next.after.clone()),
         };
-        resource.cache.list(params).await.map_err(|error| match (&error, &self.after) {
-            (CacheError::Expired { .. }, Some(next)) => {
-                let mut status = Status::expired(EXPIRED_CONTINUE);
-                let next = Continue { revision: None, after: next.after.clone() };
-                status.metadata.continue_token = token::encode(&self.prefix, &next);
-                status
-            }
-            _ => cache_status(error),
-        })
+        resource
+            .cache
+            .list(params)
+            .await
+            .map_err(|error| match (&error, &self.after) {
+                (CacheError::Expired { .. }, Some(next)) => {
+                    let mut status = Status::expired(EXPIRED_CONTINUE);
+                    let next = Continue {
+                        revision: None,
+                        after: next.after.clone(),
+                    };
+                    status.metadata.continue_token = token::encode(&self.prefix, &next);
+                    status
+                }
+                _ => cache_status(error),
+            })
     }
 
     /// The token for the page after this one.
@@ -212,6 +242,12 @@ impl Listing {
             Some(Continue { revision: None, .. }) => None,
             _ => Some(page.revision),
         };
-        Some(token::encode(&self.prefix, &Continue { revision, after: last.key().to_string() }))
+        Some(token::encode(
+            &self.prefix,
+            &Continue {
+                revision,
+                after: last.key().to_string(),
+            },
+        ))
     }
 }

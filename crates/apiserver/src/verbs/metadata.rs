@@ -13,9 +13,13 @@ const SUFFIX_LENGTH: usize = 5;
 
 /// Removes what a client may not set on create.
 pub(crate) fn wipe_system_fields(object: &mut Value) {
-    for field in
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"]
-    {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
         meta::remove(object, field);
     }
 }
@@ -41,11 +45,7 @@ pub(crate) fn generate_name(prefix: &str) -> String {
 ///
 /// # Errors
 /// 400 on a mismatch.
-pub(crate) fn ensure_namespace(
-    kind: &Kind,
-    object: &mut Value,
-    namespace: &str,
-) -> Result<(), Status> {
+pub(crate) fn ensure_namespace(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), Status> {
     let expected = if kind.is_namespaced() { namespace } else { "" };
     let actual = meta::namespace(object);
     if actual == expected {
@@ -93,7 +93,9 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Erro
 /// Removes repeated owner references; says which uids were repeated.
 pub(crate) fn dedup_owner_references(object: &mut Value) -> Vec<String> {
     let list = object.get_mut("metadata").and_then(|m| m.get_mut("ownerReferences"));
-    let Some(list) = list.and_then(Value::as_array_mut) else { return Vec::new() };
+    let Some(list) = list.and_then(Value::as_array_mut) else {
+        return Vec::new();
+    };
     let mut kept: Vec<Value> = Vec::with_capacity(list.len());
     let mut repeated = Vec::new();
     for owner in list.drain(..) {
@@ -112,7 +114,11 @@ pub(crate) fn dedup_warning(repeated: &[String], after_admission: bool) -> Optio
     if repeated.is_empty() {
         return None;
     }
-    let when = if after_admission { " after mutating admission happens" } else { "" };
+    let when = if after_admission {
+        " after mutating admission happens"
+    } else {
+        ""
+    };
     Some(format!(
         ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: [{}]",
         repeated.join(" ")

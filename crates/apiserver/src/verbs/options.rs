@@ -53,7 +53,10 @@ impl WriteOptions {
             WriteVerb::Patch | WriteVerb::Apply => "PatchOptions",
         };
         if verb == WriteVerb::Apply && manager.is_empty() {
-            errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
+            errors.push(Error::required(
+                &Path::new("fieldManager"),
+                "is required for apply patch",
+            ));
         }
         if verb == WriteVerb::Patch && query.get("force").is_some() {
             let detail = "may not be specified for non-apply patch";
@@ -73,8 +76,12 @@ impl WriteOptions {
         if !errors.is_empty() {
             return Err(Status::invalid("meta.k8s.io", kind, "", errors));
         }
-        let field_manager =
-            if manager.is_empty() { call.user_agent_prefix() } else { manager }.to_owned();
+        let field_manager = if manager.is_empty() {
+            call.user_agent_prefix()
+        } else {
+            manager
+        }
+        .to_owned();
         Ok(WriteOptions {
             dry_run: !dry_run.is_empty(),
             field_manager,
@@ -139,16 +146,24 @@ impl DeleteOptions {
             Encoding::Json => serde_json::from_slice(body)
                 .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?,
             encoding => {
-                let root = schema::builtin().root(&gvk).ok_or_else(|| Status::internal("no type DeleteOptions"))?;
+                let root = schema::builtin()
+                    .root(&gvk)
+                    .ok_or_else(|| Status::internal("no type DeleteOptions"))?;
                 crate::codec::decode_any_version(schema::builtin(), root, &gvk, encoding, body)?
             }
         };
         let kind = api::meta::kind(&value);
         if !kind.is_empty() && kind != "DeleteOptions" {
-            return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+            return Err(Status::bad_request(
+                "decoded object cannot be converted to DeleteOptions",
+            ));
         }
         let text = |path: &str| crate::kind::value_at(&value, path).and_then(Value::as_str);
-        let dry_run = value.get("dryRun").and_then(Value::as_array).cloned().unwrap_or_default();
+        let dry_run = value
+            .get("dryRun")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let dry_run: Vec<&str> = dry_run.iter().filter_map(Value::as_str).collect();
         DeleteOptions {
             grace_period_seconds: value.get("gracePeriodSeconds").and_then(Value::as_i64),

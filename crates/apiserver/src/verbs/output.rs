@@ -32,9 +32,7 @@ pub(crate) fn object(
 ) -> Result<Answer, Status> {
     let kind = &resource.kind;
     match output.transform {
-        Transform::None => {
-            respond::object(code, output, kind.schema.get(kind.root), &kind.gvk, value)
-        }
+        Transform::None => respond::object(code, output, kind.schema.get(kind.root), &kind.gvk, value),
         Transform::Partial(version) => {
             let (gvk, partial) = partial(value, version);
             meta_object(code, output, &gvk, &partial)
@@ -42,8 +40,18 @@ pub(crate) fn object(
         Transform::Table(version) => {
             let include = table::Include::read(&call.query)?;
             let rows = vec![table::row(resource, value, include, version, call.now)];
-            let value = table::table(resource, version, &json!({"resourceVersion": api::meta::resource_version(value)}), rows, &call.query);
-            Ok(respond::bytes(code, output.encoding.media_type(), encode_untyped(output, &value)?))
+            let value = table::table(
+                resource,
+                version,
+                &json!({"resourceVersion": api::meta::resource_version(value)}),
+                rows,
+                &call.query,
+            );
+            Ok(respond::bytes(
+                code,
+                output.encoding.media_type(),
+                encode_untyped(output, &value)?,
+            ))
         }
         Transform::PartialList(_) => Err(not_acceptable()),
     }
@@ -58,17 +66,10 @@ fn not_acceptable() -> Status {
 }
 
 /// An object of the cache; its bytes are shared where nothing has to be changed.
-pub(crate) fn entry(
-    call: &Call,
-    resource: &Resource,
-    output: Output,
-    entry: &Entry,
-) -> Result<Answer, Status> {
+pub(crate) fn entry(call: &Call, resource: &Resource, output: Output, entry: &Entry) -> Result<Answer, Status> {
     let content = output.encoding.media_type();
     match (output.transform, output.encoding) {
-        (Transform::None, Encoding::Json) if !output.pretty => {
-            Ok(respond::bytes(200, content, resource.json(entry)))
-        }
+        (Transform::None, Encoding::Json) if !output.pretty => Ok(respond::bytes(200, content, resource.json(entry))),
         (Transform::None, Encoding::Protobuf) => {
             let raw = bare_protobuf(resource, entry)?;
             let wrapped = schema::codec::unknown::wrap(&resource.kind.gvk, &raw);
@@ -84,9 +85,8 @@ pub(crate) fn entry(
 /// 406 if the type has no protobuf form.
 pub(crate) fn bare_protobuf(resource: &Resource, entry: &Entry) -> Result<Bytes, Status> {
     let kind = &resource.kind;
-    let make = |entry: &Entry| {
-        codec::to_bare_protobuf(kind.schema.get(kind.root), &resource.value(entry)).map(Bytes::from)
-    };
+    let make =
+        |entry: &Entry| codec::to_bare_protobuf(kind.schema.get(kind.root), &resource.value(entry)).map(Bytes::from);
     if !is_stored_version(kind) {
         return make(entry);
     }
@@ -126,9 +126,7 @@ fn meta_object(code: u16, output: Output, gvk: &Gvk, value: &Value) -> Result<An
 pub(crate) fn encode_meta(output: Output, gvk: &Gvk, value: &Value) -> Result<Bytes, Status> {
     let name = format!("io.k8s.apimachinery.pkg.apis.meta.v1.{}", gvk.kind);
     match (output.encoding, schema::builtin().by_name(&name)) {
-        (Encoding::Protobuf, Some(id)) => {
-            codec::to_protobuf(schema::builtin().get(id), gvk, value)
-        }
+        (Encoding::Protobuf, Some(id)) => codec::to_protobuf(schema::builtin().get(id), gvk, value),
         (Encoding::Protobuf, None) => Err(Status::internal(format!("no type {name}"))),
         _ => encode_untyped(output, value),
     }
@@ -215,11 +213,7 @@ fn list_metadata(listing: &Listing, page: &ListPage) -> Value {
 }
 
 /// A JSON list, piece by piece: memory is bounded by the connection, not by the list.
-fn json_pieces(
-    head: String,
-    entries: Vec<Arc<Entry>>,
-    encode: impl Fn(&Entry) -> Bytes + Send + 'static,
-) -> Body {
+fn json_pieces(head: String, entries: Vec<Arc<Entry>>, encode: impl Fn(&Entry) -> Bytes + Send + 'static) -> Body {
     let mut piece = BytesMut::from(head.as_bytes());
     let mut rest = entries.into_iter().enumerate();
     let mut next = move || -> Option<(Bytes, bool)> {
@@ -250,11 +244,7 @@ fn json_pieces(
 }
 
 /// A list message: ListMeta in field 1, items in field 2.
-fn protobuf_list(
-    resource: &Resource,
-    metadata: &Value,
-    page: &ListPage,
-) -> Result<Vec<u8>, Status> {
+fn protobuf_list(resource: &Resource, metadata: &Value, page: &ListPage) -> Result<Vec<u8>, Status> {
     let list_meta = schema::builtin().by_name("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
     let mut raw = Vec::new();
     let meta = list_meta

@@ -69,9 +69,10 @@ impl Write<'_> {
     fn txn(&self) -> Txn {
         let compare = match self.expect {
             Expect::Absent => Compare::Absent(self.key.clone()),
-            Expect::Revision(revision) => {
-                Compare::ModRevision { key: self.key.clone(), revision }
-            }
+            Expect::Revision(revision) => Compare::ModRevision {
+                key: self.key.clone(),
+                revision,
+            },
         };
         let op = match self.object {
             None => Op::delete(&*self.key),
@@ -83,8 +84,11 @@ impl Write<'_> {
                 }
             }
         };
-        let mut txn =
-            Txn { compare: vec![compare], success: vec![op], failure: vec![Op::get(&*self.key)] };
+        let mut txn = Txn {
+            compare: vec![compare],
+            success: vec![op],
+            failure: vec![Op::get(&*self.key)],
+        };
         let (new, old) = (claims(self.resource, self.object), claims(self.resource, self.old));
         for gained in new.difference(&old) {
             let key = claim_key(gained);
@@ -92,7 +96,8 @@ impl Write<'_> {
             let owner = self.object.map(|o| claim_owner(self.resource, o)).unwrap_or_default();
             txn.success.push(Op::put(key, owner.into_bytes()));
         }
-        txn.success.extend(old.difference(&new).map(|lost| Op::delete(claim_key(lost))));
+        txn.success
+            .extend(old.difference(&new).map(|lost| Op::delete(claim_key(lost))));
         txn
     }
 
@@ -114,6 +119,10 @@ impl Write<'_> {
             (Expect::Revision(revision), Some(kv)) => kv.mod_revision == revision,
             _ => false,
         };
-        Ok(if as_expected { Outcome::ClaimTaken } else { Outcome::Conflict(found) })
+        Ok(if as_expected {
+            Outcome::ClaimTaken
+        } else {
+            Outcome::Conflict(found)
+        })
     }
 }

@@ -79,7 +79,11 @@ pub(crate) fn table(
     rows: Vec<Value>,
     query: &Query,
 ) -> Value {
-    let columns = if query.flag("noHeaders") { Vec::new() } else { columns(resource) };
+    let columns = if query.flag("noHeaders") {
+        Vec::new()
+    } else {
+        columns(resource)
+    };
     json!({
         "kind": "Table",
         "apiVersion": version.api_version(),

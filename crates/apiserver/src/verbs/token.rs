@@ -46,13 +46,17 @@ pub(crate) fn decode(prefix: &str, text: &str) -> Result<Continue, Status> {
     let json = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|error| refuse(&error.to_string()))?;
-    let token: Token =
-        serde_json::from_slice(&json).map_err(|error| refuse(&error.to_string()))?;
+    let token: Token = serde_json::from_slice(&json).map_err(|error| refuse(&error.to_string()))?;
     if token.v != VERSION {
-        return Err(refuse(&format!("server does not recognize this encoded version {:?}", token.v)));
+        return Err(refuse(&format!(
+            "server does not recognize this encoded version {:?}",
+            token.v
+        )));
     }
     if token.rv == 0 {
-        return Err(refuse("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
+        return Err(refuse(
+            "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+        ));
     }
     let Some(start) = token.start.strip_suffix('\0').filter(|s| !s.is_empty()) else {
         return Err(refuse("encoded start key empty (version meta.k8s.io/v1)"));
@@ -73,7 +77,10 @@ mod tests {
     #[test]
     fn tokens_come_back() {
         for revision in [Some(7), None] {
-            let next = Continue { revision, after: "/registry/pods/ns/a".to_owned() };
+            let next = Continue {
+                revision,
+                after: "/registry/pods/ns/a".to_owned(),
+            };
             let text = encode("/registry/pods/", &next);
             assert_eq!(decode("/registry/pods/", &text).unwrap(), next);
         }

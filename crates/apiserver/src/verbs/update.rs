@@ -115,7 +115,11 @@ pub(crate) async fn handle_patch(
 ) -> Result<Answer, Status> {
     let patch_type = patch::PatchType::read(&call.headers)?;
     let output = call.output()?;
-    let verb = if patch_type == patch::PatchType::Apply { WriteVerb::Apply } else { WriteVerb::Patch };
+    let verb = if patch_type == patch::PatchType::Apply {
+        WriteVerb::Apply
+    } else {
+        WriteVerb::Patch
+    };
     let options = WriteOptions::read(call, verb)?;
     let source = Source::Patch(Patch::parse(patch_type, &body)?);
     let updated = update(state, call, resource, target, &source, &options).await?;
@@ -146,7 +150,15 @@ pub(crate) async fn update(
         };
         let mut old = resource.value(&entry);
         codec::complete(&resource.kind, &mut old);
-        let attempt = Attempt { state, call, resource, target, source, options, old: &old };
+        let attempt = Attempt {
+            state,
+            call,
+            resource,
+            target,
+            source,
+            options,
+            old: &old,
+        };
         if resource.kind.allocation.is_some() {
             state.pools.catch_up(state.store.revision()).await?;
         }
@@ -169,9 +181,7 @@ async fn create_instead(
     let gr = resource.group_resource();
     let missing = || Status::not_found(&gr, &call.info.name);
     let (object, unconditional) = match (target, source) {
-        (Target::Main, Source::Put(object)) if resource.kind.strategy.allow_create_on_update => {
-            (object.clone(), false)
-        }
+        (Target::Main, Source::Put(object)) if resource.kind.strategy.allow_create_on_update => (object.clone(), false),
         (Target::Main, Source::Patch(patch)) if patch.creates() => {
             let object = patch.create(call, &resource.kind, options)?;
             (object, true)
@@ -223,7 +233,10 @@ impl Attempt<'_> {
         call.warnings.extend(metadata::dedup_warning(&repeated, true));
         codec::complete(kind, &mut new);
         self.prepare_and_validate(&mut new)?;
-        self.state.admission.validate(self.state, &attributes, Some(&new)).await?;
+        self.state
+            .admission
+            .validate(self.state, &attributes, Some(&new))
+            .await?;
         patch::ignore_timestamps(&mut new, self.old);
         let gone = deletes(kind, &new, self.old);
         if self.options.dry_run || (!gone && new == *self.old) {
@@ -250,9 +263,7 @@ impl Attempt<'_> {
         let (kind, old) = (&self.resource.kind, self.old);
         let mut new = match self.source {
             Source::Put(object) => object.clone(),
-            Source::Patch(patch) => {
-                patch.apply(self.call, kind, self.target, old, self.options)?
-            }
+            Source::Patch(patch) => patch.apply(self.call, kind, self.target, old, self.options)?,
             Source::Change(change) => {
                 let mut new = old.clone();
                 change(&mut new)?;
@@ -305,9 +316,7 @@ impl Attempt<'_> {
         }
         let (wanted, actual) = (meta::uid(new), meta::uid(old));
         if !wanted.is_empty() && wanted != actual && matches!(self.source, Source::Put(_)) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}"
-            );
+            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}");
             return Err(Status::conflict(&gr, name, why));
         }
         Ok(())
@@ -364,9 +373,7 @@ impl Attempt<'_> {
     fn validate(&self, new: &Value) -> Vec<api::field::Error> {
         let strategy = &self.resource.kind.strategy;
         match self.target {
-            Target::Part(_, part) => {
-                part.validate.as_ref().map(|f| f(new, self.old)).unwrap_or_default()
-            }
+            Target::Part(_, part) => part.validate.as_ref().map(|f| f(new, self.old)).unwrap_or_default(),
             Target::Inner(_) => Vec::new(),
             Target::Main | Target::Via(_) => match (&strategy.validate_update, &strategy.validate) {
                 (Some(validate), _) => validate(new, self.old),

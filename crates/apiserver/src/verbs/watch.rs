@@ -33,11 +33,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Handles the request.
-pub(crate) async fn handle(
-    state: &State,
-    call: &Call,
-    resource: &Arc<Resource>,
-) -> Result<Answer, Status> {
+pub(crate) async fn handle(state: &State, call: &Call, resource: &Arc<Resource>) -> Result<Answer, Status> {
     let output = call.output()?;
     if output.encoding == Encoding::Yaml {
         return Err(Status::not_acceptable(&[
@@ -53,7 +49,12 @@ pub(crate) async fn handle(
     let start = start(query)?;
     let (selection, _) = list::selection(call, resource)?;
     let watching = resource.cache.watch(WatchParams { start, selection }).await;
-    let encoder = Encoder { resource: resource.clone(), output, include, header_sent: false };
+    let encoder = Encoder {
+        resource: resource.clone(),
+        output,
+        include,
+        header_sent: false,
+    };
     let media = match output.encoding {
         Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
@@ -106,8 +107,7 @@ fn start(query: &Query) -> Result<WatchStart, Status> {
     }
     if let Some(matching) = matching {
         if initial.is_none() {
-            let detail =
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
             errors.push(Error::forbidden(&path, detail));
         }
         if matching != "NotOlderThan" {
@@ -118,7 +118,9 @@ fn start(query: &Query) -> Result<WatchStart, Status> {
         return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
     }
     Ok(match (initial, version) {
-        (Some(true), version) => WatchStart::InitialEvents { not_older_than: version },
+        (Some(true), version) => WatchStart::InitialEvents {
+            not_older_than: version,
+        },
         (Some(false), Some(version)) if version > 0 => WatchStart::After(version),
         (Some(false), _) => WatchStart::Now,
         (None, None) => WatchStart::StateLatest,

@@ -11,7 +11,12 @@ async fn server() -> Server {
     let mut kinds = harness::kinds();
     kinds.push(Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts"));
     kinds.push(Kind::cluster("", "v1", "Node", "nodes"));
-    kinds.push(Kind::cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses"));
+    kinds.push(Kind::cluster(
+        "scheduling.k8s.io",
+        "v1",
+        "PriorityClass",
+        "priorityclasses",
+    ));
     let server = server_of(kinds).await;
     server.namespace("ns").await;
     server
@@ -34,15 +39,22 @@ async fn pods_get_account_token_priority_and_tolerations() {
     let spec = &made.expect(201)["spec"];
     assert_eq!(spec["serviceAccountName"], "default");
     assert_eq!(spec["imagePullSecrets"], json!([{"name": "pull"}]));
-    assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(0), &json!("PreemptLowerPriority")));
+    assert_eq!(
+        (&spec["priority"], &spec["preemptionPolicy"]),
+        (&json!(0), &json!("PreemptLowerPriority"))
+    );
     let name = spec["volumes"][0]["name"].as_str().unwrap();
     assert!(name.starts_with("kube-api-access-"));
     assert_eq!(
         spec["containers"][0]["volumeMounts"],
         json!([{"name": name, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}])
     );
-    let keys: Vec<&str> = spec["tolerations"].as_array().unwrap().iter()
-        .map(|t| t["key"].as_str().unwrap()).collect();
+    let keys: Vec<&str> = spec["tolerations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["key"].as_str().unwrap())
+        .collect();
     assert_eq!(keys, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
 
     let mut quiet = pod("b");
@@ -63,7 +75,10 @@ async fn pods_get_account_token_priority_and_tolerations() {
 async fn priority_classes() {
     let server = server().await;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    server.post("/api/v1/namespaces/ns/serviceaccounts", &account).await.expect(201);
+    server
+        .post("/api/v1/namespaces/ns/serviceaccounts", &account)
+        .await
+        .expect(201);
     let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
     let class = |name: &str, value: i64, default: bool| {
         json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
@@ -72,11 +87,17 @@ async fn priority_classes() {
     server.post(classes, &class("high", 100, false)).await.expect(201);
     server.post(classes, &class("usual", 7, true)).await.expect(201);
     let refused = server.post(classes, &class("other", 8, true)).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().ends_with(
-        "PriorityClass usual is already marked as default. Only one default can exist"
-    ));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("PriorityClass usual is already marked as default. Only one default can exist")
+    );
     let made = server.post(PODS, &pod("a")).await.expect(201);
-    assert_eq!((&made["spec"]["priority"], &made["spec"]["priorityClassName"]), (&json!(7), &json!("usual")));
+    assert_eq!(
+        (&made["spec"]["priority"], &made["spec"]["priorityClassName"]),
+        (&json!(7), &json!("usual"))
+    );
     let mut high = pod("b");
     high["spec"]["priorityClassName"] = json!("high");
     assert_eq!(server.post(PODS, &high).await.expect(201)["spec"]["priority"], 100);
@@ -86,7 +107,10 @@ async fn priority_classes() {
     let mut none = pod("d");
     none["spec"]["priorityClassName"] = json!("none");
     let refused = server.post(PODS, &none).await.expect(403);
-    assert_eq!(refused["message"], "pods \"d\" is forbidden: no PriorityClass with name none was found");
+    assert_eq!(
+        refused["message"],
+        "pods \"d\" is forbidden: no PriorityClass with name none was found"
+    );
 }
 
 #[tokio::test]

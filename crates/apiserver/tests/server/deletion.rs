@@ -30,7 +30,10 @@ async fn finalizers_hold_an_object() {
     let more = json!({"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}});
     server.patch(&format!("{MAPS}/a"), merge, &more).await.expect(422);
     let again = server.delete(&format!("{MAPS}/a")).await.expect(200);
-    assert_eq!(again["metadata"]["resourceVersion"], marked["metadata"]["resourceVersion"]);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        marked["metadata"]["resourceVersion"]
+    );
     let none = json!({"metadata": {"finalizers": null}});
     server.patch(&format!("{MAPS}/a"), merge, &none).await.expect(200);
     server.get(&format!("{MAPS}/a")).await.expect(404);
@@ -49,9 +52,15 @@ async fn propagation_is_a_finalizer() {
         assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
     }
     server.post(MAPS, &config_map("b", &json!({}))).await.expect(201);
-    let gone = server.delete(&format!("{MAPS}/b?propagationPolicy=Background")).await.expect(200);
+    let gone = server
+        .delete(&format!("{MAPS}/b?propagationPolicy=Background"))
+        .await
+        .expect(200);
     assert_eq!(gone["kind"], "Status");
-    server.delete(&format!("{MAPS}/b?propagationPolicy=Sideways")).await.expect(422);
+    server
+        .delete(&format!("{MAPS}/b?propagationPolicy=Sideways"))
+        .await
+        .expect(422);
 }
 
 #[tokio::test]
@@ -83,7 +92,10 @@ async fn pods_end_gracefully() {
     let path = format!("{PODS}/busy");
     let marked = server.delete(&path).await.expect(200);
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
-    let longer = server.delete(&format!("{path}?gracePeriodSeconds=60")).await.expect(200);
+    let longer = server
+        .delete(&format!("{path}?gracePeriodSeconds=60"))
+        .await
+        .expect(200);
     assert_eq!(longer["metadata"]["deletionGracePeriodSeconds"], 30);
     let shorter = server.delete(&format!("{path}?gracePeriodSeconds=5")).await.expect(200);
     assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);

@@ -12,11 +12,17 @@ fn core() -> Vec<Kind> {
         Kind::namespaced("", "v1", "ConfigMap", "configmaps").short_names(&["cm"]),
         Kind::cluster("", "v1", "Namespace", "namespaces")
             .short_names(&["ns"])
-            .verbs(&[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch])
+            .verbs(&[
+                Verb::Create,
+                Verb::Delete,
+                Verb::Get,
+                Verb::List,
+                Verb::Patch,
+                Verb::Update,
+                Verb::Watch,
+            ])
             .with_status()
-            .subresource(
-                Subresource::part("finalize", apiserver::kind::Part::default()).verbs(&[Verb::Update]),
-            ),
+            .subresource(Subresource::part("finalize", apiserver::kind::Part::default()).verbs(&[Verb::Update])),
         Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
             .short_names(&["sa"])
             .subresource(Subresource::token()),
@@ -29,14 +35,18 @@ fn core() -> Vec<Kind> {
             .subresource(Subresource::connect(Connect::Attach))
             .subresource(Subresource::connect(Connect::PortForward))
             .subresource(Subresource::connect(Connect::PodProxy))
-            .subresource(Subresource::part("ephemeralcontainers", apiserver::kind::Part::default()))
+            .subresource(Subresource::part(
+                "ephemeralcontainers",
+                apiserver::kind::Part::default(),
+            ))
             .subresource(Subresource::binding())
             .subresource(Subresource::eviction()),
     ]
 }
 
 async fn aggregated(server: &Server, path: &str, version: &str) -> crate::harness::Answer {
-    let accept = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
+    let accept =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
     server.call_as(admin(), "GET", path, None, &[("accept", &accept)]).await
 }
 
@@ -47,8 +57,12 @@ async fn legacy_documents() {
     let wanted = include_str!("golden/api_v1.json");
     assert_eq!(ours, serde_json::from_str::<Value>(wanted).unwrap());
     let groups = server.get("/apis/").await.expect(200);
-    let names: Vec<&str> =
-        groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["authentication.k8s.io", "authorization.k8s.io"]);
     let versions = server.get("/api").await.expect(200);
     assert_eq!(versions["versions"], json!(["v1"]));
@@ -84,7 +98,9 @@ async fn openapi_is_there_when_asked_for() {
     let name = "io.k8s.api.apps.v1.Deployment";
     assert!(document["components"]["schemas"][name].is_object());
     assert!(document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"].is_object());
-    let zipped = server.call_as(admin(), "GET", url, None, &[("accept-encoding", "gzip")]).await;
+    let zipped = server
+        .call_as(admin(), "GET", url, None, &[("accept-encoding", "gzip")])
+        .await;
     assert_eq!(zipped.headers["content-encoding"], "gzip");
     let v2 = server.get("/openapi/v2").await.expect(200);
     assert_eq!(v2["swagger"], "2.0");
@@ -100,7 +116,10 @@ async fn health_version_and_metrics() {
         assert_eq!((answer.code, answer.text().as_str()), (200, "ok"), "{path}");
     }
     let verbose = server.get("/readyz?verbose&exclude=etcd&exclude=nothing").await.text();
-    assert!(verbose.starts_with("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n"), "{verbose}");
+    assert!(
+        verbose.starts_with("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n"),
+        "{verbose}"
+    );
     assert!(verbose.contains("[+]informer-sync ok\n"));
     assert!(verbose.contains("no matches for \"nothing\""));
     assert!(verbose.ends_with("readyz check passed\n"));
@@ -119,7 +138,10 @@ async fn a_panic_is_an_answer() {
     let server = server_of(kinds).await;
     server.namespace("ns").await;
     let object = crate::harness::config_map("a", &json!({}));
-    let answer = server.post("/api/v1/namespaces/ns/configmaps", &object).await.expect(500);
+    let answer = server
+        .post("/api/v1/namespaces/ns/configmaps", &object)
+        .await
+        .expect(500);
     assert_eq!(answer["reason"], "InternalError");
     server.get("/api/v1/namespaces/ns/configmaps").await.expect(200);
 }
@@ -128,7 +150,10 @@ async fn a_panic_is_an_answer() {
 async fn components_in_the_process_are_users_too() {
     let server = server().await;
     let client = server.api.in_process(apiserver::UserInfo::new("system:nobody", &[]));
-    let request = http::Request::builder().uri("/api/v1/namespaces").body(bytes::Bytes::new()).unwrap();
+    let request = http::Request::builder()
+        .uri("/api/v1/namespaces")
+        .body(bytes::Bytes::new())
+        .unwrap();
     let answer = client.call(request).await;
     assert_eq!(answer.status(), 403);
     let body = answer.into_body().collect().await.unwrap().to_bytes();

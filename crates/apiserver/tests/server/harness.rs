@@ -20,8 +20,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     pub fn text(&self) -> String {
@@ -92,7 +91,10 @@ pub async fn server_with(kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> 
         address: "127.0.0.1:6443".to_owned(),
     };
     change(&mut config);
-    Server { api: ApiServer::new(config).unwrap(), store }
+    Server {
+        api: ApiServer::new(config).unwrap(),
+        store,
+    }
 }
 
 /// The kinds of RBAC.
@@ -110,11 +112,17 @@ pub fn rbac_kinds() -> Vec<Kind> {
 
 /// A user without any rights of its own.
 pub fn user(name: &str) -> Peer {
-    Peer { address: None, user: Some(UserInfo::new(name, &[])) }
+    Peer {
+        address: None,
+        user: Some(UserInfo::new(name, &[])),
+    }
 }
 
 pub fn admin() -> Peer {
-    Peer { address: None, user: Some(UserInfo::new("admin", &["system:masters"])) }
+    Peer {
+        address: None,
+        user: Some(UserInfo::new("admin", &["system:masters"])),
+    }
 }
 
 impl Server {
@@ -126,7 +134,11 @@ impl Server {
         let response = self.raw(request, peer).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+        Answer {
+            code: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
@@ -167,7 +179,8 @@ impl Server {
     }
 
     pub async fn patch(&self, path: &str, media: &str, patch: &Value) -> Answer {
-        self.call_as(admin(), "PATCH", path, Some(patch), &[("content-type", media)]).await
+        self.call_as(admin(), "PATCH", path, Some(patch), &[("content-type", media)])
+            .await
     }
 
     /// Makes a namespace.
@@ -181,7 +194,10 @@ impl Server {
         let request = Request::builder().uri(path).body(body::empty()).unwrap();
         let response = self.raw(request, admin()).await;
         assert_eq!(response.status(), 200);
-        Lines { body: response.into_body(), buffer: Vec::new() }
+        Lines {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        }
     }
 }
 

@@ -13,10 +13,7 @@ const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 async fn server() -> Server {
     let mut kinds = harness::kinds();
     kinds.extend(rbac_kinds());
-    kinds.push(
-        Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
-            .subresource(Subresource::token()),
-    );
+    kinds.push(Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts").subresource(Subresource::token()));
     kinds.push(Kind::namespaced("", "v1", "Secret", "secrets"));
     kinds.push(Kind::cluster("", "v1", "Node", "nodes").with_status());
     let key = rcgen::KeyPair::generate().unwrap();
@@ -41,7 +38,10 @@ async fn grant(server: &Server, name: &str, rules: Value, subject: Value) {
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding", "metadata": {"name": name}, "subjects": [subject],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
-    server.post(&format!("{RBAC}/clusterrolebindings"), &binding).await.expect(201);
+    server
+        .post(&format!("{RBAC}/clusterrolebindings"), &binding)
+        .await
+        .expect(201);
 }
 
 fn subject(kind: &str, name: &str) -> Value {
@@ -76,8 +76,14 @@ async fn rbac_grants_what_it_says() {
     get(&format!("{MAPS}/mine")).await.expect(404);
     get(&format!("{MAPS}/other")).await.expect(403);
     let object = config_map("a", &json!({}));
-    server.call_as(user("jane"), "POST", MAPS, Some(&object), &[]).await.expect(403);
-    server.delete(&format!("{RBAC}/clusterrolebindings/reader")).await.expect(200);
+    server
+        .call_as(user("jane"), "POST", MAPS, Some(&object), &[])
+        .await
+        .expect(403);
+    server
+        .delete(&format!("{RBAC}/clusterrolebindings/reader"))
+        .await
+        .expect(200);
     // A revocation is effective once its event has arrived, which a refusal elsewhere ensures.
     get("/api/v1/namespaces").await.expect(403);
     get(MAPS).await.expect(403);
@@ -89,14 +95,26 @@ async fn role_bindings_hold_in_their_namespace() {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": {"name": "r"},
         "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]});
-    server.post(&format!("{RBAC}/namespaces/ns/roles"), &role).await.expect(201);
+    server
+        .post(&format!("{RBAC}/namespaces/ns/roles"), &role)
+        .await
+        .expect(201);
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "b"}, "subjects": [{"kind": "ServiceAccount", "name": "robot"}],
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}});
-    server.post(&format!("{RBAC}/namespaces/ns/rolebindings"), &binding).await.expect(201);
-    let robot = || Peer { address: None, user: Some(UserInfo::service_account("ns", "robot")) };
+    server
+        .post(&format!("{RBAC}/namespaces/ns/rolebindings"), &binding)
+        .await
+        .expect(201);
+    let robot = || Peer {
+        address: None,
+        user: Some(UserInfo::service_account("ns", "robot")),
+    };
     server.call_as(robot(), "GET", MAPS, None, &[]).await.expect(200);
-    server.call_as(robot(), "GET", "/api/v1/configmaps", None, &[]).await.expect(403);
+    server
+        .call_as(robot(), "GET", "/api/v1/configmaps", None, &[])
+        .await
+        .expect(403);
 }
 
 #[tokio::test]
@@ -128,7 +146,10 @@ async fn nobody_grants_more_than_they_have() {
 async fn tokens_are_issued_bound_and_reviewed() {
     let server = server().await;
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
-    server.post("/api/v1/namespaces/ns/serviceaccounts", &account).await.expect(201);
+    server
+        .post("/api/v1/namespaces/ns/serviceaccounts", &account)
+        .await
+        .expect(201);
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"serviceAccountName": "robot", "containers": [{"name": "c", "image": "i"}]}});
     let pod = server.post("/api/v1/namespaces/ns/pods", &pod).await.expect(201);
@@ -141,10 +162,17 @@ async fn tokens_are_issued_bound_and_reviewed() {
     let token = issued["status"]["token"].as_str().unwrap().to_owned();
     let bearer = format!("Bearer {token}");
     let as_token = async |bearer: &str, method: &str, path: &str, body: Option<&Value>| {
-        server.call_as(Peer::default(), method, path, body, &[("authorization", bearer)]).await
+        server
+            .call_as(Peer::default(), method, path, body, &[("authorization", bearer)])
+            .await
     };
     let refused = as_token(&bearer, "GET", MAPS, None).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().contains("system:serviceaccount:ns:robot"));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("system:serviceaccount:ns:robot")
+    );
     as_token("Bearer nonsense", "GET", MAPS, None).await.expect(401);
 
     let review = |token: &str| {
@@ -156,7 +184,10 @@ async fn tokens_are_issued_bound_and_reviewed() {
     let status = &reviewed["status"];
     assert_eq!(status["authenticated"], true);
     assert_eq!(status["user"]["username"], "system:serviceaccount:ns:robot");
-    assert_eq!(status["user"]["extra"]["authentication.kubernetes.io/pod-name"], json!(["p"]));
+    assert_eq!(
+        status["user"]["extra"]["authentication.kubernetes.io/pod-name"],
+        json!(["p"])
+    );
     let bad = server.post(reviews, &review("a.b.c")).await.expect(201);
     assert_ne!(bad["status"]["authenticated"], true);
 
@@ -189,16 +220,28 @@ async fn reviews_answer_what_requests_would_meet() {
     for (verb, allowed) in [("list", true), ("delete", false)] {
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
             "spec": {"user": "x", "groups": ["readers"], "resourceAttributes": ask(verb)}});
-        let answer = server.post(&format!("{access}/subjectaccessreviews"), &review).await.expect(201);
+        let answer = server
+            .post(&format!("{access}/subjectaccessreviews"), &review)
+            .await
+            .expect(201);
         assert_eq!(answer["status"]["allowed"], allowed);
     }
     let own = json!({"spec": {"resourceAttributes": ask("delete")}});
-    let answer = server.post(&format!("{access}/selfsubjectaccessreviews"), &own).await.expect(201);
+    let answer = server
+        .post(&format!("{access}/selfsubjectaccessreviews"), &own)
+        .await
+        .expect(201);
     assert_eq!(answer["status"]["allowed"], true);
     let nothing = json!({"spec": {}});
-    server.post(&format!("{access}/selfsubjectaccessreviews"), &nothing).await.expect(422);
+    server
+        .post(&format!("{access}/selfsubjectaccessreviews"), &nothing)
+        .await
+        .expect(422);
     let rules = json!({"spec": {"namespace": "ns"}});
-    let answer = server.post(&format!("{access}/selfsubjectrulesreviews"), &rules).await.expect(201);
+    let answer = server
+        .post(&format!("{access}/selfsubjectrulesreviews"), &rules)
+        .await
+        .expect(201);
     assert_eq!(answer["status"]["resourceRules"][0]["verbs"], json!(["*"]));
     let me = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     let answer = server.post(me, &json!({})).await.expect(201);
@@ -212,10 +255,11 @@ async fn impersonation_needs_every_right() {
         "resourceNames": ["jane"]}]);
     grant(&server, "actor", rules, subject("User", "joe")).await;
     let me = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
-    let post = async |peer, headers: &[(&str, &str)]| {
-        server.call_as(peer, "POST", me, Some(&json!({})), headers).await
-    };
-    let seen = post(admin(), &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")]);
+    let post = async |peer, headers: &[(&str, &str)]| server.call_as(peer, "POST", me, Some(&json!({})), headers).await;
+    let seen = post(
+        admin(),
+        &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")],
+    );
     let seen = seen.await.expect(201);
     assert_eq!(seen["status"]["userInfo"]["username"], "jane");
     assert_eq!(
@@ -231,24 +275,35 @@ async fn impersonation_needs_every_right() {
     post(user("joe"), jane).await.expect(403);
     // Allowed to act as jane, who may not ask.
     let refused = post(user("joe"), &[("impersonate-user", "jane")]).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().contains("User \"jane\" cannot create"));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("User \"jane\" cannot create")
+    );
 }
 
 #[tokio::test]
 async fn nodes_see_only_what_their_pods_need() {
     let server = server().await;
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"name": "system:node"}, "rules": [
-            {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "get", "update", "patch"]},
-            {"apiGroups": [""], "resources": ["nodes/status", "pods/status"], "verbs": ["patch"]},
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "delete"]},
-        ]});
+    "metadata": {"name": "system:node"}, "rules": [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "get", "update", "patch"]},
+        {"apiGroups": [""], "resources": ["nodes/status", "pods/status"], "verbs": ["patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "delete"]},
+    ]});
     server.post(&format!("{RBAC}/clusterroles"), &role).await.expect(201);
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    server.post("/api/v1/namespaces/ns/serviceaccounts", &account).await.expect(201);
+    server
+        .post("/api/v1/namespaces/ns/serviceaccounts", &account)
+        .await
+        .expect(201);
     let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
     for name in ["used", "other"] {
-        server.post("/api/v1/namespaces/ns/secrets", &secret(name)).await.expect(201);
+        server
+            .post("/api/v1/namespaces/ns/secrets", &secret(name))
+            .await
+            .expect(201);
     }
     let pod = |name: &str, node: &str, secret: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
@@ -258,21 +313,34 @@ async fn nodes_see_only_what_their_pods_need() {
     for pod in [pod("a", "n1", "used"), pod("b", "n2", "other")] {
         server.post("/api/v1/namespaces/ns/pods", &pod).await.expect(201);
     }
-    let node = || Peer { address: None, user: Some(UserInfo::node("n1")) };
+    let node = || Peer {
+        address: None,
+        user: Some(UserInfo::node("n1")),
+    };
     let get = async |path: &str| server.call_as(node(), "GET", path, None, &[]).await;
     get("/api/v1/namespaces/ns/secrets/used").await.expect(200);
     let refused = get("/api/v1/namespaces/ns/secrets/other").await.expect(403);
-    assert!(refused["message"].as_str().unwrap().ends_with(
-        "no relationship found between node 'n1' and this object"
-    ));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("no relationship found between node 'n1' and this object")
+    );
     get("/api/v1/namespaces/ns/secrets").await.expect(403);
     let object = |name: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     let post = async |object: Value| {
-        server.call_as(node(), "POST", "/api/v1/nodes", Some(&object), &[]).await
+        server
+            .call_as(node(), "POST", "/api/v1/nodes", Some(&object), &[])
+            .await
     };
     post(object("n1")).await.expect(201);
     let refused = post(object("n2")).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().contains("is not allowed to modify node"));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("is not allowed to modify node")
+    );
     let status = json!({"status": {"phase": "Running"}});
     let merge = [("content-type", "application/merge-patch+json")];
     let patch = async |path: &str| server.call_as(node(), "PATCH", path, Some(&status), &merge).await;
@@ -282,6 +350,14 @@ async fn nodes_see_only_what_their_pods_need() {
     delete("/api/v1/namespaces/ns/pods/b").await.expect(403);
     let token = json!({"spec": {}});
     let path = "/api/v1/namespaces/ns/serviceaccounts/default/token";
-    let refused = server.call_as(node(), "POST", path, Some(&token), &[]).await.expect(403);
-    assert!(refused["message"].as_str().unwrap().ends_with("node requested token not bound to a pod"));
+    let refused = server
+        .call_as(node(), "POST", path, Some(&token), &[])
+        .await
+        .expect(403);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("node requested token not bound to a pod")
+    );
 }

@@ -24,7 +24,10 @@ async fn selectors() {
     assert_eq!(names(&list("labelSelector=l%3Dx").await.expect(200)), ["a", "c"]);
     assert_eq!(names(&list("labelSelector=l+in+(y)").await.expect(200)), ["b"]);
     assert_eq!(names(&list("fieldSelector=metadata.name%3Db").await.expect(200)), ["b"]);
-    assert_eq!(names(&list("fieldSelector=metadata.name!%3Db").await.expect(200)), ["a", "c"]);
+    assert_eq!(
+        names(&list("fieldSelector=metadata.name!%3Db").await.expect(200)),
+        ["a", "c"]
+    );
     let refused = list("fieldSelector=data.k%3D1").await.expect(400);
     assert_eq!(
         refused["message"],
@@ -40,7 +43,10 @@ async fn pages_are_of_one_moment() {
     let server = server().await;
     server.namespace("ns").await;
     for at in 0..5 {
-        server.post(MAPS, &config_map(&format!("m{at}"), &json!({}))).await.expect(201);
+        server
+            .post(MAPS, &config_map(&format!("m{at}"), &json!({})))
+            .await
+            .expect(201);
     }
     let first = server.get(&format!("{MAPS}?limit=2")).await.expect(200);
     assert_eq!(names(&first), ["m0", "m1"]);
@@ -49,12 +55,18 @@ async fn pages_are_of_one_moment() {
     let token = first["metadata"]["continue"].as_str().unwrap();
     server.delete(&format!("{MAPS}/m3")).await.expect(200);
     server.post(MAPS, &config_map("m9", &json!({}))).await.expect(201);
-    let rest = server.get(&format!("{MAPS}?limit=10&continue={token}")).await.expect(200);
+    let rest = server
+        .get(&format!("{MAPS}?limit=10&continue={token}"))
+        .await
+        .expect(200);
     assert_eq!(names(&rest), ["m2", "m3", "m4"]);
     assert_eq!(rest["metadata"]["resourceVersion"], revision);
     assert_eq!(rest["metadata"].get("continue"), None);
     server.get(&format!("{MAPS}?continue=nonsense")).await.expect(400);
-    let selective = server.get(&format!("{MAPS}?limit=1&labelSelector=!x")).await.expect(200);
+    let selective = server
+        .get(&format!("{MAPS}?limit=1&labelSelector=!x"))
+        .await
+        .expect(200);
     assert_eq!(selective["metadata"].get("remainingItemCount"), None);
     let unlimited = server.get(&format!("{MAPS}?limit=0")).await.expect(200);
     assert_eq!(names(&unlimited).len(), 5);
@@ -72,13 +84,17 @@ async fn revisions() {
     let made = server.post(MAPS, &config_map("a", &json!({}))).await.expect(201);
     let revision = made["metadata"]["resourceVersion"].as_str().unwrap();
     let second = server.post(MAPS, &config_map("b", &json!({}))).await.expect(201);
-    let exact =
-        server.get(&format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await;
+    let exact = server
+        .get(&format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact"))
+        .await;
     assert_eq!(names(&exact.expect(200)), ["a"]);
     let second = second["metadata"]["resourceVersion"].as_str().unwrap();
     let later = format!("{MAPS}?resourceVersion={second}&resourceVersionMatch=NotOlderThan");
     assert_eq!(names(&server.get(&later).await.expect(200)), ["a", "b"]);
-    server.get(&format!("{MAPS}?resourceVersionMatch=Exact")).await.expect(422);
+    server
+        .get(&format!("{MAPS}?resourceVersionMatch=Exact"))
+        .await
+        .expect(422);
     server.get(&format!("{MAPS}?resourceVersion=x")).await.expect(400);
 }
 
@@ -88,7 +104,10 @@ async fn a_long_list_streams_whole() {
     server.namespace("ns").await;
     let data = json!({"k": "x".repeat(40_000)});
     for at in 0..6 {
-        server.post(MAPS, &config_map(&format!("m{at}"), &data)).await.expect(201);
+        server
+            .post(MAPS, &config_map(&format!("m{at}"), &data))
+            .await
+            .expect(201);
     }
     let list = server.get(MAPS).await.expect(200);
     assert_eq!(names(&list).len(), 6);

@@ -18,30 +18,60 @@ async fn apply(server: &Server, path: &str, manager: &str, object: &Value) -> An
 async fn json_and_merge_patches() {
     let server = server().await;
     server.namespace("ns").await;
-    server.post(MAPS, &config_map("a", &json!({"x": "1", "y": "2"}))).await.expect(201);
+    server
+        .post(MAPS, &config_map("a", &json!({"x": "1", "y": "2"})))
+        .await
+        .expect(201);
     let path = format!("{MAPS}/a");
     let operations = json!([{"op": "replace", "path": "/data/x", "value": "9"}]);
-    let patched = server.patch(&path, "application/json-patch+json", &operations).await.expect(200);
+    let patched = server
+        .patch(&path, "application/json-patch+json", &operations)
+        .await
+        .expect(200);
     assert_eq!(patched["data"]["x"], "9");
     let failing = json!([{"op": "test", "path": "/data/x", "value": "0"}]);
-    server.patch(&path, "application/json-patch+json", &failing).await.expect(422);
+    server
+        .patch(&path, "application/json-patch+json", &failing)
+        .await
+        .expect(422);
     let merge = json!({"data": {"y": null, "z": "3"}});
-    let patched = server.patch(&path, "application/merge-patch+json", &merge).await.expect(200);
+    let patched = server
+        .patch(&path, "application/merge-patch+json", &merge)
+        .await
+        .expect(200);
     assert_eq!(patched["data"], json!({"x": "9", "z": "3"}));
     let version = patched["metadata"]["resourceVersion"].clone();
-    let same = server.patch(&path, "application/merge-patch+json", &json!({})).await.expect(200);
+    let same = server
+        .patch(&path, "application/merge-patch+json", &json!({}))
+        .await
+        .expect(200);
     assert_eq!(same["metadata"]["resourceVersion"], version);
     let stale = json!({"metadata": {"resourceVersion": "1"}, "data": {}});
-    server.patch(&path, "application/merge-patch+json", &stale).await.expect(409);
+    server
+        .patch(&path, "application/merge-patch+json", &stale)
+        .await
+        .expect(409);
     let typed = json!({"data": {"x": 1}});
-    server.patch(&path, "application/merge-patch+json", &typed).await.expect(422);
+    server
+        .patch(&path, "application/merge-patch+json", &typed)
+        .await
+        .expect(422);
     let renamed = json!({"metadata": {"name": "b"}});
-    server.patch(&path, "application/merge-patch+json", &renamed).await.expect(422);
+    server
+        .patch(&path, "application/merge-patch+json", &renamed)
+        .await
+        .expect(422);
     let wrong = server.patch(&path, "application/json", &json!({})).await.expect(415);
     assert_eq!(wrong["reason"], "UnsupportedMediaType");
-    server.patch(&format!("{MAPS}/none"), "application/merge-patch+json", &merge).await.expect(404);
+    server
+        .patch(&format!("{MAPS}/none"), "application/merge-patch+json", &merge)
+        .await
+        .expect(404);
     let forced = format!("{path}?force=true");
-    server.patch(&forced, "application/merge-patch+json", &merge).await.expect(422);
+    server
+        .patch(&forced, "application/merge-patch+json", &merge)
+        .await
+        .expect(422);
 }
 
 fn deployment(containers: &Value) -> Value {
@@ -74,9 +104,15 @@ async fn apply_creates_owns_and_conflicts() {
     let object = config_map("a", &json!({"x": "1"}));
     let made = apply(&server, &path, "one", &object).await.expect(201);
     let fields = &made["metadata"]["managedFields"][0];
-    assert_eq!((&fields["manager"], &fields["operation"]), (&json!("one"), &json!("Apply")));
+    assert_eq!(
+        (&fields["manager"], &fields["operation"]),
+        (&json!("one"), &json!("Apply"))
+    );
     let again = apply(&server, &path, "one", &object).await.expect(200);
-    assert_eq!(again["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
 
     let other = config_map("a", &json!({"x": "2", "y": "3"}));
     let conflict = apply(&server, &path, "two", &other).await.expect(409);
@@ -85,16 +121,23 @@ async fn apply_creates_owns_and_conflicts() {
         "Apply failed with 1 conflict: conflict with \"one\": .data.x"
     );
     assert_eq!(conflict["details"]["causes"][0]["reason"], "FieldManagerConflict");
-    let forced = apply(&server, &format!("{path}?force=true"), "two", &other).await.expect(200);
+    let forced = apply(&server, &format!("{path}?force=true"), "two", &other)
+        .await
+        .expect(200);
     assert_eq!(forced["data"], json!({"x": "2", "y": "3"}));
-    let less = apply(&server, &path, "two", &config_map("a", &json!({"x": "2"}))).await.expect(200);
+    let less = apply(&server, &path, "two", &config_map("a", &json!({"x": "2"})))
+        .await
+        .expect(200);
     assert_eq!(less["data"], json!({"x": "2"}));
 
     let media = [("content-type", "application/apply-patch+yaml")];
     let nameless = format!("{path}?fieldManager=");
     let unnamed = server.call_as(admin(), "PATCH", &nameless, Some(&object), &media).await;
     let unnamed = unnamed.expect(422);
-    assert_eq!(unnamed["details"]["causes"][0]["message"], "Required value: is required for apply patch");
+    assert_eq!(
+        unnamed["details"]["causes"][0]["message"],
+        "Required value: is required for apply patch"
+    );
 }
 
 #[tokio::test]
@@ -102,17 +145,26 @@ async fn every_write_owns_what_it_sets() {
     let server = server().await;
     server.namespace("ns").await;
     let made = server
-        .post(&format!("{MAPS}?fieldManager=maker"), &config_map("a", &json!({"x": "1"})))
+        .post(
+            &format!("{MAPS}?fieldManager=maker"),
+            &config_map("a", &json!({"x": "1"})),
+        )
         .await
         .expect(201);
     let fields = &made["metadata"]["managedFields"][0];
-    assert_eq!((&fields["manager"], &fields["operation"]), (&json!("maker"), &json!("Update")));
+    assert_eq!(
+        (&fields["manager"], &fields["operation"]),
+        (&json!("maker"), &json!("Update"))
+    );
     assert!(fields["fieldsV1"]["f:data"]["f:x"].is_object());
     let object = deployment(&json!([{"name": "a", "image": "1"}]));
     server.post(DEPLOYMENTS, &object).await.expect(201);
     let status = json!({"status": {"replicas": 2}});
     let path = format!("{DEPLOYMENTS}/d/status?fieldManager=controller");
-    let patched = server.patch(&path, "application/merge-patch+json", &status).await.expect(200);
+    let patched = server
+        .patch(&path, "application/merge-patch+json", &status)
+        .await
+        .expect(200);
     let entries = patched["metadata"]["managedFields"].as_array().unwrap();
     let mine = entries.iter().find(|e| e["manager"] == "controller").unwrap();
     assert_eq!(mine["subresource"], "status");

@@ -32,7 +32,10 @@ impl Authority {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let der = params.self_signed(&key).unwrap().der().clone();
-        Authority { issuer: rcgen::Issuer::new(params, key), der }
+        Authority {
+            issuer: rcgen::Issuer::new(params, key),
+            der,
+        }
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
@@ -41,7 +44,14 @@ impl Authority {
         Arc::new(roots)
     }
 
-    fn issue(&self, name: &str, group: &str) -> (Vec<rustls::pki_types::CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>) {
+    fn issue(
+        &self,
+        name: &str,
+        group: &str,
+    ) -> (
+        Vec<rustls::pki_types::CertificateDer<'static>>,
+        PrivatePkcs8KeyDer<'static>,
+    ) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let mut subject = rcgen::DistinguishedName::new();
@@ -49,7 +59,10 @@ impl Authority {
         subject.push(rcgen::DnType::OrganizationName, group);
         params.distinguished_name = subject;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()))
+        (
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()),
+        )
     }
 
     fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
@@ -125,7 +138,11 @@ async fn answer(
         });
         return Ok(response);
     }
-    Ok(Response::new(Full::from(format!("{} {} {known}", request.method(), request.uri()))))
+    Ok(Response::new(Full::from(format!(
+        "{} {} {known}",
+        request.method(),
+        request.uri()
+    ))))
 }
 
 /// A cluster of one node and one pod, served over TLS.
@@ -159,7 +176,11 @@ async fn cluster(authority: &Authority) -> (Server, u16, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let shutdown = CancellationToken::new();
-    let (api, tls, ending) = (server.api.clone(), authority.server(&["h2", "http/1.1"]), shutdown.clone());
+    let (api, tls, ending) = (
+        server.api.clone(),
+        authority.server(&["h2", "http/1.1"]),
+        shutdown.clone(),
+    );
     tokio::spawn(async move { api.serve(listener, tls, ending).await });
     (server, port, shutdown)
 }
@@ -174,9 +195,14 @@ async fn connect(port: u16, tls: Arc<ClientConfig>) -> tokio_rustls::client::Tls
 async fn logs_and_node_requests_are_passed_on() {
     let authority = Authority::new();
     let (server, _, _) = cluster(&authority).await;
-    let logs = server.get("/api/v1/namespaces/ns/pods/p/log?follow=true&tailLines=3").await;
+    let logs = server
+        .get("/api/v1/namespaces/ns/pods/p/log?follow=true&tailLines=3")
+        .await;
     assert_eq!(logs.text(), "GET /containerLogs/ns/p/c?follow=true&tailLines=3 true");
-    let wrong = server.get("/api/v1/namespaces/ns/pods/p/log?container=x").await.expect(400);
+    let wrong = server
+        .get("/api/v1/namespaces/ns/pods/p/log?container=x")
+        .await
+        .expect(400);
     assert_eq!(wrong["message"], "container x is not valid for pod p");
     let node = server.get("/api/v1/nodes/n/proxy/metrics/cadvisor?a=b").await;
     assert_eq!(node.text(), "GET /metrics/cadvisor?a=b true");
@@ -188,8 +214,9 @@ async fn upgraded_connections_are_tunnelled() {
     let authority = Authority::new();
     let (_server, port, _shutdown) = cluster(&authority).await;
     let stream = connect(port, authority.client("root", "system:masters", "http/1.1")).await;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
     tokio::spawn(connection.with_upgrades());
     let request = Request::builder()
         .method("POST")
@@ -215,11 +242,15 @@ async fn http2_identifies_by_certificate_and_drains() {
     let (_server, port, shutdown) = cluster(&authority).await;
     let stream = connect(port, authority.client("jane", "dev", "h2")).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
     let get = |path: &str| {
-        Request::builder().uri(format!("https://127.0.0.1{path}")).body(Empty::<Bytes>::new()).unwrap()
+        Request::builder()
+            .uri(format!("https://127.0.0.1{path}"))
+            .body(Empty::<Bytes>::new())
+            .unwrap()
     };
     let response = sender.send_request(get("/api/v1/pods")).await.unwrap();
     assert_eq!(response.status(), 403);

@@ -11,10 +11,11 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/ns/deployments";
 async fn server() -> Server {
     let mut kinds = harness::kinds();
     let pods = kinds.pop().unwrap();
-    kinds.push(pods.subresource(Subresource::binding()).subresource(Subresource::eviction()));
     kinds.push(
-        Kind::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").with_status(),
+        pods.subresource(Subresource::binding())
+            .subresource(Subresource::eviction()),
     );
+    kinds.push(Kind::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").with_status());
     let server = server_of(kinds).await;
     server.namespace("ns").await;
     server
@@ -34,17 +35,26 @@ async fn scale_reads_and_writes_the_count() {
     server.post(DEPLOYMENTS, &object).await.expect(201);
     let path = format!("{DEPLOYMENTS}/d/scale");
     let mut scale = server.get(&path).await.expect(200);
-    assert_eq!((&scale["kind"], &scale["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
+    assert_eq!(
+        (&scale["kind"], &scale["apiVersion"]),
+        (&json!("Scale"), &json!("autoscaling/v1"))
+    );
     assert_eq!(scale["status"]["selector"], "a=b");
     scale["spec"]["replicas"] = json!(4);
     let scaled = server.put(&path, &scale).await.expect(200);
     assert_eq!(scaled["spec"]["replicas"], 4);
     let object = server.get(&format!("{DEPLOYMENTS}/d")).await.expect(200);
-    assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(4), &json!(2)));
+    assert_eq!(
+        (&object["spec"]["replicas"], &object["metadata"]["generation"]),
+        (&json!(4), &json!(2))
+    );
     server.put(&path, &scale).await.expect(409);
     let patch = json!({"spec": {"replicas": 2}});
     let merge = "application/merge-patch+json";
-    assert_eq!(server.patch(&path, merge, &patch).await.expect(200)["spec"]["replicas"], 2);
+    assert_eq!(
+        server.patch(&path, merge, &patch).await.expect(200)["spec"]["replicas"],
+        2
+    );
     let negative = json!({"spec": {"replicas": -1}});
     server.patch(&path, merge, &negative).await.expect(422);
 }
@@ -63,9 +73,17 @@ async fn a_pod_is_bound_once() {
     let bound = server.get(&format!("{PODS}/p")).await.expect(200);
     assert_eq!(bound["spec"]["nodeName"], "n1");
     let condition = &bound["status"]["conditions"][0];
-    assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("True")));
+    assert_eq!(
+        (&condition["type"], &condition["status"]),
+        (&json!("PodScheduled"), &json!("True"))
+    );
     let refused = server.post(&path, &binding("n2")).await.expect(409);
-    assert!(refused["message"].as_str().unwrap().ends_with("pod p is already assigned to node \"n1\""));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("pod p is already assigned to node \"n1\"")
+    );
     server.post(&path, &binding("")).await.expect(400);
     let bindings = "/api/v1/namespaces/ns/bindings";
     server.post(bindings, &binding("n2")).await.expect(409);
@@ -78,24 +96,37 @@ async fn eviction_spends_the_budget() {
     let merge = "application/merge-patch+json";
     for name in ["a", "b"] {
         server.post(PODS, &pod(name)).await.expect(201);
-        server.patch(&format!("{PODS}/{name}/status"), merge, &running).await.expect(200);
+        server
+            .patch(&format!("{PODS}/{name}/status"), merge, &running)
+            .await
+            .expect(200);
     }
     let budgets = "/apis/policy/v1/namespaces/ns/poddisruptionbudgets";
     let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {"name": "x"}, "spec": {"selector": {"matchLabels": {"a": "b"}}}});
     server.post(budgets, &budget).await.expect(201);
     let status = json!({"status": {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1}});
-    server.patch(&format!("{budgets}/x/status"), merge, &status).await.expect(200);
-    let eviction = |name: &str| {
-        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}})
-    };
-    server.post(&format!("{PODS}/a/eviction"), &eviction("a")).await.expect(201);
+    server
+        .patch(&format!("{budgets}/x/status"), merge, &status)
+        .await
+        .expect(200);
+    let eviction = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+    server
+        .post(&format!("{PODS}/a/eviction"), &eviction("a"))
+        .await
+        .expect(201);
     server.get(&format!("{PODS}/a")).await.expect(404);
     let spent = server.get(&format!("{budgets}/x")).await.expect(200);
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
     assert!(spent["status"]["disruptedPods"]["a"].is_string());
-    let refused = server.post(&format!("{PODS}/b/eviction"), &eviction("b")).await.expect(429);
-    assert_eq!(refused["message"], "Cannot evict pod as it would violate the pod's disruption budget.");
+    let refused = server
+        .post(&format!("{PODS}/b/eviction"), &eviction("b"))
+        .await
+        .expect(429);
+    assert_eq!(
+        refused["message"],
+        "Cannot evict pod as it would violate the pod's disruption budget."
+    );
     assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
     server.get(&format!("{PODS}/b")).await.expect(200);
 }

@@ -11,7 +11,10 @@ async fn one_object_from_birth_to_death() {
     let server = server().await;
     server.namespace("ns").await;
     let mut watch = server.watch(&format!("{MAPS}?watch=1")).await;
-    let made = server.post(MAPS, &config_map("a", &json!({"k": "1"}))).await.expect(201);
+    let made = server
+        .post(MAPS, &config_map("a", &json!({"k": "1"})))
+        .await
+        .expect(201);
     assert_eq!(made["metadata"]["namespace"], "ns");
     assert!(made["metadata"]["uid"].as_str().unwrap().len() == 36);
     assert!(made["metadata"]["creationTimestamp"].is_string());
@@ -88,12 +91,18 @@ async fn what_does_not_fit_the_path_is_refused() {
         "the API version in the data (apps/v1) does not match the expected API version (v1)"
     );
     server.post(MAPS, &config_map("a", &json!({}))).await.expect(201);
-    let refused = server.put(&format!("{MAPS}/a"), &config_map("b", &json!({}))).await.expect(400);
+    let refused = server
+        .put(&format!("{MAPS}/a"), &config_map("b", &json!({})))
+        .await
+        .expect(400);
     assert_eq!(
         refused["message"],
         "the name of the object (b) does not match the name on the URL (a)"
     );
-    server.put(&format!("{MAPS}/none"), &config_map("none", &json!({}))).await.expect(404);
+    server
+        .put(&format!("{MAPS}/none"), &config_map("none", &json!({})))
+        .await
+        .expect(404);
     let mut versioned = config_map("c", &json!({}));
     versioned["metadata"]["resourceVersion"] = json!("1");
     assert_eq!(server.post(MAPS, &versioned).await.code, 500);
@@ -117,17 +126,27 @@ async fn unknown_fields_are_ignored_warned_of_or_refused() {
     let warnings: Vec<_> = warned.headers.get_all("warning").iter().collect();
     assert_eq!(
         warnings,
-        [r#"299 - "unknown field \"dta\"""#, r#"299 - "unknown field \"metadata.labls\"""#]
+        [
+            r#"299 - "unknown field \"dta\"""#,
+            r#"299 - "unknown field \"metadata.labls\"""#
+        ]
     );
     assert!(warned.json().get("dta").is_none());
-    let ignored = server.post(&format!("{MAPS}?fieldValidation=Ignore"), &object("b")).await;
+    let ignored = server
+        .post(&format!("{MAPS}?fieldValidation=Ignore"), &object("b"))
+        .await;
     assert_eq!((ignored.code, ignored.headers.get("warning")), (201, None));
-    let strict = server.post(&format!("{MAPS}?fieldValidation=Strict"), &object("c")).await;
+    let strict = server
+        .post(&format!("{MAPS}?fieldValidation=Strict"), &object("c"))
+        .await;
     assert_eq!(
         strict.expect(400)["message"],
         r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: strict decoding error: unknown field "dta", unknown field "metadata.labls""#
     );
-    server.post(&format!("{MAPS}?fieldValidation=Maybe"), &object("d")).await.expect(422);
+    server
+        .post(&format!("{MAPS}?fieldValidation=Maybe"), &object("d"))
+        .await
+        .expect(422);
 }
 
 #[tokio::test]
@@ -135,14 +154,25 @@ async fn dry_runs_change_nothing() {
     let server = server().await;
     server.namespace("ns").await;
     let before = server.store.revision();
-    let made = server.post(&format!("{MAPS}?dryRun=All"), &config_map("a", &json!({}))).await;
+    let made = server
+        .post(&format!("{MAPS}?dryRun=All"), &config_map("a", &json!({})))
+        .await;
     assert!(made.expect(201)["metadata"]["uid"].is_string());
     server.get(&format!("{MAPS}/a")).await.expect(404);
     assert_eq!(server.store.revision(), before);
-    server.post(&format!("{MAPS}?dryRun=Some"), &config_map("a", &json!({}))).await.expect(422);
-    server.post(MAPS, &config_map("a", &json!({"k": "1"}))).await.expect(201);
+    server
+        .post(&format!("{MAPS}?dryRun=Some"), &config_map("a", &json!({})))
+        .await
+        .expect(422);
+    server
+        .post(MAPS, &config_map("a", &json!({"k": "1"})))
+        .await
+        .expect(201);
     let before = server.store.revision();
-    server.post(&format!("{MAPS}?dryRun=All"), &config_map("a", &json!({}))).await.expect(409);
+    server
+        .post(&format!("{MAPS}?dryRun=All"), &config_map("a", &json!({})))
+        .await
+        .expect(409);
     server.delete(&format!("{MAPS}/a?dryRun=All")).await.expect(200);
     assert_eq!(server.store.revision(), before);
     server.get(&format!("{MAPS}/a")).await.expect(200);
@@ -188,7 +218,10 @@ async fn concurrent_updates_lose_nothing() {
     let path = format!("{MAPS}/a");
     let patch = async |at: usize| {
         let patch = json!({"data": {format!("k{at}"): "v"}});
-        server.patch(&path, "application/merge-patch+json", &patch).await.expect(200);
+        server
+            .patch(&path, "application/merge-patch+json", &patch)
+            .await
+            .expect(200);
     };
     futures_util::future::join_all((0..32).map(patch)).await;
     let object = server.get(&path).await.expect(200);
@@ -209,7 +242,10 @@ async fn concurrent_updates_lose_nothing() {
 async fn encodings() {
     let server = server().await;
     server.namespace("ns").await;
-    let made = server.post(MAPS, &config_map("a", &json!({"k": "v"}))).await.expect(201);
+    let made = server
+        .post(MAPS, &config_map("a", &json!({"k": "v"})))
+        .await
+        .expect(201);
     let path = format!("{MAPS}/a");
     let get = async |path: &str, accept: &'static str| {
         server
@@ -245,10 +281,15 @@ async fn encodings() {
         .method("POST")
         .uri(MAPS)
         .header("content-type", "application/yaml")
-        .body(apiserver::body::full("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\n"))
+        .body(apiserver::body::full(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yam}\n",
+        ))
         .unwrap();
     server.send(request, crate::harness::admin()).await.expect(201);
     let big = "x".repeat(3 * 1024 * 1024 + 1);
-    let answer = server.post(MAPS, &config_map("big", &json!({"k": big}))).await.expect(413);
+    let answer = server
+        .post(MAPS, &config_map("big", &json!({"k": big})))
+        .await
+        .expect(413);
     assert_eq!(answer["reason"], "RequestEntityTooLarge");
 }

@@ -16,7 +16,9 @@ async fn a_watch_goes_on_where_a_list_ended() {
     let list = server.get(MAPS).await.expect(200);
     let revision = list["metadata"]["resourceVersion"].as_str().unwrap();
     server.post(MAPS, &config_map("b", &json!({}))).await.expect(201);
-    let mut watch = server.watch(&format!("{MAPS}?watch=1&resourceVersion={revision}")).await;
+    let mut watch = server
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={revision}"))
+        .await;
     assert_eq!(watch.change().await, ("ADDED".into(), "b".into()));
     server.delete(&format!("{MAPS}/a")).await.expect(200);
     let gone = watch.next().await.unwrap();
@@ -53,8 +55,14 @@ async fn initial_events_end_with_a_bookmark() {
     let mark = watch.next().await.unwrap();
     assert_eq!(mark["type"], "BOOKMARK");
     assert_eq!(mark["object"]["kind"], "ConfigMap");
-    assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
-    let refused = server.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await.expect(422);
+    assert_eq!(
+        mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    let refused = server
+        .get(&format!("{MAPS}?watch=1&sendInitialEvents=true"))
+        .await
+        .expect(422);
     assert_eq!(refused["details"]["causes"][0]["field"], "resourceVersionMatch");
 }
 
@@ -71,7 +79,14 @@ async fn tables_and_protobuf_are_watched_too() {
             .unwrap();
         let response = server.raw(request, admin()).await;
         let media = response.headers()["content-type"].to_str().unwrap().to_owned();
-        let frame = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+        let frame = response
+            .into_body()
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap();
         (media, frame)
     };
     let (_, frame) = open("application/json;as=Table;v=v1;g=meta.k8s.io,application/json").await;
