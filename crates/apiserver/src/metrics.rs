@@ -130,9 +130,13 @@ impl Metrics {
         InFlight(gauge)
     }
 
-    /// Records a finished request.
-    pub fn record(&self, info: &RequestInfo, query: &Query, code: u16, took: Duration) {
-        let labels = labels(info);
+    /// Records a finished request; what names nothing that is served is counted without names.
+    pub fn record(&self, info: &RequestInfo, known: bool, query: &Query, code: u16, took: Duration) {
+        let labels = if known {
+            labels(info)
+        } else {
+            labels(&RequestInfo::default())
+        };
         let count = CountLabels {
             verb: labels.verb.clone(),
             group: labels.group.clone(),

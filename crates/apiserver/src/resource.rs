@@ -11,6 +11,7 @@ use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
 use crate::discovery::Documents;
 use crate::kind::{Kind, Scope};
 use crate::openapi::OpenApi;
+use crate::request::RequestInfo;
 use crate::reviews::{self, Review};
 
 /// One served resource: a kind and the cache of its storage.
@@ -74,6 +75,17 @@ impl Registry {
         self.reviews
             .iter()
             .find(|(kind, _)| kind.gvk.group == group && kind.gvk.version == version && kind.plural == plural)
+    }
+
+    /// Whether a path's names are those of something served: what clients make up must not leave
+    /// traces such as time series.
+    pub fn serves(&self, info: &RequestInfo) -> bool {
+        match self.get(&info.group, &info.version, &info.resource) {
+            Some(resource) => {
+                info.subresource.is_empty() || resource.kind.find_subresource(&info.subresource).is_some()
+            }
+            None => info.subresource.is_empty() && self.review(&info.group, &info.version, &info.resource).is_some(),
+        }
     }
 
     /// Every served kind, those that are not stored included.

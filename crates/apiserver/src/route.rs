@@ -25,6 +25,7 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
     if !info.is_resource {
         return non_resource::answer(state, call).await;
     }
+    check_segments(call)?;
     let registry = state.registry.load_full();
     let Some(resource) = registry.get(&info.group, &info.version, &info.resource).cloned() else {
         let Some((kind, review)) = registry.review(&info.group, &info.version, &info.resource) else {
@@ -40,6 +41,21 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
         return Ok(not_found());
     };
     sub(state, call, &resource, &found, body).await
+}
+
+/// Names come percent-decoded: none may reach beyond its place in a key.
+fn check_segments(call: &Call) -> Result<(), Status> {
+    for (what, text) in [("Name", &call.info.name), ("Namespace", &call.info.namespace)] {
+        let messages = api::validate::path_segment_name(text);
+        if !messages.is_empty() {
+            let text = api::field::go_quote(text);
+            return Err(Status::bad_request(format!(
+                "{what} parameter invalid: {text}: {}",
+                messages.join(";")
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What upstream's mux says of a path that nobody serves.

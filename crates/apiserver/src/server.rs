@@ -147,7 +147,8 @@ impl ApiServer {
             answer.headers_mut().insert("audit-id", id);
         }
         let code = answer.status().as_u16();
-        self.state.metrics.record(&info, &query, code, started.elapsed());
+        let known = !info.is_resource || self.state.registry.load().serves(&info);
+        self.state.metrics.record(&info, known, &query, code, started.elapsed());
         answer
     }
 

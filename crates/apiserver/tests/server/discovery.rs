@@ -126,7 +126,9 @@ async fn health_version_and_metrics() {
     assert_eq!(server.get("/readyz/nothing").await.code, 404);
     let version = server.get("/version").await.expect(200);
     assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
+    assert_eq!(server.get("/apis/made.up/v1/things").await.code, 404);
     let metrics = server.get("/metrics").await.text();
+    assert!(!metrics.contains("made.up"));
     assert!(metrics.contains("apiserver_request_total{verb=\"GET\""), "{metrics}");
     assert!(metrics.contains("apiserver_request_duration_seconds_bucket{"));
 }
