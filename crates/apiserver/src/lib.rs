@@ -1,4 +1,25 @@
 //! The API server: generic verbs over descriptors of kinds.
+//!
+//! ```text
+//!   serve (TLS, HTTP/1.1, HTTP/2) ─┐
+//!   InProcess (same process) ──────┴► ApiServer::handle
+//!     authn ─► authz ─► route ─┬► verbs ─► admission ─► persist ─► store
+//!                              ├► verbs (reads, watches) ◄─ cache ◄─ store
+//!                              ├► subresource (scale, binding, eviction, token, connections)
+//!                              ├► reviews (asked, not stored)
+//!                              └► non_resource (discovery, OpenAPI, health, metrics)
+//! ```
+//!
+//! # Invariants
+//! - No code here is about one kind, except admission plugins, authorizers and actions that upstream
+//!   has for it by name. Everything else is derived from a [`Kind`].
+//! - Every object is written by `verbs::persist`: one transaction that compares the object's revision
+//!   and its claims on unique values. What was answered is durable.
+//! - Nobody is trusted by where they are: components in this process are users, and RBAC applies.
+//! - A refusal is decided on everything that was acknowledged before it.
+//!
+//! # What it does not know
+//! Which kinds exist (`kinds`), what controllers do, and how objects are laid out on disk (`store`).
 
 mod admission;
 mod allocate;

@@ -41,8 +41,8 @@ pub enum Behaviour {
 /// How an update through a part subresource behaves.
 #[derive(Clone, Default)]
 pub struct Part {
-    /// Resets what may not change. Without it, everything but `status` and
-    /// `metadata.managedFields` is taken from the stored object (`metadata` too).
+    /// Resets what may not change. Without it, everything but `status` and `metadata` is taken from the
+    /// stored object; owner references too.
     pub prepare: Option<PartPrepareFn>,
     /// Validates the change. Without it nothing beyond metadata is checked.
     pub validate: Option<PartValidateFn>,
