@@ -14,7 +14,16 @@ pub fn run() -> Result<()> {
     cargo("format", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--", "-D", "warnings"])?;
     // Tests may unwrap, in functions of their own too.
-    let tests = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings", "-A", "clippy::unwrap_used"];
+    let tests = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+        "-A",
+        "clippy::unwrap_used",
+    ];
     cargo("lints of tests", &tests)?;
     cargo("program", &["build", "--release", "--package", "skiff"])?;
     cargo("tests", &["test", "--workspace", "--no-fail-fast"])?;

@@ -31,7 +31,15 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Crates without I/O, clock or randomness: none of [`IMPURE`] may be among their dependencies.
-const PURE: &[&str] = &["api", "schema", "controllers", "scheduler", "podlife", "proxy", "dnszone"];
+const PURE: &[&str] = &[
+    "api",
+    "schema",
+    "controllers",
+    "scheduler",
+    "podlife",
+    "proxy",
+    "dnszone",
+];
 const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "rand", "nix", "libc", "hyper-util"];
 
 /// Crates that may contain `unsafe`.
@@ -53,8 +61,16 @@ const BANNED: &[(&str, &str)] = &[
 
 /// Files that may hold a banned text all the same, and why.
 const EXEMPT: &[(&str, &str, &str)] = &[
-    ("crates/runtime/src/cgroup/mod.rs", concat!("thread::", "sleep"), "the kernel tells nobody that a control group is empty in v1"),
-    ("crates/runtime/tests/probe/main.rs", concat!("thread::", "sleep"), "plays a container's process that sleeps"),
+    (
+        "crates/runtime/src/cgroup/mod.rs",
+        concat!("thread::", "sleep"),
+        "the kernel tells nobody that a control group is empty in v1",
+    ),
+    (
+        "crates/runtime/tests/probe/main.rs",
+        concat!("thread::", "sleep"),
+        "plays a container's process that sleeps",
+    ),
 ];
 
 /// Runs all checks and fails with every finding.
@@ -146,12 +162,17 @@ fn check_source(path: &Path, text: &str, findings: &mut Vec<String>) {
     if lines > MAX_LINES {
         findings.push(format!("{}: {lines} lines, more than {MAX_LINES}", path.display()));
     }
-    let crate_name = path.components().nth(1).map(|part| part.as_os_str().to_string_lossy().into_owned());
+    let crate_name = path
+        .components()
+        .nth(1)
+        .map(|part| part.as_os_str().to_string_lossy().into_owned());
     let may_be_unsafe = crate_name.is_some_and(|name| UNSAFE.contains(&name.as_str()));
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         for (banned, instead) in BANNED {
-            let exempt = EXEMPT.iter().any(|(file, text, _)| path == Path::new(file) && banned.contains(text));
+            let exempt = EXEMPT
+                .iter()
+                .any(|(file, text, _)| path == Path::new(file) && banned.contains(text));
             if code.contains(banned) && !exempt {
                 findings.push(format!("{}:{}: {banned}: {instead}", path.display(), number + 1));
             }
@@ -176,8 +197,16 @@ mod tests {
         let mut findings = Vec::new();
         let text = format!("fn f() {{ {}) }}\n{}", concat!("todo", "!("), "x\n".repeat(MAX_LINES));
         check_source(Path::new("crates/api/src/x.rs"), &text, &mut findings);
-        check_source(Path::new("crates/net/src/x.rs"), concat!("unsafe", " { }"), &mut findings);
-        check_source(Path::new("crates/api/src/y.rs"), concat!("unsafe", " { }"), &mut findings);
+        check_source(
+            Path::new("crates/net/src/x.rs"),
+            concat!("unsafe", " { }"),
+            &mut findings,
+        );
+        check_source(
+            Path::new("crates/api/src/y.rs"),
+            concat!("unsafe", " { }"),
+            &mut findings,
+        );
         assert_eq!(findings.len(), 3, "{findings:?}");
     }
 }

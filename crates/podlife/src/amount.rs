@@ -15,7 +15,11 @@ pub fn value(quantity: &Quantity) -> i64 {
 /// `a / b` rounded up.
 pub fn div_ceil(a: i128, b: i128) -> i128 {
     let quotient = a / b;
-    if a % b != 0 && (a > 0) == (b > 0) { quotient + 1 } else { quotient }
+    if a % b != 0 && (a > 0) == (b > 0) {
+        quotient + 1
+    } else {
+        quotient
+    }
 }
 
 fn clamp(n: i128) -> i64 {
@@ -29,7 +33,9 @@ fn nano(text: &str) -> Option<i128> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
@@ -87,7 +93,11 @@ mod tests {
             ("1.5Gi", 1_610_612_736, 1_610_612_736_000),
             ("128Mi", 134_217_728, 134_217_728_000),
             ("1e3", 1000, 1_000_000),
-            ("12E", 12_000_000_000_000_000_000i128.min(i64::MAX as i128) as i64, i64::MAX),
+            (
+                "12E",
+                12_000_000_000_000_000_000i128.min(i64::MAX as i128) as i64,
+                i64::MAX,
+            ),
             ("1u", 1, 1),
             ("-1500m", -1, -1500),
             ("junk", 0, 0),

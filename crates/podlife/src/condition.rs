@@ -8,7 +8,13 @@ use crate::phase::{any_regular_started, find};
 use crate::{spec, whole_seconds};
 
 /// Types that the node owns; others are left as they are.
-pub const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWNED: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
 
 /// A verdict without times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +29,19 @@ pub struct Verdict {
 
 impl Verdict {
     fn yes() -> Verdict {
-        Verdict { holds: true, reason: "", message: String::new() }
+        Verdict {
+            holds: true,
+            reason: "",
+            message: String::new(),
+        }
     }
 
     fn no(reason: &'static str, message: String) -> Verdict {
-        Verdict { holds: false, reason, message }
+        Verdict {
+            holds: false,
+            reason,
+            message,
+        }
     }
 }
 
@@ -51,7 +65,11 @@ pub fn containers_ready(pod_spec: &PodSpec, statuses: &[ContainerStatus], phase:
         _ => {}
     }
     let message = complaints(&[("unknown", &unknown), ("unready", &unready)]);
-    if message.is_empty() { Verdict::yes() } else { Verdict::no("ContainersNotReady", message) }
+    if message.is_empty() {
+        Verdict::yes()
+    } else {
+        Verdict::no("ContainersNotReady", message)
+    }
 }
 
 /// `Ready`; `conditions` are those that readiness gates look at.
@@ -64,14 +82,23 @@ pub fn ready(pod_spec: &PodSpec, conditions: &[PodCondition], statuses: &[Contai
     for gate in pod_spec.readiness_gates.iter().flatten() {
         let kind = &gate.condition_type;
         match conditions.iter().find(|c| c.type_ == *kind) {
-            None => messages.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+            None => messages.push(format!(
+                "corresponding condition of pod readiness gate {kind:?} does not exist."
+            )),
             Some(c) if c.status != "True" => {
-                messages.push(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", c.status));
+                messages.push(format!(
+                    "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                    c.status
+                ));
             }
             Some(_) => {}
         }
     }
-    if messages.is_empty() { Verdict::yes() } else { Verdict::no("ReadinessGatesNotReady", messages.join(", ")) }
+    if messages.is_empty() {
+        Verdict::yes()
+    } else {
+        Verdict::no("ReadinessGatesNotReady", messages.join(", "))
+    }
 }
 
 /// `Initialized`.
@@ -86,25 +113,38 @@ pub fn initialized(pod_spec: &PodSpec, statuses: &[ContainerStatus], phase: &str
             unknown.push(container.name.as_str());
             continue;
         };
-        let done = if spec::is_sidecar(container) { status.started == Some(true) } else { status.ready };
+        let done = if spec::is_sidecar(container) {
+            status.started == Some(true)
+        } else {
+            status.ready
+        };
         if !done {
             incomplete.push(container.name.as_str());
         }
     }
     if phase == "Succeeded" && unknown.is_empty() {
-        return Verdict { holds: true, reason: "PodCompleted", message: String::new() };
+        return Verdict {
+            holds: true,
+            reason: "PodCompleted",
+            message: String::new(),
+        };
     }
     if any_regular_started(pod_spec, statuses) {
         return Verdict::yes();
     }
     let message = complaints(&[("unknown", &unknown), ("incomplete", &incomplete)]);
-    if message.is_empty() { Verdict::yes() } else { Verdict::no("ContainersNotInitialized", message) }
+    if message.is_empty() {
+        Verdict::yes()
+    } else {
+        Verdict::no("ContainersNotInitialized", message)
+    }
 }
 
 fn complaints(lists: &[(&str, &[&str])]) -> String {
     let some = lists.iter().filter(|(_, names)| !names.is_empty());
-    let texts: Vec<_> =
-        some.map(|(what, names)| format!("containers with {what} status: [{}]", names.join(" "))).collect();
+    let texts: Vec<_> = some
+        .map(|(what, names)| format!("containers with {what} status: [{}]", names.join(" ")))
+        .collect();
     texts.join(", ")
 }
 
@@ -118,7 +158,9 @@ pub fn stamped(
 ) -> PodCondition {
     let status = if verdict.holds { "True" } else { "False" };
     let old = previous.iter().find(|c| c.type_ == kind);
-    let kept = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+    let kept = old
+        .filter(|c| c.status == status)
+        .and_then(|c| c.last_transition_time.clone());
     PodCondition {
         type_: kind.to_string(),
         status: status.to_string(),

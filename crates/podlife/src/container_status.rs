@@ -1,12 +1,12 @@
 //! `containerStatuses` (`convertToAPIContainerStatuses`, pkg/kubelet/kubelet_pods.go; readiness as
 //! pkg/kubelet/prober/prober_manager.go).
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated,
     ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use jiff::Timestamp;
 
 use crate::observed::{Container, ContainerState, ProbeResult};
 use crate::restart;
@@ -40,10 +40,16 @@ fn one_status(inputs: &StatusInputs, spec: &Spec, old: Option<&ContainerStatus>)
     };
     let mut status = converted(inputs, spec, newest, old);
     status.last_state = match found.find(|c| c.state == ContainerState::Exited) {
-        Some(before) => Some(ApiState { terminated: Some(terminated(inputs, before)), ..ApiState::default() }),
+        Some(before) => Some(ApiState {
+            terminated: Some(terminated(inputs, before)),
+            ..ApiState::default()
+        }),
         // The runtime may have dropped the predecessor; what was reported stays true.
         None if old.is_some_and(|o| o.container_id == status.container_id) => old.and_then(|o| o.last_state.clone()),
-        None => old.and_then(exit_of).map(|exit| ApiState { terminated: Some(exit), ..ApiState::default() }),
+        None => old.and_then(exit_of).map(|exit| ApiState {
+            terminated: Some(exit),
+            ..ApiState::default()
+        }),
     };
     status.last_state.get_or_insert_default();
     status
@@ -55,13 +61,23 @@ fn exit_of(old: &ContainerStatus) -> Option<ContainerStateTerminated> {
 }
 
 fn without_container(inputs: &StatusInputs, spec: &Spec, old: Option<&ContainerStatus>) -> ContainerStatus {
-    let initializing = inputs.spec.init_containers.as_ref().is_some_and(|list| !list.is_empty());
-    let reason = if initializing { "PodInitializing" } else { "ContainerCreating" };
+    let initializing = inputs
+        .spec
+        .init_containers
+        .as_ref()
+        .is_some_and(|list| !list.is_empty());
+    let reason = if initializing {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
     let mut status = ContainerStatus {
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
         state: Some(waiting(reason, "")),
-        last_state: old.and_then(|o| o.last_state.clone()).or_else(|| Some(ApiState::default())),
+        last_state: old
+            .and_then(|o| o.last_state.clone())
+            .or_else(|| Some(ApiState::default())),
         restart_count: old.map_or(0, |o| o.restart_count),
         ..ContainerStatus::default()
     };
@@ -97,7 +113,10 @@ pub(crate) fn lost(message: &str) -> ContainerStateTerminated {
 fn waiting(reason: &str, message: &str) -> ApiState {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
     ApiState {
-        waiting: Some(ContainerStateWaiting { reason: some(reason), message: some(message) }),
+        waiting: Some(ContainerStateWaiting {
+            reason: some(reason),
+            message: some(message),
+        }),
         ..ApiState::default()
     }
 }
@@ -113,14 +132,23 @@ fn converted(inputs: &StatusInputs, spec: &Spec, found: &Container, old: Option<
     };
     let was_running = old.and_then(|o| o.state.as_ref()).is_some_and(|s| s.running.is_some());
     status.state = Some(match found.state {
-        ContainerState::Running => {
-            ApiState { running: Some(ContainerStateRunning { started_at: time(found.started_at) }), ..Default::default() }
-        }
-        ContainerState::Exited => ApiState { terminated: Some(terminated(inputs, found)), ..ApiState::default() },
+        ContainerState::Running => ApiState {
+            running: Some(ContainerStateRunning {
+                started_at: time(found.started_at),
+            }),
+            ..Default::default()
+        },
+        ContainerState::Exited => ApiState {
+            terminated: Some(terminated(inputs, found)),
+            ..ApiState::default()
+        },
         ContainerState::Unknown if was_running => {
             status.restart_count = old.map_or(0, |o| o.restart_count) + 1;
             let message = "The container could not be located when the pod was terminated";
-            ApiState { terminated: Some(lost(message)), ..ApiState::default() }
+            ApiState {
+                terminated: Some(lost(message)),
+                ..ApiState::default()
+            }
         }
         ContainerState::Created | ContainerState::Unknown => waiting("", ""),
     });
@@ -133,7 +161,11 @@ fn converted(inputs: &StatusInputs, spec: &Spec, found: &Container, old: Option<
 
 fn add_running_details(spec: &Spec, found: &Container, status: &mut ContainerStatus) {
     status.user = found.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
-        linux: Some(LinuxContainerUser { uid: *uid, gid: *gid, supplemental_groups: Some(groups.clone()) }),
+        linux: Some(LinuxContainerUser {
+            uid: *uid,
+            gid: *gid,
+            supplemental_groups: Some(groups.clone()),
+        }),
     });
     status.resources = Some(spec.resources.clone().unwrap_or_default());
     status.allocated_resources = spec.resources.as_ref().and_then(|r| r.requests.clone());
@@ -169,7 +201,9 @@ fn time(at: Option<Timestamp>) -> Option<Time> {
 
 /// A container that is to be started is waiting for whatever keeps it.
 fn add_waiting(inputs: &StatusInputs, spec: &Spec, role: Role, status: &mut ContainerStatus) {
-    let Some(why) = inputs.waiting.get(&spec.name) else { return };
+    let Some(why) = inputs.waiting.get(&spec.name) else {
+        return;
+    };
     let latest = inputs.runtime.latest(&spec.name);
     let stays = inputs.pod.metadata.deletion_timestamp.is_some()
         || inputs.ended()
@@ -192,10 +226,11 @@ fn add_readiness(
 ) {
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
     let verdict = |results: &std::collections::BTreeMap<String, ProbeResult>| {
-        container.and_then(|c| results.get(&c.id).copied()).unwrap_or(ProbeResult::Unknown)
+        container
+            .and_then(|c| results.get(&c.id).copied())
+            .unwrap_or(ProbeResult::Unknown)
     };
-    let started =
-        running && (spec.startup_probe.is_none() || verdict(&inputs.probes.startup) == ProbeResult::Success);
+    let started = running && (spec.startup_probe.is_none() || verdict(&inputs.probes.startup) == ProbeResult::Success);
     status.started = Some(started);
     status.ready = match role {
         Role::Init => status
@@ -208,8 +243,7 @@ fn add_readiness(
             false
         }
         Role::Sidecar | Role::Regular => {
-            started
-                && (spec.readiness_probe.is_none() || verdict(&inputs.probes.readiness) == ProbeResult::Success)
+            started && (spec.readiness_probe.is_none() || verdict(&inputs.probes.readiness) == ProbeResult::Success)
         }
     };
 }

@@ -180,7 +180,13 @@ pub fn backoff_key(container: &Spec) -> String {
 /// What to do now.
 pub fn decide(inputs: &Inputs) -> PodActions {
     let Some(pod_spec) = inputs.pod.spec.as_ref() else {
-        return shutdown::plan(inputs, Ending { deadline: inputs.now, cause: Cause::Finished });
+        return shutdown::plan(
+            inputs,
+            Ending {
+                deadline: inputs.now,
+                cause: Cause::Finished,
+            },
+        );
     };
     if let Some(ending) = shutdown::ending(inputs) {
         return shutdown::plan(inputs, ending);
@@ -192,7 +198,10 @@ pub fn decide(inputs: &Inputs) -> PodActions {
     let goes_on = match replacement(pod_spec, inputs.runtime) {
         Some(attempt) => renew_sandbox(inputs, pod_spec, attempt, &mut actions),
         None => {
-            let sandbox = inputs.runtime.active_sandbox().expect("a sandbox that need not be replaced is active");
+            let sandbox = inputs
+                .runtime
+                .active_sandbox()
+                .expect("a sandbox that need not be replaced is active");
             sync(inputs, pod_spec, sandbox, &mut actions)
         }
     };
@@ -201,12 +210,20 @@ pub fn decide(inputs: &Inputs) -> PodActions {
     }
     let grace = shutdown::grace(inputs.pod, None, KillReason::PodEnds);
     let deadline = inputs.now.saturating_add(grace).unwrap_or(Timestamp::MAX);
-    shutdown::plan(inputs, Ending { deadline, cause: Cause::Finished })
+    shutdown::plan(
+        inputs,
+        Ending {
+            deadline,
+            cause: Cause::Finished,
+        },
+    )
 }
 
 /// The attempt of the sandbox to be made, if the pod's is missing or unfit (`PodSandboxChanged`).
 pub fn replacement(pod_spec: &PodSpec, runtime: &RuntimeStatus) -> Option<u32> {
-    let Some(newest) = runtime.sandboxes.first() else { return Some(0) };
+    let Some(newest) = runtime.sandboxes.first() else {
+        return Some(0);
+    };
     let one_ready = newest.ready && runtime.sandboxes.iter().filter(|s| s.ready).count() == 1;
     let fit = one_ready && newest.host_network == spec::host_network(pod_spec);
     (!fit).then_some(newest.attempt.saturating_add(1))
@@ -234,7 +251,12 @@ fn renew_sandbox(inputs: &Inputs, pod_spec: &PodSpec, attempt: u32, actions: &mu
         kill(inputs, actions, container, KillReason::Stray, message, false);
     }
     let live = runtime.live().next().is_some();
-    let ready: Vec<String> = runtime.sandboxes.iter().filter(|s| s.ready).map(|s| s.id.clone()).collect();
+    let ready: Vec<String> = runtime
+        .sandboxes
+        .iter()
+        .filter(|s| s.ready)
+        .map(|s| s.id.clone())
+        .collect();
     if live || inputs.memory.sandbox_busy || !inputs.memory.starting.is_empty() {
         return true;
     }
@@ -242,8 +264,11 @@ fn renew_sandbox(inputs: &Inputs, pod_spec: &PodSpec, attempt: u32, actions: &mu
         actions.wake(*time);
         return true;
     }
-    actions.sandbox =
-        if ready.is_empty() { SandboxAction::Create { attempt } } else { SandboxAction::Stop { ids: ready } };
+    actions.sandbox = if ready.is_empty() {
+        SandboxAction::Create { attempt }
+    } else {
+        SandboxAction::Stop { ids: ready }
+    };
     true
 }
 
@@ -285,7 +310,10 @@ fn sync_regular(
             return false;
         }
         if let Some(lost) = latest.filter(|c| c.state == ContainerState::Unknown) {
-            let message = format!("Container is in {:?} state, try killing it before restart", lost.state.as_str());
+            let message = format!(
+                "Container is in {:?} state, try killing it before restart",
+                lost.state.as_str()
+            );
             kill(inputs, actions, lost, KillReason::Unknown, message, true);
             return true;
         }
@@ -294,7 +322,11 @@ fn sync_regular(
     };
     let restarts = restart::restarts_on_failure(pod_spec, container, Role::Regular);
     if let Some((reason, message, restarts)) = complaint(inputs.probes, container, running, restarts) {
-        let message = if restarts { format!("{message}, will be restarted") } else { message };
+        let message = if restarts {
+            format!("{message}, will be restarted")
+        } else {
+            message
+        };
         kill(inputs, actions, running, reason, message, restarts);
     }
     true
@@ -309,13 +341,25 @@ fn complaint(
     let failed = |results: &BTreeMap<String, ProbeResult>| results.get(&running.id) == Some(&ProbeResult::Failure);
     let name = &container.name;
     if changed(container, running) {
-        return Some((KillReason::Changed, format!("Container {name} definition changed"), true));
+        return Some((
+            KillReason::Changed,
+            format!("Container {name} definition changed"),
+            true,
+        ));
     }
     if failed(&probes.liveness) {
-        return Some((KillReason::LivenessProbe, format!("Container {name} failed liveness probe"), restarts));
+        return Some((
+            KillReason::LivenessProbe,
+            format!("Container {name} failed liveness probe"),
+            restarts,
+        ));
     }
     if failed(&probes.startup) {
-        return Some((KillReason::StartupProbe, format!("Container {name} failed startup probe"), restarts));
+        return Some((
+            KillReason::StartupProbe,
+            format!("Container {name} failed startup probe"),
+            restarts,
+        ));
     }
     None
 }
@@ -327,7 +371,10 @@ fn changed(container: &Spec, running: &Container) -> bool {
 /// Live containers of other sandboxes, of names that the spec does not have, and doubles.
 fn kill_strays(inputs: &Inputs, pod_spec: &PodSpec, sandbox: &Sandbox, actions: &mut PodActions) {
     for container in inputs.runtime.live() {
-        let newest = inputs.runtime.latest(&container.name).is_some_and(|latest| latest.id == container.id);
+        let newest = inputs
+            .runtime
+            .latest(&container.name)
+            .is_some_and(|latest| latest.id == container.id);
         if newest && container.sandbox_id == sandbox.id && spec::find(pod_spec, &container.name).is_some() {
             continue;
         }
@@ -338,14 +385,25 @@ fn kill_strays(inputs: &Inputs, pod_spec: &PodSpec, sandbox: &Sandbox, actions: 
 
 /// Plans a start, unless it is under way or has to wait.
 pub(crate) fn start(inputs: &Inputs, actions: &mut PodActions, container: &Spec, role: Role) {
-    let Inputs { pod, runtime, memory, now, .. } = *inputs;
+    let Inputs {
+        pod,
+        runtime,
+        memory,
+        now,
+        ..
+    } = *inputs;
     if memory.starting.contains(&container.name) || actions.start.iter().any(|s| s.name == container.name) {
         return;
     }
-    let ended = runtime.containers.iter().find(|c| c.name == container.name && c.state == ContainerState::Exited);
+    let ended = runtime
+        .containers
+        .iter()
+        .find(|c| c.name == container.name && c.state == ContainerState::Exited);
     let after = ended.map(|c| c.finished_at.unwrap_or(c.created_at));
     if let Some((delay, until)) = after.and_then(|at| memory.backoffs.in_force(&backoff_key(container), at, now)) {
-        actions.waiting.insert(container.name.clone(), crash_loop(pod, container, delay));
+        actions
+            .waiting
+            .insert(container.name.clone(), crash_loop(pod, container, delay));
         actions.wake(until);
         return;
     }
@@ -362,7 +420,9 @@ pub(crate) fn start(inputs: &Inputs, actions: &mut PodActions, container: &Spec,
             _ => c.restart_count.saturating_add(1),
         }),
         after,
-        leftover: latest.filter(|c| c.state == ContainerState::Created).map(|c| c.id.clone()),
+        leftover: latest
+            .filter(|c| c.state == ContainerState::Created)
+            .map(|c| c.id.clone()),
     });
 }
 
@@ -391,15 +451,20 @@ pub(crate) fn kill(
     let found = pod_spec.and_then(|s| spec::find(s, &container.name)).map(|(_, c)| c);
     let grace = shutdown::grace(inputs.pod, found.as_ref(), reason);
     let deadline = inputs.now.saturating_add(grace).unwrap_or(Timestamp::MAX);
-    kill_by(inputs, actions, container, Kill {
-        id: container.id.clone(),
-        name: container.name.clone(),
-        reason,
-        message,
-        deadline,
-        restart,
-        hurry: false,
-    });
+    kill_by(
+        inputs,
+        actions,
+        container,
+        Kill {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            reason,
+            message,
+            deadline,
+            restart,
+            hurry: false,
+        },
+    );
 }
 
 /// As [`kill`], the deadline being known. A kill under way is repeated only to hurry it.
@@ -412,7 +477,12 @@ pub(crate) fn kill_by(inputs: &Inputs, actions: &mut PodActions, container: &Con
             return;
         }
         kill.hurry = true;
-    } else if let Some(time) = inputs.memory.not_before.get(&container.id).filter(|time| **time > inputs.now) {
+    } else if let Some(time) = inputs
+        .memory
+        .not_before
+        .get(&container.id)
+        .filter(|time| **time > inputs.now)
+    {
         actions.wake(*time);
         return;
     }

@@ -48,12 +48,18 @@ pub fn parse(text: &str) -> Resolver {
 }
 
 fn trim_dot(name: &str) -> String {
-    if name == "." { name.to_string() } else { name.trim_end_matches('.').to_string() }
+    if name == "." {
+        name.to_string()
+    } else {
+        name.trim_end_matches('.').to_string()
+    }
 }
 
 /// The pod's resolver, and complaints about what did not fit.
 pub fn pod_resolver(pod: &Pod, host: &Resolver, cluster: &ClusterDns) -> (Resolver, Vec<String>) {
-    let Some(pod_spec) = pod.spec.as_ref() else { return (host.clone(), Vec::new()) };
+    let Some(pod_spec) = pod.spec.as_ref() else {
+        return (host.clone(), Vec::new());
+    };
     let policy = pod_spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let clustered = match policy {
         "ClusterFirstWithHostNet" => true,
@@ -65,7 +71,11 @@ pub fn pod_resolver(pod: &Pod, host: &Resolver, cluster: &ClusterDns) -> (Resolv
         Resolver::default()
     } else if clustered && !cluster.servers.is_empty() {
         let domain = cluster.domain;
-        let own = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_string()];
+        let own = [
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.to_string(),
+        ];
         Resolver {
             servers: cluster.servers.iter().map(IpAddr::to_string).collect(),
             searches: unique(own.into_iter().chain(host.searches.iter().cloned())),
@@ -75,7 +85,11 @@ pub fn pod_resolver(pod: &Pod, host: &Resolver, cluster: &ClusterDns) -> (Resolv
         host.clone()
     };
     if let Some(extra) = &pod_spec.dns_config {
-        out.servers = unique(out.servers.into_iter().chain(extra.nameservers.iter().flatten().cloned()));
+        out.servers = unique(
+            out.servers
+                .into_iter()
+                .chain(extra.nameservers.iter().flatten().cloned()),
+        );
         out.searches = unique(out.searches.into_iter().chain(extra.searches.iter().flatten().cloned()));
         for option in extra.options.iter().flatten() {
             let Some(name) = option.name.as_deref() else { continue };

@@ -71,7 +71,10 @@ pub struct Environment {
 impl Environment {
     /// The variable's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.variables
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn set(&mut self, name: &str, value: String) {
@@ -98,7 +101,11 @@ impl Environment {
         });
         missing.sort();
         missing.dedup();
-        if missing.is_empty() { Ok(out) } else { Err(EnvError::Missing(missing.join(", "))) }
+        if missing.is_empty() {
+            Ok(out)
+        } else {
+            Err(EnvError::Missing(missing.join(", ")))
+        }
     }
 }
 
@@ -106,12 +113,15 @@ impl Environment {
 pub fn references(container: &Container) -> References {
     let mut out = References::default();
     for from in container.env_from.iter().flatten() {
-        out.config_maps.extend(from.config_map_ref.as_ref().map(|r| r.name.clone()));
+        out.config_maps
+            .extend(from.config_map_ref.as_ref().map(|r| r.name.clone()));
         out.secrets.extend(from.secret_ref.as_ref().map(|r| r.name.clone()));
     }
     for source in container.env.iter().flatten().filter_map(|var| var.value_from.as_ref()) {
-        out.config_maps.extend(source.config_map_key_ref.as_ref().map(|r| r.name.clone()));
-        out.secrets.extend(source.secret_key_ref.as_ref().map(|r| r.name.clone()));
+        out.config_maps
+            .extend(source.config_map_key_ref.as_ref().map(|r| r.name.clone()));
+        out.secrets
+            .extend(source.secret_key_ref.as_ref().map(|r| r.name.clone()));
     }
     for list in [&mut out.config_maps, &mut out.secrets] {
         list.sort();
@@ -133,7 +143,9 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
             }
         } else {
             let lookup = |name: &str| {
-                out.get(name).map(String::from).or_else(|| sources.services.get(name).cloned())
+                out.get(name)
+                    .map(String::from)
+                    .or_else(|| sources.services.get(name).cloned())
             };
             expand(literal, lookup)
         };
@@ -152,15 +164,29 @@ fn add_from(container: &Container, sources: &Sources, out: &mut Environment) -> 
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let (kind, name, data): (_, _, Vec<(String, String)>) = if let Some(r) = &from.config_map_ref {
             match sources.config_maps.get(&r.name) {
-                Some(map) => ("configMap", &r.name, map.data.clone().unwrap_or_default().into_iter().collect()),
+                Some(map) => (
+                    "configMap",
+                    &r.name,
+                    map.data.clone().unwrap_or_default().into_iter().collect(),
+                ),
                 None if r.optional == Some(true) => continue,
-                None => return Err(EnvError::NotFound { kind: "configmap", name: r.name.clone() }),
+                None => {
+                    return Err(EnvError::NotFound {
+                        kind: "configmap",
+                        name: r.name.clone(),
+                    });
+                }
             }
         } else if let Some(r) = &from.secret_ref {
             match sources.secrets.get(&r.name) {
                 Some(secret) => ("secret", &r.name, secret_texts(secret)),
                 None if r.optional == Some(true) => continue,
-                None => return Err(EnvError::NotFound { kind: "secret", name: r.name.clone() }),
+                None => {
+                    return Err(EnvError::NotFound {
+                        kind: "secret",
+                        name: r.name.clone(),
+                    });
+                }
             }
         } else {
             continue;
@@ -168,7 +194,11 @@ fn add_from(container: &Container, sources: &Sources, out: &mut Environment) -> 
         let mut skipped = Vec::new();
         for (key, value) in data {
             let key = format!("{prefix}{key}");
-            if is_variable_name(&key) { out.set(&key, value) } else { skipped.push(key) }
+            if is_variable_name(&key) {
+                out.set(&key, value)
+            } else {
+                skipped.push(key)
+            }
         }
         if !skipped.is_empty() {
             skipped.sort();
@@ -180,7 +210,8 @@ fn add_from(container: &Container, sources: &Sources, out: &mut Environment) -> 
 
 fn secret_texts(secret: &Secret) -> Vec<(String, String)> {
     let data = secret.data.iter().flatten();
-    data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned())).collect()
+    data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned()))
+        .collect()
 }
 
 /// The value from elsewhere; `None` if it is optional and missing.
@@ -190,7 +221,9 @@ fn resolved(
     variable: &EnvVar,
     sources: &Sources,
 ) -> Result<Option<String>, EnvError> {
-    let Some(from) = &variable.value_from else { return Ok(Some(String::new())) };
+    let Some(from) = &variable.value_from else {
+        return Ok(Some(String::new()));
+    };
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     if let Some(field) = &from.field_ref {
         return Ok(Some(fields::field(pod, &field.field_path, &sources.facts)?));
@@ -201,27 +234,41 @@ fn resolved(
     if let Some(r) = &from.config_map_key_ref {
         let optional = r.optional == Some(true);
         let Some(map) = sources.config_maps.get(&r.name) else {
-            let missing = EnvError::NotFound { kind: "configmap", name: r.name.clone() };
+            let missing = EnvError::NotFound {
+                kind: "configmap",
+                name: r.name.clone(),
+            };
             return if optional { Ok(None) } else { Err(missing) };
         };
         return match map.data.as_ref().and_then(|data| data.get(&r.key)) {
             Some(value) => Ok(Some(value.clone())),
             None if optional => Ok(None),
-            None => {
-                Err(EnvError::NoKey { kind: "ConfigMap", key: r.key.clone(), namespace, name: r.name.clone() })
-            }
+            None => Err(EnvError::NoKey {
+                kind: "ConfigMap",
+                key: r.key.clone(),
+                namespace,
+                name: r.name.clone(),
+            }),
         };
     }
     if let Some(r) = &from.secret_key_ref {
         let optional = r.optional == Some(true);
         let Some(secret) = sources.secrets.get(&r.name) else {
-            let missing = EnvError::NotFound { kind: "secret", name: r.name.clone() };
+            let missing = EnvError::NotFound {
+                kind: "secret",
+                name: r.name.clone(),
+            };
             return if optional { Ok(None) } else { Err(missing) };
         };
         return match secret.data.as_ref().and_then(|data| data.get(&r.key)) {
             Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
             None if optional => Ok(None),
-            None => Err(EnvError::NoKey { kind: "Secret", key: r.key.clone(), namespace, name: r.name.clone() }),
+            None => Err(EnvError::NoKey {
+                kind: "Secret",
+                key: r.key.clone(),
+                namespace,
+                name: r.name.clone(),
+            }),
         };
     }
     Ok(Some(String::new()))

@@ -76,7 +76,10 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 
 /// Sorted lines of `key="value"`, the value escaped.
 fn map(list: Option<&BTreeMap<String, String>>) -> String {
-    let lines = list.into_iter().flatten().map(|(key, value)| format!("{key}={}", go_quote(value)));
+    let lines = list
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", go_quote(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -123,8 +126,15 @@ pub fn resource(
         "limits" => resources.and_then(|r| r.limits.as_ref()),
         _ => resources.and_then(|r| r.requests.as_ref()),
     };
-    let own = own.and_then(|list| list.get(resource)).filter(|q| amount::milli(q) != 0);
-    let default = || facts.allocatable.filter(|_| list == "limits").and_then(|all| all.get(resource));
+    let own = own
+        .and_then(|list| list.get(resource))
+        .filter(|q| amount::milli(q) != 0);
+    let default = || {
+        facts
+            .allocatable
+            .filter(|_| list == "limits")
+            .and_then(|all| all.get(resource))
+    };
     let quantity = own.or_else(default).cloned().unwrap_or(Quantity("0".into()));
     let divisor = selector.divisor.clone().unwrap_or(Quantity("1".into()));
     Ok(divided(&quantity, &divisor, resource).to_string())
@@ -133,7 +143,11 @@ pub fn resource(
 fn divided(quantity: &Quantity, divisor: &Quantity, resource: &str) -> i128 {
     let one = |n: i64| if n == 0 { 1 } else { i128::from(n) };
     if resource == "cpu" {
-        let divisor = if amount::milli(divisor) == 0 { 1000 } else { amount::milli(divisor) };
+        let divisor = if amount::milli(divisor) == 0 {
+            1000
+        } else {
+            amount::milli(divisor)
+        };
         return amount::div_ceil(i128::from(amount::milli(quantity)), one(divisor));
     }
     amount::div_ceil(i128::from(amount::value(quantity)), one(amount::value(divisor)))

@@ -10,18 +10,31 @@ const MAX_HOSTNAME: usize = 63;
 /// The pod's host name.
 pub fn hostname(pod: &Pod) -> String {
     let pod_spec = pod.spec.as_ref();
-    if let Some(whole) = pod_spec.and_then(|s| s.hostname_override.as_deref()).filter(|name| !name.is_empty()) {
+    if let Some(whole) = pod_spec
+        .and_then(|s| s.hostname_override.as_deref())
+        .filter(|name| !name.is_empty())
+    {
         return whole.to_string();
     }
-    let own = pod_spec.and_then(|s| s.hostname.as_deref()).filter(|name| !name.is_empty());
+    let own = pod_spec
+        .and_then(|s| s.hostname.as_deref())
+        .filter(|name| !name.is_empty());
     let name = own.or(pod.metadata.name.as_deref()).unwrap_or_default();
-    let cut = name.char_indices().nth(MAX_HOSTNAME).map_or(name, |(end, _)| &name[..end]);
+    let cut = name
+        .char_indices()
+        .nth(MAX_HOSTNAME)
+        .map_or(name, |(end, _)| &name[..end]);
     cut.trim_end_matches(['-', '.']).to_string()
 }
 
 /// The domain that `spec.subdomain` puts the pod in.
 pub fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
-    let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|name| !name.is_empty())?;
+    let subdomain = pod
+        .spec
+        .as_ref()?
+        .subdomain
+        .as_deref()
+        .filter(|name| !name.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!("{subdomain}.{namespace}.svc.{cluster_domain}"))
 }
@@ -58,7 +71,10 @@ pub fn managed(ips: &[IpAddr], hostname: &str, domain: Option<&str>, aliases: &[
 
 /// `/etc/hosts` of a pod with the host's network.
 pub fn host_network(hosts_file: &str, aliases: &[HostAlias]) -> String {
-    format!("# Kubernetes-managed hosts file (host network).\n{hosts_file}{}", alias_lines(aliases))
+    format!(
+        "# Kubernetes-managed hosts file (host network).\n{hosts_file}{}",
+        alias_lines(aliases)
+    )
 }
 
 fn alias_lines(aliases: &[HostAlias]) -> String {

@@ -77,22 +77,24 @@ pub(crate) fn plan(inputs: &Inputs, pod_spec: &PodSpec, sandbox: &Sandbox, actio
     wanted.dedup();
     for index in wanted {
         let container = &inits[index];
-        let role = if spec::is_sidecar(container) { Role::Sidecar } else { Role::Init };
+        let role = if spec::is_sidecar(container) {
+            Role::Sidecar
+        } else {
+            Role::Init
+        };
         start(inputs, actions, container, role);
     }
     if done { Progress::Done } else { Progress::Pending }
 }
 
 fn regular_created(inputs: &Inputs, pod_spec: &PodSpec, sandbox: &Sandbox) -> bool {
-    pod_spec.containers.iter().any(|c| inputs.runtime.latest_in(&sandbox.id, &c.name).is_some())
+    pod_spec
+        .containers
+        .iter()
+        .any(|c| inputs.runtime.latest_in(&sandbox.id, &c.name).is_some())
 }
 
-fn sidecar_step(
-    inputs: &Inputs,
-    container: &Spec,
-    latest: &Container,
-    actions: &mut PodActions,
-) -> Step {
+fn sidecar_step(inputs: &Inputs, container: &Spec, latest: &Container, actions: &mut PodActions) -> Step {
     match latest.state {
         ContainerState::Created | ContainerState::Exited => Step::Start,
         ContainerState::Unknown => {
@@ -146,6 +148,9 @@ fn init_step(
 }
 
 fn kill_lost(inputs: &Inputs, latest: &Container, actions: &mut PodActions) {
-    let message = format!("Init container is in {:?} state, try killing it before restart", latest.state.as_str());
+    let message = format!(
+        "Init container is in {:?} state, try killing it before restart",
+        latest.state.as_str()
+    );
     kill(inputs, actions, latest, KillReason::Unknown, message, true);
 }

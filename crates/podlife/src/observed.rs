@@ -99,12 +99,16 @@ impl RuntimeStatus {
 
     /// The newest container of the name in the sandbox.
     pub fn latest_in(&self, sandbox_id: &str, name: &str) -> Option<&Container> {
-        self.containers.iter().find(|c| c.name == name && c.sandbox_id == sandbox_id)
+        self.containers
+            .iter()
+            .find(|c| c.name == name && c.sandbox_id == sandbox_id)
     }
 
     /// Those that run or may run.
     pub fn live(&self) -> impl Iterator<Item = &Container> {
-        self.containers.iter().filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+        self.containers
+            .iter()
+            .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
     }
 
     /// The sandbox that containers are to be made in: the newest, if it is ready.

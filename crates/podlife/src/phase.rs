@@ -44,18 +44,30 @@ pub fn phase(pod_spec: &PodSpec, statuses: &[ContainerStatus], ended: bool) -> &
     }
     let succeeded = count.stopped == count.succeeded;
     match policy {
-        _ if ended => if succeeded { "Succeeded" } else { "Failed" },
+        _ if ended => {
+            if succeeded {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
+        }
         _ if restarting(pod_spec, statuses) => "Running",
-        _ => if succeeded { "Succeeded" } else { "Failed" },
+        _ => {
+            if succeeded {
+                "Succeeded"
+            } else {
+                "Failed"
+            }
+        }
     }
 }
 
 /// Some container that stopped is going to be started again.
 fn restarting(pod_spec: &PodSpec, statuses: &[ContainerStatus]) -> bool {
     pod_spec.containers.iter().any(|container| {
-        find(statuses, container).and_then(last_exit).is_some_and(|exit| {
-            restart::restarts_after(pod_spec, container, spec::Role::Regular, exit.exit_code)
-        })
+        find(statuses, container)
+            .and_then(last_exit)
+            .is_some_and(|exit| restart::restarts_after(pod_spec, container, spec::Role::Regular, exit.exit_code))
     })
 }
 
@@ -71,9 +83,16 @@ pub fn find<'a>(statuses: &'a [ContainerStatus], container: &Container) -> Optio
 
 /// Some regular container runs or ended: all init containers were done.
 pub fn any_regular_started(pod_spec: &PodSpec, statuses: &[ContainerStatus]) -> bool {
-    pod_spec.containers.iter().filter_map(|c| find(statuses, c)).any(|status| {
-        status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
-    })
+    pod_spec
+        .containers
+        .iter()
+        .filter_map(|c| find(statuses, c))
+        .any(|status| {
+            status
+                .state
+                .as_ref()
+                .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+        })
 }
 
 impl Count {
@@ -82,7 +101,9 @@ impl Count {
             self.pending_init += 1;
             return;
         };
-        let last = status.and_then(|s| s.last_state.as_ref()).and_then(|s| s.terminated.as_ref());
+        let last = status
+            .and_then(|s| s.last_state.as_ref())
+            .and_then(|s| s.terminated.as_ref());
         match (&state.running, &state.terminated, &state.waiting, last) {
             (Some(_), ..) => self.pending_init += 1,
             (_, Some(exit), ..) => self.failed_init += usize::from(exit.exit_code != 0),

@@ -1,11 +1,18 @@
 //! Probes, stepped from outside (pkg/kubelet/prober/worker.go).
 //!
 //! One [`Prober`] is for one kind of probe of one container id.
+//!
+//! A container is never probed in its very first moment: upstream's kubelet, which hears of it later, does not either.
+//! Until a readiness probe has passed once it is tried more often than its period says, at growing distances, so that
+//! a container which is up after a second does not wait for the whole period. A failure means nothing then.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Probe;
 
 use crate::observed::ProbeResult;
+
+/// The first moment, in which nothing is probed.
+const SETTLE: SignedDuration = SignedDuration::from_millis(500);
 
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,13 +67,15 @@ pub struct Prober {
     run: i32,
     verdict: ProbeResult,
     held: bool,
+    /// Distance of the next attempt, while it is less than the period.
+    gap: SignedDuration,
 }
 
 impl Prober {
     /// Of a container that started then. `verdict`: what was reported of it before, if it is adopted.
     pub fn new(kind: Kind, probe: &Probe, started_at: Timestamp, verdict: Option<ProbeResult>) -> Prober {
         let positive = |value: Option<i32>, default: i32| value.filter(|n| *n > 0).unwrap_or(default);
-        let delay = SignedDuration::from_secs(i64::from(probe.initial_delay_seconds.unwrap_or(0).max(0)));
+        let delay = SignedDuration::from_secs(i64::from(probe.initial_delay_seconds.unwrap_or(0).max(0))).max(SETTLE);
         Prober {
             kind,
             period: SignedDuration::from_secs(i64::from(positive(probe.period_seconds, 10))),
@@ -78,6 +87,7 @@ impl Prober {
             run: 0,
             verdict: verdict.unwrap_or(kind.initial()),
             held: false,
+            gap: SETTLE,
         }
     }
 
@@ -109,8 +119,13 @@ impl Prober {
     /// Takes an attempt's outcome; the new verdict, if it changed. An outcome of `Unknown` (the attempt itself went
     /// wrong) counts for nothing.
     pub fn observe(&mut self, outcome: ProbeResult, now: Timestamp) -> Option<ProbeResult> {
-        let due = self.next.saturating_add(self.period).unwrap_or(Timestamp::MAX);
-        self.next = if due > now { due } else { now.saturating_add(self.period).unwrap_or(Timestamp::MAX) };
+        let distance = self.distance(outcome);
+        let due = self.next.saturating_add(distance).unwrap_or(Timestamp::MAX);
+        self.next = if due > now {
+            due
+        } else {
+            now.saturating_add(distance).unwrap_or(Timestamp::MAX)
+        };
         if outcome == ProbeResult::Unknown {
             return None;
         }
@@ -120,8 +135,11 @@ impl Prober {
             self.last = Some(outcome);
             self.run = 1;
         }
-        let threshold =
-            if outcome == ProbeResult::Success { self.success_threshold } else { self.failure_threshold };
+        let threshold = if outcome == ProbeResult::Success {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if self.run < threshold {
             return None;
         }
@@ -131,5 +149,15 @@ impl Prober {
         let changed = self.verdict != outcome;
         self.verdict = outcome;
         changed.then_some(outcome)
+    }
+
+    fn distance(&mut self, outcome: ProbeResult) -> SignedDuration {
+        let never_passed = self.verdict != ProbeResult::Success && outcome != ProbeResult::Success;
+        if self.kind != Kind::Readiness || !never_passed || self.gap >= self.period {
+            self.gap = self.period;
+            return self.period;
+        }
+        self.gap = (self.gap * 2).min(self.period);
+        self.gap
     }
 }

@@ -55,7 +55,10 @@ fn has_any(resources: &ResourceRequirements) -> bool {
 
 /// cpu and memory that are more than nothing.
 fn nonzero(list: Option<&List>) -> impl Iterator<Item = (&str, i64)> {
-    let some = list.into_iter().flatten().map(|(name, quantity)| (name.as_str(), amount::milli(quantity)));
+    let some = list
+        .into_iter()
+        .flatten()
+        .map(|(name, quantity)| (name.as_str(), amount::milli(quantity)));
     some.filter(|(name, milli)| matches!(*name, "cpu" | "memory") && *milli > 0)
 }
 
@@ -77,5 +80,9 @@ fn of_lists<'a>(all: impl Iterator<Item = Option<&'a ResourceRequirements>>) -> 
         return Qos::BestEffort;
     }
     let equal = requests.iter().all(|(name, milli)| limits.get(name) == Some(milli));
-    if limited && equal && requests.len() == limits.len() { Qos::Guaranteed } else { Qos::Burstable }
+    if limited && equal && requests.len() == limits.len() {
+        Qos::Guaranteed
+    } else {
+        Qos::Burstable
+    }
 }

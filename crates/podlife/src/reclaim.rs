@@ -35,7 +35,11 @@ pub struct ImagePolicy {
 
 impl Default for ImagePolicy {
     fn default() -> ImagePolicy {
-        ImagePolicy { high_percent: 85, low_percent: 80, min_age: SignedDuration::from_mins(2) }
+        ImagePolicy {
+            high_percent: 85,
+            low_percent: 80,
+            min_age: SignedDuration::from_mins(2),
+        }
     }
 }
 
@@ -104,10 +108,8 @@ pub struct PodUse {
 pub fn first_to_evict(pods: &[PodUse]) -> Option<&PodUse> {
     let above = |pod: &PodUse| pod.used > pod.requested;
     let excess = |pod: &PodUse| i128::from(pod.used) - i128::from(pod.requested);
-    pods.iter()
-        .filter(|pod| !pod.critical)
-        .min_by(|a, b| {
-            let a_key = (!above(a), a.priority, -excess(a));
-            a_key.cmp(&(!above(b), b.priority, -excess(b)))
-        })
+    pods.iter().filter(|pod| !pod.critical).min_by(|a, b| {
+        let a_key = (!above(a), a.priority, -excess(a));
+        a_key.cmp(&(!above(b), b.priority, -excess(b)))
+    })
 }

@@ -59,7 +59,9 @@ pub fn container_cgroup(pod_spec: &PodSpec, container: &Container) -> Cgroup {
     let own = container.resources.as_ref();
     let pod = pod_spec.resources.as_ref();
     let cpu_limit = limit(own, "cpu").or_else(|| limit(pod, "cpu")).map_or(0, amount::milli);
-    let memory_limit = limit(own, "memory").or_else(|| limit(pod, "memory")).map_or(0, amount::value);
+    let memory_limit = limit(own, "memory")
+        .or_else(|| limit(pod, "memory"))
+        .map_or(0, amount::value);
     Cgroup {
         cpu_shares: shares(request(own, "cpu").map_or(0, amount::milli)),
         cpu_quota: quota(cpu_limit),
@@ -72,7 +74,10 @@ fn hugepages(resources: Option<&ResourceRequirements>) -> BTreeMap<String, u64> 
     let limits = resources.and_then(|r| r.limits.as_ref()).into_iter().flatten();
     let pages = limits.filter_map(|(name, quantity)| {
         let size = name.strip_prefix("hugepages-")?;
-        Some((format!("{}B", size.trim_end_matches('i')), u64::try_from(amount::value(quantity)).ok()?))
+        Some((
+            format!("{}B", size.trim_end_matches('i')),
+            u64::try_from(amount::value(quantity)).ok()?,
+        ))
     });
     pages.collect()
 }
@@ -125,13 +130,18 @@ fn pod_limit(pod_spec: &PodSpec, name: &str, read: fn(&Quantity) -> i64) -> Opti
     if !all.all(|c| limit(c.resources.as_ref(), name).is_some_and(|q| read(q) > 0)) {
         return None;
     }
-    Some(effective(pod_spec, over, |c| limit(c.resources.as_ref(), name).map_or(0, read)))
+    Some(effective(pod_spec, over, |c| {
+        limit(c.resources.as_ref(), name).map_or(0, read)
+    }))
 }
 
 /// Values of a pod's control group (`ResourceConfigForPod`).
 pub fn pod_cgroup(pod_spec: &PodSpec) -> Cgroup {
     if qos::class(pod_spec) == Qos::BestEffort {
-        return Cgroup { cpu_shares: MIN_SHARES, ..Cgroup::default() };
+        return Cgroup {
+            cpu_shares: MIN_SHARES,
+            ..Cgroup::default()
+        };
     }
     Cgroup {
         cpu_shares: shares(pod_cpu_request(pod_spec)),
@@ -152,7 +162,11 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, capacity: i64) -> i64 {
     }
     let adjust = |c: &Container| {
         let request = request(c.resources.as_ref(), "memory").map_or(0, amount::value);
-        let share = if capacity > 0 { (i128::from(request) * 1000 / i128::from(capacity)) as i64 } else { 0 };
+        let share = if capacity > 0 {
+            (i128::from(request) * 1000 / i128::from(capacity)) as i64
+        } else {
+            0
+        };
         match 1000 - share {
             low if low < 3 => 3,
             1000 => 999,
@@ -174,5 +188,9 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, capacity: i64) -> i64 {
 /// The pod's parent control group below `root`.
 pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     let class = pod.spec.as_ref().map_or(Qos::BestEffort, qos::class);
-    format!("{root}/{}/pod{}", class.folder(), pod.metadata.uid.as_deref().unwrap_or_default())
+    format!(
+        "{root}/{}/pod{}",
+        class.folder(),
+        pod.metadata.uid.as_deref().unwrap_or_default()
+    )
 }

@@ -69,7 +69,10 @@ pub fn effective(pod_spec: &PodSpec, container: &Container) -> Effective {
     let privileged = own.privileged == Some(true);
     let capabilities = own.capabilities.clone().unwrap_or_default();
     let admin = |c: &Capabilities| {
-        c.add.iter().flatten().any(|name| matches!(name.to_uppercase().trim_start_matches("CAP_"), "SYS_ADMIN"))
+        c.add
+            .iter()
+            .flatten()
+            .any(|name| matches!(name.to_uppercase().trim_start_matches("CAP_"), "SYS_ADMIN"))
     };
     Effective {
         run_as_user: own.run_as_user.or(pod.run_as_user),
@@ -81,7 +84,12 @@ pub fn effective(pod_spec: &PodSpec, container: &Container) -> Effective {
         capabilities,
         seccomp: own.seccomp_profile.or(pod.seccomp_profile),
         unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
-        supplemental_groups: pod.supplemental_groups.into_iter().flatten().chain(pod.fs_group).collect(),
+        supplemental_groups: pod
+            .supplemental_groups
+            .into_iter()
+            .flatten()
+            .chain(pod.fs_group)
+            .collect(),
         strict_groups: pod.supplemental_groups_policy.as_deref() == Some("Strict"),
     }
 }
@@ -103,6 +111,10 @@ pub fn verify_non_root(effective: &Effective, image_user: &str, pod: &str, conta
         Ok(0) => Err(RootError::ImageIsRoot { pod, container }),
         Ok(_) => Ok(()),
         Err(_) if user.is_empty() => Err(RootError::ImageIsRoot { pod, container }),
-        Err(_) => Err(RootError::NotNumeric { user: user.to_string(), pod, container }),
+        Err(_) => Err(RootError::NotNumeric {
+            user: user.to_string(),
+            pod,
+            container,
+        }),
     }
 }

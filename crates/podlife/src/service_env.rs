@@ -42,7 +42,12 @@ pub enum Links {
 }
 
 fn address(service: &Service) -> Option<&str> {
-    service.spec.as_ref()?.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None")
+    service
+        .spec
+        .as_ref()?
+        .cluster_ip
+        .as_deref()
+        .filter(|ip| !ip.is_empty() && *ip != "None")
 }
 
 fn add(name: &str, service: &Service, out: &mut BTreeMap<String, String>) {
@@ -55,7 +60,10 @@ fn add(name: &str, service: &Service, out: &mut BTreeMap<String, String>) {
     out.insert(format!("{prefix}_SERVICE_PORT"), first.port.to_string());
     for port in ports {
         if let Some(label) = port.name.as_deref().filter(|label| !label.is_empty()) {
-            out.insert(format!("{prefix}_SERVICE_PORT_{}", variable(label)), port.port.to_string());
+            out.insert(
+                format!("{prefix}_SERVICE_PORT_{}", variable(label)),
+                port.port.to_string(),
+            );
         }
     }
     out.insert(format!("{prefix}_PORT"), url(ip, first));
@@ -74,7 +82,11 @@ fn protocol(port: &ServicePort) -> &str {
 }
 
 fn url(ip: &str, port: &ServicePort) -> String {
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_string() };
+    let host = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_string()
+    };
     format!("{}://{host}:{}", protocol(port).to_lowercase(), port.port)
 }
 

@@ -46,18 +46,31 @@ pub fn ending(inputs: &Inputs) -> Option<Ending> {
     if pod.metadata.deletion_timestamp.is_none() {
         return begun;
     }
-    let deadline = now.saturating_add(grace(pod, None, KillReason::PodEnds)).unwrap_or(Timestamp::MAX);
+    let deadline = now
+        .saturating_add(grace(pod, None, KillReason::PodEnds))
+        .unwrap_or(Timestamp::MAX);
     Some(match begun {
-        Some(ending) => Ending { deadline: ending.deadline.min(deadline), cause: ending.cause },
-        None => Ending { deadline, cause: Cause::Deleted },
+        Some(ending) => Ending {
+            deadline: ending.deadline.min(deadline),
+            cause: ending.cause,
+        },
+        None => Ending {
+            deadline,
+            cause: Cause::Deleted,
+        },
     })
 }
 
 fn begins(pod: &Pod, now: Timestamp) -> Option<Ending> {
-    let deadline = now.saturating_add(grace(pod, None, KillReason::PodEnds)).unwrap_or(Timestamp::MAX);
+    let deadline = now
+        .saturating_add(grace(pod, None, KillReason::PodEnds))
+        .unwrap_or(Timestamp::MAX);
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
-        return Some(Ending { deadline, cause: Cause::Finished });
+        return Some(Ending {
+            deadline,
+            cause: Cause::Finished,
+        });
     }
     if active_deadline(pod).is_some_and(|end| end <= now) {
         let cause = Cause::Failed {
@@ -73,14 +86,22 @@ fn begins(pod: &Pod, now: Timestamp) -> Option<Ending> {
 pub fn active_deadline(pod: &Pod) -> Option<Timestamp> {
     let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
     let start = pod.status.as_ref()?.start_time.as_ref()?.0;
-    Some(start.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
+    Some(
+        start
+            .saturating_add(SignedDuration::from_secs(seconds))
+            .unwrap_or(Timestamp::MAX),
+    )
 }
 
 /// How long a container (or the pod) may take to end (`setTerminationGracePeriod`).
 pub fn grace(pod: &Pod, container: Option<&Spec>, reason: KillReason) -> SignedDuration {
     let pod_spec = pod.spec.as_ref();
     let general = pod_spec.and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-    let of_probe = |probe: Option<&Probe>| probe.and_then(|p| p.termination_grace_period_seconds).unwrap_or(general);
+    let of_probe = |probe: Option<&Probe>| {
+        probe
+            .and_then(|p| p.termination_grace_period_seconds)
+            .unwrap_or(general)
+    };
     let seconds = match (pod.metadata.deletion_timestamp.as_ref(), reason) {
         (Some(_), _) => pod.metadata.deletion_grace_period_seconds.unwrap_or(general),
         (None, KillReason::LivenessProbe) => of_probe(container.and_then(|c| c.liveness_probe.as_ref())),
@@ -92,7 +113,9 @@ pub fn grace(pod: &Pod, container: Option<&Spec>, reason: KillReason) -> SignedD
 
 /// Ends the pod: containers, then sandboxes.
 pub(crate) fn plan(inputs: &Inputs, ending: Ending) -> PodActions {
-    let Inputs { runtime, memory, now, .. } = *inputs;
+    let Inputs {
+        runtime, memory, now, ..
+    } = *inputs;
     let mut actions = PodActions::new(Lifecycle::Terminating);
     let live: Vec<_> = runtime.live().collect();
     let ranks: Vec<usize> = live.iter().map(|c| rank(inputs.pod, &c.name)).collect();
@@ -101,21 +124,31 @@ pub(crate) fn plan(inputs: &Inputs, ending: Ending) -> PodActions {
         if *rank < turn {
             continue;
         }
-        kill_by(inputs, &mut actions, container, Kill {
-            id: container.id.clone(),
-            name: container.name.clone(),
-            reason: KillReason::PodEnds,
-            message: format!("Stopping container {}", container.name),
-            deadline: ending.deadline,
-            restart: false,
-            hurry: false,
-        });
+        kill_by(
+            inputs,
+            &mut actions,
+            container,
+            Kill {
+                id: container.id.clone(),
+                name: container.name.clone(),
+                reason: KillReason::PodEnds,
+                message: format!("Stopping container {}", container.name),
+                deadline: ending.deadline,
+                restart: false,
+                hurry: false,
+            },
+        );
     }
     actions.ending = Some(ending);
     if !live.is_empty() || memory.sandbox_busy || !memory.starting.is_empty() || !memory.killing.is_empty() {
         return actions;
     }
-    let ready: Vec<String> = runtime.sandboxes.iter().filter(|s| s.ready).map(|s| s.id.clone()).collect();
+    let ready: Vec<String> = runtime
+        .sandboxes
+        .iter()
+        .filter(|s| s.ready)
+        .map(|s| s.id.clone())
+        .collect();
     if ready.is_empty() {
         actions.lifecycle = Lifecycle::Terminated;
     } else if let Some(time) = memory.not_before.get(SANDBOX).filter(|time| **time > now) {
@@ -129,7 +162,10 @@ pub(crate) fn plan(inputs: &Inputs, ending: Ending) -> PodActions {
 /// Containers of a higher rank end first: all but sidecars, then sidecars from the last to the first.
 fn rank(pod: &Pod, name: &str) -> usize {
     let inits = pod.spec.as_ref().map(spec::init_containers).unwrap_or_default();
-    let sidecar = inits.iter().position(|c| c.name == name).filter(|index| spec::is_sidecar(&inits[*index]));
+    let sidecar = inits
+        .iter()
+        .position(|c| c.name == name)
+        .filter(|index| spec::is_sidecar(&inits[*index]));
     sidecar.unwrap_or(usize::MAX)
 }
 

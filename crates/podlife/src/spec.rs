@@ -32,7 +32,9 @@ pub fn ephemeral_containers(spec: &PodSpec) -> Vec<Container> {
 
 /// Every container with its role: init, regular, ephemeral.
 pub fn containers(spec: &PodSpec) -> Vec<(Role, Container)> {
-    let init = init_containers(spec).iter().map(|c| (if is_sidecar(c) { Role::Sidecar } else { Role::Init }, c.clone()));
+    let init = init_containers(spec)
+        .iter()
+        .map(|c| (if is_sidecar(c) { Role::Sidecar } else { Role::Init }, c.clone()));
     let regular = spec.containers.iter().map(|c| (Role::Regular, c.clone()));
     let ephemeral = ephemeral_containers(spec).into_iter().map(|c| (Role::Ephemeral, c));
     init.chain(regular).chain(ephemeral).collect()

@@ -71,9 +71,18 @@ pub fn status(inputs: &StatusInputs) -> PodStatus {
     let inits = spec::init_containers(inputs.spec);
     let ephemeral = spec::ephemeral_containers(inputs.spec);
     let mut init = statuses(inputs, sidecar_or_init, inits, &list(&previous.init_container_statuses));
-    let mut regular =
-        statuses(inputs, |_| Role::Regular, &inputs.spec.containers, &list(&previous.container_statuses));
-    let extra = statuses(inputs, |_| Role::Ephemeral, &ephemeral, &list(&previous.ephemeral_container_statuses));
+    let mut regular = statuses(
+        inputs,
+        |_| Role::Regular,
+        &inputs.spec.containers,
+        &list(&previous.container_statuses),
+    );
+    let extra = statuses(
+        inputs,
+        |_| Role::Ephemeral,
+        &ephemeral,
+        &list(&previous.ephemeral_container_statuses),
+    );
     regular.sort_by(|a, b| a.name.cmp(&b.name));
     if inputs.ended() {
         close(inputs, &mut init, &mut regular);
@@ -83,7 +92,10 @@ pub fn status(inputs: &StatusInputs) -> PodStatus {
     let mut status = PodStatus {
         phase: Some(phase.clone()),
         qos_class: Some(qos::class(inputs.spec).as_str().to_string()),
-        start_time: previous.start_time.clone().or_else(|| Some(Time(whole_seconds(inputs.now)))),
+        start_time: previous
+            .start_time
+            .clone()
+            .or_else(|| Some(Time(whole_seconds(inputs.now)))),
         nominated_node_name: previous.nominated_node_name.clone(),
         resource_claim_statuses: previous.resource_claim_statuses.clone(),
         observed_generation: inputs.pod.metadata.generation,
@@ -105,13 +117,18 @@ fn close(inputs: &StatusInputs, init: &mut [ContainerStatus], regular: &mut [Con
     let open = |status: &ContainerStatus| status.state.as_ref().is_none_or(|s| s.terminated.is_none());
     let mark = |status: &mut ContainerStatus| {
         let exit = lost("The container could not be located when the pod was terminated");
-        status.state = Some(ApiState { terminated: Some(exit), ..ApiState::default() });
+        status.state = Some(ApiState {
+            terminated: Some(exit),
+            ..ApiState::default()
+        });
         status.ready = false;
         status.started = Some(false);
     };
     regular.iter_mut().filter(|s| open(s)).for_each(mark);
     let ran = |s: &ContainerStatus| s.last_state.as_ref().is_some_and(|l| l.terminated.is_some());
-    init.iter_mut().filter(|s| open(s) && (started || ran(s))).for_each(mark);
+    init.iter_mut()
+        .filter(|s| open(s) && (started || ran(s)))
+        .for_each(mark);
 }
 
 fn final_phase(inputs: &StatusInputs, computed: &str) -> String {
@@ -133,8 +150,16 @@ fn final_phase(inputs: &StatusInputs, computed: &str) -> String {
 fn add_reason(inputs: &StatusInputs, phase: &str, status: &mut PodStatus) {
     let api = inputs.pod.status.as_ref();
     if inputs.previous.phase.as_deref() == Some(phase) {
-        status.reason = inputs.previous.reason.clone().or_else(|| api.and_then(|s| s.reason.clone()));
-        status.message = inputs.previous.message.clone().or_else(|| api.and_then(|s| s.message.clone()));
+        status.reason = inputs
+            .previous
+            .reason
+            .clone()
+            .or_else(|| api.and_then(|s| s.reason.clone()));
+        status.message = inputs
+            .previous
+            .message
+            .clone()
+            .or_else(|| api.and_then(|s| s.message.clone()));
     }
     if let Some(Cause::Failed { reason, message }) = inputs.cause {
         status.reason = Some(reason.clone());
@@ -145,31 +170,58 @@ fn add_reason(inputs: &StatusInputs, phase: &str, status: &mut PodStatus) {
 fn add_addresses(inputs: &StatusInputs, status: &mut PodStatus) {
     let hosts: Vec<String> = inputs.host_ips.iter().map(IpAddr::to_string).collect();
     status.host_ip = hosts.first().cloned();
-    status.host_ips =
-        (!hosts.is_empty()).then(|| hosts.iter().take(2).map(|ip| HostIP { ip: ip.clone() }).collect());
-    let kept = || inputs.previous.pod_ips.iter().flatten().map(|p| p.ip.clone()).collect::<Vec<_>>();
+    status.host_ips = (!hosts.is_empty()).then(|| hosts.iter().take(2).map(|ip| HostIP { ip: ip.clone() }).collect());
+    let kept = || {
+        inputs
+            .previous
+            .pod_ips
+            .iter()
+            .flatten()
+            .map(|p| p.ip.clone())
+            .collect::<Vec<_>>()
+    };
     let ips = if spec::host_network(inputs.spec) {
         let kept = kept();
         if kept.is_empty() { hosts } else { kept }
     } else {
-        let active = inputs.runtime.active_sandbox().map(|s| s.ips.iter().map(IpAddr::to_string).collect::<Vec<_>>());
+        let active = inputs
+            .runtime
+            .active_sandbox()
+            .map(|s| s.ips.iter().map(IpAddr::to_string).collect::<Vec<_>>());
         active.filter(|ips| !ips.is_empty()).unwrap_or_else(kept)
     };
     status.pod_ip = ips.first().cloned();
     status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().take(2).map(|ip| PodIP { ip }).collect());
 }
 
-fn conditions(inputs: &StatusInputs, all: &[ContainerStatus], phase: &str) -> Vec<k8s_openapi::api::core::v1::PodCondition> {
-    let api = inputs.pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+fn conditions(
+    inputs: &StatusInputs,
+    all: &[ContainerStatus],
+    phase: &str,
+) -> Vec<k8s_openapi::api::core::v1::PodCondition> {
+    let api = inputs
+        .pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     let previous = inputs.previous.conditions.as_deref().unwrap_or_default();
-    let mut conditions: Vec<_> = api.iter().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    let mut conditions: Vec<_> = api
+        .iter()
+        .filter(|c| !OWNED.contains(&c.type_.as_str()))
+        .cloned()
+        .collect();
     if let Some(disrupted) = previous.iter().find(|c| c.type_ == "DisruptionTarget")
         && !conditions.iter().any(|c| c.type_ == "DisruptionTarget")
     {
         conditions.push(disrupted.clone());
     }
     let sandbox = replacement(inputs.spec, inputs.runtime).is_none();
-    let plain = |holds| Verdict { holds, reason: "", message: String::new() };
+    let plain = |holds| Verdict {
+        holds,
+        reason: "",
+        message: String::new(),
+    };
     let verdicts = [
         ("PodReadyToStartContainers", plain(sandbox)),
         ("Initialized", condition::initialized(inputs.spec, all, phase)),

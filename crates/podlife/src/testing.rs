@@ -26,7 +26,10 @@ pub fn pod(spec: serde_json::Value) -> Pod {
 
 /// Containers of these names, image `img`, and more of the spec.
 pub fn simple(policy: &str, names: &[&str]) -> Pod {
-    let containers: Vec<_> = names.iter().map(|n| serde_json::json!({"name": n, "image": "img"})).collect();
+    let containers: Vec<_> = names
+        .iter()
+        .map(|n| serde_json::json!({"name": n, "image": "img"}))
+        .collect();
     pod(serde_json::json!({"restartPolicy": policy, "containers": containers}))
 }
 
@@ -75,26 +78,41 @@ impl World {
 
     pub fn add(&mut self, name: &str, state: ContainerState, exit_code: i32) -> String {
         let before = self.runtime.containers.iter().filter(|c| c.name == name).count();
-        let hash = self.pod.spec.as_ref().and_then(|s| spec::find(s, name)).map_or(0, |(_, c)| spec::hash(&c));
+        let hash = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| spec::find(s, name))
+            .map_or(0, |(_, c)| spec::hash(&c));
         let id = format!("{name}-{before}");
         let ended = state == ContainerState::Exited;
-        self.runtime.containers.insert(0, Container {
-            id: id.clone(),
-            name: name.into(),
-            sandbox_id: self.runtime.sandboxes.first().map(|s| s.id.clone()).unwrap_or_default(),
-            state,
-            created_at: at(self.now),
-            started_at: (state != ContainerState::Created).then(|| at(self.now)),
-            finished_at: ended.then(|| at(self.now)),
-            exit_code,
-            reason: if !ended { "" } else if exit_code == 0 { "Completed" } else { "Error" }.into(),
-            message: String::new(),
-            image: "img".into(),
-            image_id: "img@sha256:1".into(),
-            restart_count: before as i32,
-            hash,
-            user: None,
-        });
+        self.runtime.containers.insert(
+            0,
+            Container {
+                id: id.clone(),
+                name: name.into(),
+                sandbox_id: self.runtime.sandboxes.first().map(|s| s.id.clone()).unwrap_or_default(),
+                state,
+                created_at: at(self.now),
+                started_at: (state != ContainerState::Created).then(|| at(self.now)),
+                finished_at: ended.then(|| at(self.now)),
+                exit_code,
+                reason: if !ended {
+                    ""
+                } else if exit_code == 0 {
+                    "Completed"
+                } else {
+                    "Error"
+                }
+                .into(),
+                message: String::new(),
+                image: "img".into(),
+                image_id: "img@sha256:1".into(),
+                restart_count: before as i32,
+                hash,
+                user: None,
+            },
+        );
         id
     }
 

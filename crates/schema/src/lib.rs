@@ -30,8 +30,7 @@ const BUILTIN: &[u8] = include_bytes!("../data/builtin.bin");
 
 /// The built-in types of Kubernetes v1.37.
 pub fn builtin() -> &'static Arc<Schema> {
-    static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
-        Arc::new(Schema::from_bytes(BUILTIN).expect("the committed data is whole: a test reads it"))
-    });
+    static SCHEMA: LazyLock<Arc<Schema>> =
+        LazyLock::new(|| Arc::new(Schema::from_bytes(BUILTIN).expect("the committed data is whole: a test reads it")));
     &SCHEMA
 }

@@ -3,18 +3,29 @@
 //! `cargo run --release -p store --example engines [DIRECTORY]`; the numbers in
 //! docs/adr/0001-store-engine.md are from it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use store::{Op, Range, Store, Txn};
 
 const VALUE_BYTES: usize = 2048;
 const BATCHES: [usize; 3] = [1, 16, 64];
+/// The argument of the process that opens one store.
+const OPEN: &str = "--open";
 const RUN: Duration = Duration::from_secs(3);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    if std::env::args().nth(1).is_some_and(|argument| argument == OPEN) {
+        let dir = std::env::args().nth(2).ok_or("no directory")?;
+        return runtime.block_on(open_one(Path::new(&dir)));
+    }
     let parent = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::Builder::new().prefix("skiff-engines-").tempdir_in(parent)?;
     println!(
@@ -23,15 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         dir.path().display()
     );
     println!("\nengine                 batch   commits/s    values/s   written/byte   p50 ms   p99 ms");
-    for batch in BATCHES {
-        append(&dir.path().join(format!("append-{batch}")), batch)?;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         for batch in BATCHES {
+            // Next to each other, so that both have the same machine.
+            append(&dir.path().join(format!("append-{batch}")), batch)?;
             transactions(&dir.path().join(format!("store-{batch}")), batch).await?;
         }
         for clients in [16, 64] {
@@ -165,9 +171,9 @@ async fn clients_at_once(dir: &Path, clients: usize) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-/// Opening a small and a larger store, and the memory that an idle one takes.
+/// Opening stores of several sizes, and what an idle one takes; each in a process of its own.
 async fn opening(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    println!("\nobjects   open ms   resident MiB after open   bytes written in 5 idle s   range of all ms");
+    println!("\nobjects   open ms   resident MiB   bytes written in 5 idle s   range of all ms");
     for objects in [0_u64, 1_000, 30_000] {
         let dir = dir.join(format!("open-{objects}"));
         let store = Store::open(&dir)?;
@@ -182,20 +188,23 @@ async fn opening(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
                 .await?;
         }
         drop(store);
-        let began = Instant::now();
-        let store = Store::open(&dir)?;
-        let open_ms = began.elapsed().as_secs_f64() * 1e3;
-        let resident = resident_mib();
-        let written = bytes_written();
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let written = bytes_written() - written;
-        let began = Instant::now();
-        let found = store.range(Range::default()).await?.kvs.len();
-        let range_ms = began.elapsed().as_secs_f64() * 1e3;
-        println!("{found:>7} {open_ms:>9.1} {resident:>25.1} {written:>27} {range_ms:>17.1}");
+        Command::new(std::env::current_exe()?).arg(OPEN).arg(&dir).status()?;
     }
-    // So that the directory entries of this run are not in the next one's way.
-    File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+async fn open_one(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let began = Instant::now();
+    let store = Store::open(dir)?;
+    let open_ms = began.elapsed().as_secs_f64() * 1e3;
+    let resident = resident_mib();
+    let written = bytes_written();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let written = bytes_written() - written;
+    let began = Instant::now();
+    let found = store.range(Range::default()).await?.kvs.len();
+    let range_ms = began.elapsed().as_secs_f64() * 1e3;
+    println!("{found:>7} {open_ms:>9.1} {resident:>14.1} {written:>27} {range_ms:>17.1}");
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use proxy::{Data, DataType, Family, Key, KeyType, Protocol, Verdict};
 use super::attribute::Attributes;
 
 // nft's type numbers; the kernel only stores them, `nft list` shows elements by them.
-const TYPE_INTEGER: u32 = 4;
+// Not the type `integer` (4), 4 bytes long just so: nft 1.0 aborts when it lists sets that are keyed by it.
+const TYPE_MARK: u32 = 19;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTO: u32 = 12;
@@ -44,7 +45,7 @@ pub(crate) fn key_layout(key: KeyType, family: Family) -> Layout {
         Family::Ip4 => (TYPE_IPV4, 4),
         Family::Ip6 => (TYPE_IPV6, 16),
     };
-    let (proto, port, number) = ((TYPE_PROTO, 4), (TYPE_PORT, 4), (TYPE_INTEGER, 4));
+    let (proto, port, number) = ((TYPE_PROTO, 4), (TYPE_PORT, 4), (TYPE_MARK, 4));
     let fields = match key {
         KeyType::Addr => vec![address],
         KeyType::AddrPair => vec![address, address],

@@ -45,7 +45,9 @@ fn restart_policies() {
         ("Never", 0, vec![], Lifecycle::Terminating),
         ("Never", 1, vec![], Lifecycle::Terminating),
     ] {
-        let world = World::new(simple(policy, &["a"])).sandbox("s0", true).container("a", Exited, code);
+        let world = World::new(simple(policy, &["a"]))
+            .sandbox("s0", true)
+            .container("a", Exited, code);
         let actions = world.decide();
         assert_eq!(starts(&actions), expected, "{policy} {code}");
         assert_eq!(actions.lifecycle, lifecycle, "{policy} {code}");
@@ -61,18 +63,26 @@ fn container_policy_and_rules_win_over_the_pods() {
         {"name": "c"},
     ]});
     let world = World::new(pod(spec)).sandbox("s0", true);
-    let world = world.container("a", Exited, 0).container("b", Exited, 42).container("c", Exited, 1);
+    let world = world
+        .container("a", Exited, 0)
+        .container("b", Exited, 42)
+        .container("c", Exited, 1);
     assert_eq!(starts(&world.decide()), ["a", "b"]);
 }
 
 #[test]
 fn crash_loop_waits_and_says_so() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Exited, 1);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Exited, 1);
     let actions = world.decide();
     assert_eq!(starts(&actions), ["a"], "the first restart is at once");
     assert_eq!(actions.start[0].restart_count, Some(1));
     let key = crate::decide::backoff_key(&world.pod.spec.as_ref().unwrap().containers[0]);
-    world.memory.backoffs.next(&key, actions.start[0].after.unwrap(), at(world.now));
+    world
+        .memory
+        .backoffs
+        .next(&key, actions.start[0].after.unwrap(), at(world.now));
     world.now += 1;
     world.add("a", Exited, 1);
     world.now += 2;
@@ -81,7 +91,10 @@ fn crash_loop_waits_and_says_so() {
     assert_eq!(actions.wake_at, Some(at(111)));
     let waiting = &actions.waiting["a"];
     assert_eq!(waiting.reason, "CrashLoopBackOff");
-    assert_eq!(waiting.message, "back-off 10s restarting failed container=a pod=p_ns(u1)");
+    assert_eq!(
+        waiting.message,
+        "back-off 10s restarting failed container=a pod=p_ns(u1)"
+    );
     world.now = 111;
     assert_eq!(starts(&world.decide()), ["a"]);
 }
@@ -94,7 +107,10 @@ fn failed_probes_kill() {
         let mut world = world.liveness("a-0", ProbeResult::Failure);
         let actions = world.step();
         assert_eq!(kills(&actions), ["a"]);
-        assert_eq!(actions.kill[0].message, format!("Container a failed liveness probe{suffix}"));
+        assert_eq!(
+            actions.kill[0].message,
+            format!("Container a failed liveness probe{suffix}")
+        );
         assert_eq!(actions.kill[0].restart, restart);
         assert_eq!(actions.kill[0].deadline, at(130));
         assert!(world.decide().is_idle(), "a kill under way is not repeated");
@@ -107,15 +123,23 @@ fn the_probes_own_grace_period_counts() {
         "startupProbe": {"terminationGracePeriodSeconds": 5, "tcpSocket": {"port": 1}}}]});
     let world = World::new(pod(spec)).sandbox("s0", true).container("a", Running, 0);
     let actions = world.startup("a-0", ProbeResult::Failure).decide();
-    assert_eq!((actions.kill[0].reason, actions.kill[0].deadline), (KillReason::StartupProbe, at(105)));
+    assert_eq!(
+        (actions.kill[0].reason, actions.kill[0].deadline),
+        (KillReason::StartupProbe, at(105))
+    );
 }
 
 #[test]
 fn a_killed_container_is_followed_whatever_the_policy_if_its_spec_changed() {
-    let mut world = World::new(simple("Never", &["a"])).sandbox("s0", true).container("a", Running, 0);
+    let mut world = World::new(simple("Never", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Running, 0);
     world.pod.spec.as_mut().unwrap().containers[0].image = Some("other".into());
     let actions = world.step();
-    assert_eq!(actions.kill[0].message, "Container a definition changed, will be restarted");
+    assert_eq!(
+        actions.kill[0].message,
+        "Container a definition changed, will be restarted"
+    );
     world.set("a", Exited, 0);
     world.memory.killing.clear();
     assert_eq!(starts(&world.decide()), ["a"]);
@@ -123,10 +147,17 @@ fn a_killed_container_is_followed_whatever_the_policy_if_its_spec_changed() {
 
 #[test]
 fn lost_and_leftover_containers() {
-    let world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Unknown, 0);
+    let world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Unknown, 0);
     let actions = world.decide();
-    assert_eq!(actions.kill[0].message, "Container is in \"unknown\" state, try killing it before restart");
-    let world = World::new(simple("Never", &["a"])).sandbox("s0", true).container("a", Created, 0);
+    assert_eq!(
+        actions.kill[0].message,
+        "Container is in \"unknown\" state, try killing it before restart"
+    );
+    let world = World::new(simple("Never", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Created, 0);
     let actions = world.decide();
     assert_eq!(actions.start[0].leftover.as_deref(), Some("a-0"));
     assert_eq!(actions.start[0].restart_count, Some(0));
@@ -149,19 +180,25 @@ fn a_dead_sandbox_is_replaced_and_init_runs_again() {
 
 #[test]
 fn a_dead_sandbox_of_a_pod_that_ran_once_ends_it() {
-    let mut world = World::new(simple("Never", &["a"])).sandbox("s0", false).container("a", Exited, 137);
+    let mut world = World::new(simple("Never", &["a"]))
+        .sandbox("s0", false)
+        .container("a", Exited, 137);
     assert_eq!(world.step().lifecycle, Lifecycle::Terminated);
     let world = World::new(simple("Never", &["a"])).sandbox("s0", false);
     assert_eq!(world.decide().sandbox, SandboxAction::Create { attempt: 1 });
-    let world = World::new(simple("OnFailure", &["a"])).sandbox("s0", false).container("a", Exited, 0);
+    let world = World::new(simple("OnFailure", &["a"]))
+        .sandbox("s0", false)
+        .container("a", Exited, 0);
     assert_eq!(world.decide().lifecycle, Lifecycle::Terminated);
 }
 
 #[test]
 fn init_containers_run_in_order() {
     let spec = |policy: &str| {
-        pod(json!({"restartPolicy": policy, "initContainers": [{"name": "i1"}, {"name": "i2"}],
-            "containers": [{"name": "a"}]}))
+        pod(
+            json!({"restartPolicy": policy, "initContainers": [{"name": "i1"}, {"name": "i2"}],
+            "containers": [{"name": "a"}]}),
+        )
     };
     let mut world = World::new(spec("Always")).sandbox("s0", true);
     assert_eq!(starts(&world.decide()), ["i1"]);
@@ -213,7 +250,9 @@ fn ephemeral_containers_start_once() {
 
 #[test]
 fn doubles_and_strangers_are_killed() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Running, 0);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Running, 0);
     world.add("a", Running, 0);
     world.add("stranger", Running, 0);
     let actions = world.decide();
@@ -228,7 +267,10 @@ fn a_failed_start_is_not_tried_before_its_time() {
     world.memory.not_before.insert("a".into(), at(110));
     let actions = world.decide();
     assert!(actions.is_idle());
-    assert_eq!((actions.wake_at, actions.lifecycle), (Some(at(110)), Lifecycle::Syncing));
+    assert_eq!(
+        (actions.wake_at, actions.lifecycle),
+        (Some(at(110)), Lifecycle::Syncing)
+    );
     world.now = 110;
     assert_eq!(starts(&world.decide()), ["a"]);
 }

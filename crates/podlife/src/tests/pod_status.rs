@@ -26,7 +26,11 @@ fn container<'a>(status: &'a PodStatus, name: &str) -> &'a ContainerStatus {
 
 fn waiting(status: &PodStatus, name: &str) -> String {
     let state = container(status, name).state.as_ref().unwrap();
-    state.waiting.as_ref().and_then(|w| w.reason.clone()).unwrap_or_default()
+    state
+        .waiting
+        .as_ref()
+        .and_then(|w| w.reason.clone())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -37,7 +41,10 @@ fn a_pod_comes_up() {
     assert_eq!(waiting(&status, "a"), "ContainerCreating");
     assert_eq!(condition(&status, "PodReadyToStartContainers"), "False");
     assert_eq!(condition(&status, "Initialized"), "True");
-    assert_eq!(condition(&status, "Ready"), "False ContainersNotReady containers with unready status: [a]");
+    assert_eq!(
+        condition(&status, "Ready"),
+        "False ContainersNotReady containers with unready status: [a]"
+    );
     assert_eq!(condition(&status, "PodScheduled"), "True");
     assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
     assert_eq!(status.pod_ip, None);
@@ -52,12 +59,28 @@ fn a_pod_comes_up() {
     assert_eq!(status.host_ip.as_deref(), Some("192.168.0.1"));
     assert_eq!(status.start_time.as_ref().unwrap().0, at(100));
     let a = container(&status, "a");
-    assert_eq!((a.ready, a.started, a.container_id.as_deref()), (true, Some(true), Some("skiff://a-0")));
-    let times: Vec<_> = status.conditions.iter().flatten().map(|c| c.last_transition_time.as_ref().unwrap().0).collect();
-    assert_eq!(times, [at(105), at(100), at(105), at(105), at(100)], "only what changed");
+    assert_eq!(
+        (a.ready, a.started, a.container_id.as_deref()),
+        (true, Some(true), Some("skiff://a-0"))
+    );
+    let times: Vec<_> = status
+        .conditions
+        .iter()
+        .flatten()
+        .map(|c| c.last_transition_time.as_ref().unwrap().0)
+        .collect();
+    assert_eq!(
+        times,
+        [at(105), at(100), at(105), at(105), at(100)],
+        "only what changed"
+    );
     world.previous = status.clone();
     world.now += 60;
-    assert_eq!(world.status(Lifecycle::Syncing), status, "the second run changes nothing");
+    assert_eq!(
+        world.status(Lifecycle::Syncing),
+        status,
+        "the second run changes nothing"
+    );
 }
 
 #[test]
@@ -102,13 +125,24 @@ fn initialization_shows() {
 
 #[test]
 fn a_crash_loop_shows_and_survives_a_restart_of_the_agent() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Exited, 1);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Exited, 1);
     world.add("a", Exited, 2);
-    world.waiting.insert("a".into(), Waiting { reason: "CrashLoopBackOff".into(), message: "back-off".into() });
+    world.waiting.insert(
+        "a".into(),
+        Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message: "back-off".into(),
+        },
+    );
     let status = world.status(Lifecycle::Syncing);
     assert_eq!(status.phase.as_deref(), Some("Running"));
     let a = container(&status, "a");
-    assert_eq!((waiting(&status, "a").as_str(), a.restart_count), ("CrashLoopBackOff", 1));
+    assert_eq!(
+        (waiting(&status, "a").as_str(), a.restart_count),
+        ("CrashLoopBackOff", 1)
+    );
     assert_eq!(a.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 2);
     world.waiting.clear();
     world.previous = status;
@@ -124,13 +158,18 @@ fn a_crash_loop_shows_and_survives_a_restart_of_the_agent() {
 
 #[test]
 fn a_container_that_vanished_counts_as_a_restart() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Running, 0);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Running, 0);
     world.previous = world.status(Lifecycle::Syncing);
     world.runtime.containers.clear();
     let status = world.status(Lifecycle::Syncing);
     let a = container(&status, "a");
     let last = a.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
-    assert_eq!((a.restart_count, last.exit_code, last.reason.as_deref()), (1, 137, Some("ContainerStatusUnknown")));
+    assert_eq!(
+        (a.restart_count, last.exit_code, last.reason.as_deref()),
+        (1, 137, Some("ContainerStatusUnknown"))
+    );
     assert_eq!(status.phase.as_deref(), Some("Running"));
 }
 
@@ -141,7 +180,9 @@ fn finished_pods() {
         ("Never", 3, "Failed", "PodFailed"),
         ("OnFailure", 0, "Succeeded", "PodCompleted"),
     ] {
-        let mut world = World::new(simple(policy, &["a"])).sandbox("s0", true).container("a", Exited, code);
+        let mut world = World::new(simple(policy, &["a"]))
+            .sandbox("s0", true)
+            .container("a", Exited, code);
         let lifecycle = world.step().lifecycle;
         let status = world.status(lifecycle);
         assert_eq!(status.phase.as_deref(), Some(phase));
@@ -153,7 +194,10 @@ fn finished_pods() {
         world.previous = status;
         world.runtime.sandboxes[0].ready = false;
         let status = world.status(Lifecycle::Terminated);
-        assert_eq!((status.phase.as_deref(), status.pod_ip.as_deref()), (Some(phase), Some("10.0.0.5")));
+        assert_eq!(
+            (status.phase.as_deref(), status.pod_ip.as_deref()),
+            (Some(phase), Some("10.0.0.5"))
+        );
     }
 }
 
@@ -163,13 +207,25 @@ fn a_deleted_pod_that_never_ran_failed() {
     let lifecycle = world.step().lifecycle;
     let status = world.status(lifecycle);
     assert_eq!(status.phase.as_deref(), Some("Failed"));
-    let exit = container(&status, "a").state.as_ref().unwrap().terminated.as_ref().unwrap();
-    assert_eq!((exit.exit_code, exit.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    let exit = container(&status, "a")
+        .state
+        .as_ref()
+        .unwrap()
+        .terminated
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        (exit.exit_code, exit.reason.as_deref()),
+        (137, Some("ContainerStatusUnknown"))
+    );
 }
 
 #[test]
 fn a_deleted_pod_that_ended_well_succeeded() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", false).container("a", Exited, 0).deleted(30);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", false)
+        .container("a", Exited, 0)
+        .deleted(30);
     let lifecycle = world.step().lifecycle;
     assert_eq!(lifecycle, Lifecycle::Terminated);
     assert_eq!(world.status(lifecycle).phase.as_deref(), Some("Succeeded"));
@@ -182,7 +238,8 @@ fn readiness_gates_and_foreign_conditions_stay() {
     world = world.sandbox("s0", true).container("a", Running, 0);
     let gate = "False ReadinessGatesNotReady corresponding condition of pod readiness gate \"x.io/up\" does not exist.";
     assert_eq!(condition(&world.status(Lifecycle::Syncing), "Ready"), gate);
-    world.pod.status = Some(serde_json::from_value(json!({"conditions": [{"type": "x.io/up", "status": "True"}]})).unwrap());
+    world.pod.status =
+        Some(serde_json::from_value(json!({"conditions": [{"type": "x.io/up", "status": "True"}]})).unwrap());
     let status = world.status(Lifecycle::Syncing);
     assert_eq!(condition(&status, "Ready"), "True");
     assert_eq!(condition(&status, "x.io/up"), "True");
@@ -190,11 +247,19 @@ fn readiness_gates_and_foreign_conditions_stay() {
 
 #[test]
 fn a_new_failure_of_a_predecessor_the_runtime_forgot_is_kept() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Exited, 9);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Exited, 9);
     world.previous = world.status(Lifecycle::Syncing);
     world.add("a", Running, 0);
     world.runtime.containers.truncate(1);
     let status = world.status(Lifecycle::Syncing);
-    let last = container(&status, "a").last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    let last = container(&status, "a")
+        .last_state
+        .as_ref()
+        .unwrap()
+        .terminated
+        .as_ref()
+        .unwrap();
     assert_eq!(last.exit_code, 9);
 }

@@ -13,7 +13,12 @@ fn a_deleted_pod_goes_from_containers_to_sandbox_to_nothing() {
     let actions = world.step();
     assert_eq!(actions.lifecycle, Lifecycle::Terminating);
     assert_eq!(kills(&actions), ["b", "a"]);
-    assert!(actions.kill.iter().all(|k| k.deadline == at(120) && k.message == format!("Stopping container {}", k.name)));
+    assert!(
+        actions
+            .kill
+            .iter()
+            .all(|k| k.deadline == at(120) && k.message == format!("Stopping container {}", k.name))
+    );
     world.now += 5;
     assert!(world.step().is_idle());
     world.set("a", Exited, 0);
@@ -26,7 +31,10 @@ fn a_deleted_pod_goes_from_containers_to_sandbox_to_nothing() {
 
 #[test]
 fn the_deadline_only_moves_closer() {
-    let mut world = World::new(simple("Always", &["a"])).sandbox("s0", true).container("a", Running, 0).deleted(60);
+    let mut world = World::new(simple("Always", &["a"]))
+        .sandbox("s0", true)
+        .container("a", Running, 0)
+        .deleted(60);
     world.step();
     world.now += 10;
     world.delete(600);
@@ -46,7 +54,10 @@ fn sidecars_end_last_in_reverse() {
         {"name": "s1", "restartPolicy": "Always"}, {"name": "s2", "restartPolicy": "Always"}],
         "containers": [{"name": "a"}]});
     let world = World::new(pod(spec)).sandbox("s0", true);
-    let world = world.container("s1", Running, 0).container("s2", Running, 0).container("a", Running, 0);
+    let world = world
+        .container("s1", Running, 0)
+        .container("s2", Running, 0)
+        .container("a", Running, 0);
     let mut world = world.deleted(30);
     for expected in ["a", "s2", "s1"] {
         assert_eq!(kills(&world.step()), [expected]);
@@ -54,7 +65,11 @@ fn sidecars_end_last_in_reverse() {
         world.set(expected, Exited, 0);
         world.memory.killing.clear();
     }
-    assert_eq!(world.memory.ending.as_ref().unwrap().deadline, at(130), "one grace period for all");
+    assert_eq!(
+        world.memory.ending.as_ref().unwrap().deadline,
+        at(130),
+        "one grace period for all"
+    );
 }
 
 #[test]
@@ -76,7 +91,9 @@ fn active_deadline() {
     assert_eq!((actions.wake_at, actions.kill.len()), (Some(at(110)), 0));
     world.now = 110;
     assert_eq!(kills(&world.step()), ["a"]);
-    assert!(matches!(&world.memory.ending.as_ref().unwrap().cause, Cause::Failed { reason, .. } if reason == "DeadlineExceeded"));
+    assert!(
+        matches!(&world.memory.ending.as_ref().unwrap().cause, Cause::Failed { reason, .. } if reason == "DeadlineExceeded")
+    );
     let status = world.status(Lifecycle::Terminating);
     assert_eq!(status.phase.as_deref(), Some("Failed"));
     assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));

@@ -20,8 +20,11 @@ pub(super) fn compare(ty: TypeRef<'_>, old: &Value, new: &Value) -> Difference {
     collect(Some(ty), new, &mut after);
     let mut modified = FieldSet::default();
     walk(Some(ty), old, new, &mut modified);
-    let mut difference =
-        Difference { added: after.difference(&before), removed: before.difference(&after), modified };
+    let mut difference = Difference {
+        added: after.difference(&before),
+        removed: before.difference(&after),
+        modified,
+    };
     for set in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
         set.member = false;
     }
@@ -47,7 +50,12 @@ fn walk(ty: Option<TypeRef<'_>>, old: &Value, new: &Value, modified: &mut FieldS
     match (division(ty, old), division(ty, new)) {
         (Division::Fields(ty), Division::Fields(_)) => {
             for (name, old, new) in fields() {
-                descend(PathElement::Field(name.clone()), ty.field(name).map(|field| field.ty()), old, new);
+                descend(
+                    PathElement::Field(name.clone()),
+                    ty.field(name).map(|field| field.ty()),
+                    old,
+                    new,
+                );
             }
         }
         (Division::Keys(ty), Division::Keys(_)) => {
@@ -63,7 +71,9 @@ fn walk(ty: Option<TypeRef<'_>>, old: &Value, new: &Value, modified: &mut FieldS
         (Division::Elements(kind, ty), Division::Elements(..)) => {
             let named = |list: &Value| -> Vec<(PathElement, Value)> {
                 let items = list.as_array().into_iter().flatten();
-                items.filter_map(|item| Some((element_of(kind, ty, item)?, item.clone()))).collect()
+                items
+                    .filter_map(|item| Some((element_of(kind, ty, item)?, item.clone())))
+                    .collect()
             };
             let before = named(old);
             for (element, new) in named(new) {

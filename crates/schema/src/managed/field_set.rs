@@ -78,12 +78,17 @@ impl FieldSet {
             let kept = child.combine(theirs, keep);
             (!kept.is_empty()).then(|| (element.clone(), kept))
         });
-        FieldSet { member: keep(self.member, other.is_some_and(|other| other.member)), children: children.collect() }
+        FieldSet {
+            member: keep(self.member, other.is_some_and(|other| other.member)),
+            children: children.collect(),
+        }
     }
 
     /// Forgets a field and all below it.
     pub(super) fn remove_branch(&mut self, path: &[&str]) {
-        let Some((first, rest)) = path.split_first() else { return };
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
         let element = PathElement::Field((*first).to_owned());
         if rest.is_empty() {
             self.children.remove(&element);
@@ -167,7 +172,11 @@ pub(super) enum Division<'s> {
 
 pub(super) fn division<'s>(ty: Option<TypeRef<'s>>, value: &Value) -> Division<'s> {
     let Some(ty) = ty else {
-        return if value.is_object() { Division::Untyped } else { Division::Whole };
+        return if value.is_object() {
+            Division::Untyped
+        } else {
+            Division::Whole
+        };
     };
     match ty.kind() {
         Shape::Struct(object) if object.map_kind() != MapKind::Atomic && value.is_object() => Division::Fields(ty),

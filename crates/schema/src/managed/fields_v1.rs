@@ -16,7 +16,9 @@ pub(super) fn decode(fields: &Value) -> FieldSet {
 }
 
 fn decode_into(fields: &Value, set: &mut FieldSet, depth: usize) {
-    let Some(fields) = fields.as_object().filter(|_| depth < MAX_DEPTH) else { return };
+    let Some(fields) = fields.as_object().filter(|_| depth < MAX_DEPTH) else {
+        return;
+    };
     if fields.is_empty() {
         set.member = true;
     }
@@ -38,7 +40,9 @@ fn element(text: &str) -> Option<PathElement> {
             let key: std::collections::BTreeMap<String, Value> = serde_json::from_str(rest).ok()?;
             Some(PathElement::Key(serde_json::to_string(&key).ok()?))
         }
-        "v" => Some(PathElement::Value(serde_json::from_str::<Value>(rest).ok()?.to_string())),
+        "v" => Some(PathElement::Value(
+            serde_json::from_str::<Value>(rest).ok()?.to_string(),
+        )),
         "i" => Some(PathElement::Index(rest.to_owned())),
         _ => None,
     }

@@ -39,7 +39,12 @@ impl Writer {
     }
 
     fn id(&self, operation: &'static str, api_version: String) -> Id {
-        Id { operation, manager: self.manager.clone(), subresource: self.subresource.clone(), api_version }
+        Id {
+            operation,
+            manager: self.manager.clone(),
+            subresource: self.subresource.clone(),
+            api_version,
+        }
     }
 }
 
@@ -79,15 +84,30 @@ impl Managers {
         let mut managers = Managers::default();
         for entry in object["metadata"]["managedFields"].as_array().into_iter().flatten() {
             let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-            let operation = if entry["operation"] == "Apply" { "Apply" } else { "Update" };
+            let operation = if entry["operation"] == "Apply" {
+                "Apply"
+            } else {
+                "Update"
+            };
             let id = Id {
                 operation,
                 manager: text("manager"),
                 subresource: text("subresource"),
-                api_version: if operation == "Apply" { String::new() } else { text("apiVersion") },
+                api_version: if operation == "Apply" {
+                    String::new()
+                } else {
+                    text("apiVersion")
+                },
             };
             let set = fields_v1::decode(&entry["fieldsV1"]);
-            managers.entries.insert(id, Owned { api_version: text("apiVersion"), time: text("time"), set });
+            managers.entries.insert(
+                id,
+                Owned {
+                    api_version: text("apiVersion"),
+                    time: text("time"),
+                    set,
+                },
+            );
         }
         managers
     }
@@ -122,7 +142,14 @@ impl Managers {
         match self.entries.get_mut(&id) {
             Some(owned) if owned.set == set => owned.api_version = api_version,
             _ => {
-                self.entries.insert(id, Owned { api_version, time: now.to_owned(), set });
+                self.entries.insert(
+                    id,
+                    Owned {
+                        api_version,
+                        time: now.to_owned(),
+                        set,
+                    },
+                );
             }
         }
     }
@@ -156,7 +183,10 @@ impl Managers {
                     owner.push_str(&format!(" using {}", owned.api_version));
                 }
                 let fields = owned.set.intersection(changed).paths();
-                fields.into_iter().map(move |field| Conflict { owner: owner.clone(), field })
+                fields.into_iter().map(move |field| Conflict {
+                    owner: owner.clone(),
+                    field,
+                })
             })
             .collect()
     }

@@ -29,9 +29,16 @@ fn lay_over<'s>(ty: Option<TypeRef<'s>>, live: &Value, config: &Value) -> Value 
         (Division::Untyped, Value::Object(_)) => fields(&|_| None),
         (Division::Elements(kind, ty), Value::Array(live)) => {
             let named = |items: &[Value]| -> Vec<(Option<PathElement>, Value)> {
-                items.iter().map(|item| (element_of(kind, ty, item), item.clone())).collect()
+                items
+                    .iter()
+                    .map(|item| (element_of(kind, ty, item), item.clone()))
+                    .collect()
             };
-            Value::Array(merge_lists(ty, &named(live), &named(config.as_array().map_or(&[], Vec::as_slice))))
+            Value::Array(merge_lists(
+                ty,
+                &named(live),
+                &named(config.as_array().map_or(&[], Vec::as_slice)),
+            ))
         }
         _ => config.clone(),
     }
@@ -58,7 +65,10 @@ fn merge_lists(ty: TypeRef<'_>, live: &[Named], wanted: &[Named]) -> Vec<Value> 
             None => merged.push(value.clone()),
         }
     }
-    merged.extend(rest.filter(|(other, _)| !is_wanted(other)).map(|(_, kept)| kept.clone()));
+    merged.extend(
+        rest.filter(|(other, _)| !is_wanted(other))
+            .map(|(_, kept)| kept.clone()),
+    );
     merged
 }
 
@@ -76,8 +86,12 @@ fn take_out(ty: Option<TypeRef<'_>>, value: &mut Value, gone: &FieldSet, kept: O
         Division::Elements(kind, ty) => {
             let Value::Array(items) = value else { return };
             items.retain_mut(|item| {
-                let Some(element) = element_of(kind, ty, item) else { return true };
-                let Some(below) = gone.children.get(&element) else { return true };
+                let Some(element) = element_of(kind, ty, item) else {
+                    return true;
+                };
+                let Some(below) = gone.children.get(&element) else {
+                    return true;
+                };
                 if goes(&element, below) {
                     return false;
                 }
@@ -100,7 +114,8 @@ fn take_out(ty: Option<TypeRef<'_>>, value: &mut Value, gone: &FieldSet, kept: O
                     _ => None,
                 };
                 take_out(ty, field, below, kept_below(element));
-                let emptied = field.as_object().is_some_and(Map::is_empty) || field.as_array().is_some_and(Vec::is_empty);
+                let emptied =
+                    field.as_object().is_some_and(Map::is_empty) || field.as_array().is_some_and(Vec::is_empty);
                 if emptied && kept_below(element).is_none() {
                     fields.remove(name);
                 }

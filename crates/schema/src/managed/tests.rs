@@ -9,7 +9,11 @@ fn ty() -> TypeRef<'static> {
 }
 
 fn writer(manager: &str) -> Writer {
-    Writer { manager: manager.into(), api_version: "apps/v1".into(), subresource: String::new() }
+    Writer {
+        manager: manager.into(),
+        api_version: "apps/v1".into(),
+        subresource: String::new(),
+    }
 }
 
 fn deployment(spec: Value) -> Value {
@@ -17,7 +21,15 @@ fn deployment(spec: Value) -> Value {
 }
 
 fn applied(live: Option<&Value>, manager: &str, spec: Value) -> Result<Value, Vec<Conflict>> {
-    apply(ty(), live, &deployment(spec), &writer(manager), Force::No, &[&["status"]], NOW)
+    apply(
+        ty(),
+        live,
+        &deployment(spec),
+        &writer(manager),
+        Force::No,
+        &[&["status"]],
+        NOW,
+    )
 }
 
 fn containers(list: Value) -> Value {
@@ -77,9 +89,18 @@ fn elements_of_lists_have_owners() {
 #[test]
 fn conflicts_are_told_or_forced() {
     let mine = applied(None, "me", json!({"replicas": 2})).unwrap();
-    assert!(applied(Some(&mine), "you", json!({"replicas": 2})).is_ok(), "the same value is shared");
+    assert!(
+        applied(Some(&mine), "you", json!({"replicas": 2})).is_ok(),
+        "the same value is shared"
+    );
     let conflicts = applied(Some(&mine), "you", json!({"replicas": 3})).unwrap_err();
-    assert_eq!(conflicts, [Conflict { owner: "\"me\"".into(), field: ".spec.replicas".into() }]);
+    assert_eq!(
+        conflicts,
+        [Conflict {
+            owner: "\"me\"".into(),
+            field: ".spec.replicas".into()
+        }]
+    );
     let config = deployment(json!({"replicas": 3}));
     let forced = apply(ty(), Some(&mine), &config, &writer("you"), Force::Yes, &[], NOW).unwrap();
     assert_eq!(forced["spec"]["replicas"], 3);
@@ -98,7 +119,13 @@ fn updates_take_over_what_they_change() {
     let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "paused": true})).unwrap_err();
     assert_eq!(conflicts[0].owner, "\"kubectl-scale\" using apps/v1");
     let mut same = scaled.clone();
-    update(ty(), Some(&scaled), &mut same, &writer("someone"), "2027-01-01T00:00:00Z");
+    update(
+        ty(),
+        Some(&scaled),
+        &mut same,
+        &writer("someone"),
+        "2027-01-01T00:00:00Z",
+    );
     assert_eq!(same, scaled, "a write that changes nothing owns nothing");
 }
 

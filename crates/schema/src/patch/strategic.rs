@@ -41,10 +41,16 @@ struct ListRule<'s> {
 
 fn list_rule<'s>(ty: Option<TypeRef<'s>>, name: &str) -> ListRule<'s> {
     match ty.and_then(|ty| ty.field(name)) {
-        Some(field) => {
-            ListRule { merges: field.patch_merge(), key: field.merge_key(), element: field.ty().elem() }
-        }
-        None => ListRule { merges: false, key: None, element: None },
+        Some(field) => ListRule {
+            merges: field.patch_merge(),
+            key: field.merge_key(),
+            element: field.ty().elem(),
+        },
+        None => ListRule {
+            merges: false,
+            key: None,
+            element: None,
+        },
     }
 }
 
@@ -101,15 +107,27 @@ fn merge_objects(ty: Option<TypeRef<'_>>, mut original: Object, mut patch: Objec
 }
 
 fn unknown_directive(directive: &Value, element: &Value) -> PatchError {
-    PatchError::UnknownDirective { directive: directive.to_string(), element: element.to_string() }
+    PatchError::UnknownDirective {
+        directive: directive.to_string(),
+        element: element.to_string(),
+    }
 }
 
 fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
-    let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
-    let keys: BTreeSet<&str> =
-        keys.as_array().ok_or(PatchError::RetainKeys)?.iter().filter_map(Value::as_str).collect();
+    let Some(keys) = patch.remove(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let keys: BTreeSet<&str> = keys
+        .as_array()
+        .ok_or(PatchError::RetainKeys)?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let is_directive = |name: &str| name.starts_with(DELETE_FROM_LIST) || name.starts_with(ELEMENT_ORDER);
-    if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !keys.contains(name.as_str())) {
+    if patch
+        .iter()
+        .any(|(name, value)| !value.is_null() && !is_directive(name) && !keys.contains(name.as_str()))
+    {
         return Err(PatchError::RetainKeys);
     }
     original.retain(|name, _| keys.contains(name.as_str()));
@@ -130,8 +148,11 @@ fn delete_scalars(original: &mut Object, name: &str, gone: &Value) -> Result<(),
 
 /// Merges the lists that come with `$setElementOrder`, which decides on their order.
 fn ordered_lists(ty: Option<TypeRef<'_>>, original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
-    let names: Vec<String> =
-        patch.keys().filter_map(|name| name.strip_prefix(ELEMENT_ORDER)).map(String::from).collect();
+    let names: Vec<String> = patch
+        .keys()
+        .filter_map(|name| name.strip_prefix(ELEMENT_ORDER))
+        .map(String::from)
+        .collect();
     for name in names {
         let order = patch.remove(&format!("{ELEMENT_ORDER}{name}")).unwrap_or_default();
         let Value::Array(order) = order else {
@@ -181,7 +202,10 @@ fn check_order(changes: &Option<Vec<Value>>, order: &[Value], key: Option<&str>)
         }
         let id = identity(change, key);
         if !places.any(|place| identity(place, key) == id) {
-            return Err(PatchError::ElementOrder(format!("{} is out of order or missing", id.unwrap_or(&Value::Null))));
+            return Err(PatchError::ElementOrder(format!(
+                "{} is out of order or missing",
+                id.unwrap_or(&Value::Null)
+            )));
         }
     }
     Ok(())
@@ -218,7 +242,10 @@ fn merge_lists(
     let mut merged = original.clone();
     for item in &patch {
         let id = identity(item, Some(key)).ok_or_else(|| no_merge_key(item, key))?;
-        match merged.iter_mut().find(|candidate| identity(candidate, Some(key)) == Some(id)) {
+        match merged
+            .iter_mut()
+            .find(|candidate| identity(candidate, Some(key)) == Some(id))
+        {
             Some(candidate) => {
                 let (Value::Object(old), Value::Object(new)) = (candidate.take(), item.clone()) else {
                     return Err(PatchError::MixedList(name.to_owned()));
@@ -240,7 +267,10 @@ fn merge_lists(
 }
 
 fn no_merge_key(item: &Value, key: &str) -> PatchError {
-    PatchError::NoMergeKey { element: item.to_string(), key: key.to_owned() }
+    PatchError::NoMergeKey {
+        element: item.to_string(),
+        key: key.to_owned(),
+    }
 }
 
 /// Takes elements with `$patch` out of the patch list and does what they say to the original.
