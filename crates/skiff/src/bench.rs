@@ -68,7 +68,10 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("what is measured are real containers, and they need root: run this as root");
     }
     // One thread, so that measuring takes little from what is measured.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(up(options))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(up(options))
 }
 
 async fn up(options: &UpOptions) -> Result<()> {
@@ -114,11 +117,19 @@ async fn measure(options: &UpOptions, cluster: &mut Cluster) -> Result<Figures> 
     }
     let client = client.context("there is at least one run")?;
     for index in 1..=options.deployments {
-        let took = workload::time_to_running(&client, index).await.context("create a Deployment")?;
-        tell(&format!("deployment {index}/{}: Running after {:.0} ms", options.deployments, took.as_secs_f64() * 1e3));
+        let took = workload::time_to_running(&client, index)
+            .await
+            .context("create a Deployment")?;
+        tell(&format!(
+            "deployment {index}/{}: Running after {:.0} ms",
+            options.deployments,
+            took.as_secs_f64() * 1e3
+        ));
         figures.running.push(took);
     }
-    workload::start_example(&client).await.context("start the README's example")?;
+    workload::start_example(&client)
+        .await
+        .context("start the README's example")?;
     tell(&format!("the example runs; idle for {} s", options.idle_seconds));
     figures.idle = Some(idle(cluster, Duration::from_secs(options.idle_seconds)).await?);
     Ok(figures)

@@ -64,12 +64,19 @@ pub fn run(options: &Options) -> Result<()> {
         bad += usize::from(matches!(verdict, Verdict::Bad(_)));
         println!("{mark:<8} {name}: {text}");
     }
-    if bad == 0 { Ok(()) } else { bail!("{bad} of {} checks failed: `skiff up` would not work", checks.len()) }
+    if bad == 0 {
+        Ok(())
+    } else {
+        bail!("{bad} of {} checks failed: `skiff up` would not work", checks.len())
+    }
 }
 
 /// The nearest folder above that is there.
 fn existing(dir: &Path) -> PathBuf {
-    dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned()
+    dir.ancestors()
+        .find(|path| path.is_dir())
+        .unwrap_or(Path::new("/"))
+        .to_owned()
 }
 
 /// Runs something in a thread that may leave the machine's namespaces.
@@ -91,8 +98,19 @@ fn overlay_on(dir: &Path) -> Verdict {
             fs::create_dir_all(inside.join(name))?;
         }
         let path = |name: &str| inside.join(name).display().to_string();
-        let layers = format!("lowerdir={},upperdir={},workdir={}", path("lower"), path("upper"), path("work"));
-        mount(Some("overlay"), &inside.join("merged"), Some("overlay"), MsFlags::empty(), Some(layers.as_str()))?;
+        let layers = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            path("lower"),
+            path("upper"),
+            path("work")
+        );
+        mount(
+            Some("overlay"),
+            &inside.join("merged"),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(layers.as_str()),
+        )?;
         umount2(&inside.join("merged"), MntFlags::MNT_DETACH)?;
         Ok(String::new())
     });
@@ -125,7 +143,10 @@ fn in_own_network(work: fn(&Path) -> Result<String>) -> Verdict {
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// Writes the rules that a cluster without Services has.
@@ -167,9 +188,9 @@ fn read_number(path: &str) -> Option<u64> {
 fn connection_tracking() -> Verdict {
     match read_number("/proc/sys/net/netfilter/nf_conntrack_max") {
         Some(0) => Verdict::Bad("net.netfilter.nf_conntrack_max is 0; raise it by sysctl".into()),
-        Some(limit) if limit < 16384 => {
-            Verdict::Poor(format!("room for {limit} connections only; raise net.netfilter.nf_conntrack_max by sysctl"))
-        }
+        Some(limit) if limit < 16384 => Verdict::Poor(format!(
+            "room for {limit} connections only; raise net.netfilter.nf_conntrack_max by sysctl"
+        )),
         Some(limit) => Verdict::Good(format!("room for {limit} connections")),
         None => Verdict::Poor("not there (now): `skiff up` needs it; try `modprobe nf_conntrack`".into()),
     }
@@ -182,18 +203,23 @@ fn ip_forward() -> Verdict {
     }
     match File::options().write(true).open(PATH) {
         Ok(_) => Verdict::Good("off; `skiff up` turns it on".into()),
-        Err(error) => {
-            Verdict::Bad(format!("off, and {PATH} cannot be written ({error}): `sysctl -w net.ipv4.ip_forward=1` as root"))
-        }
+        Err(error) => Verdict::Bad(format!(
+            "off, and {PATH} cannot be written ({error}): `sysctl -w net.ipv4.ip_forward=1` as root"
+        )),
     }
 }
 
 fn memory() -> Verdict {
     let table = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let available: u64 = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default();
+    let available: u64 = line
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default();
     if available < LOW_MEMORY_KIB {
-        return Verdict::Poor(format!("{} MiB are available; some pods will not fit: end other programs", available >> 10));
+        return Verdict::Poor(format!(
+            "{} MiB are available; some pods will not fit: end other programs",
+            available >> 10
+        ));
     }
     Verdict::Good(format!("{} MiB are available", available >> 10))
 }
@@ -214,11 +240,16 @@ fn resolver() -> Verdict {
     let text = match fs::read_to_string("/etc/resolv.conf") {
         Ok(text) => text,
         Err(error) => {
-            return Verdict::Poor(format!("/etc/resolv.conf cannot be read ({error}); pods resolve cluster names only"));
+            return Verdict::Poor(format!(
+                "/etc/resolv.conf cannot be read ({error}); pods resolve cluster names only"
+            ));
         }
     };
-    let servers: Vec<&str> =
-        text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).collect();
+    let servers: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim)
+        .collect();
     if servers.is_empty() {
         return Verdict::Poor(
             "/etc/resolv.conf names no server: pods resolve cluster names only; add a line `nameserver ADDRESS`".into(),
@@ -230,9 +261,9 @@ fn resolver() -> Verdict {
 fn port(port: u16, flag: &str) -> Verdict {
     match TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))) {
         Ok(_) => Verdict::Good(format!("{port} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Verdict::Bad(format!("{port} is in use (by another skiff or kubelet?); {flag} chooses another"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Verdict::Bad(format!(
+            "{port} is in use (by another skiff or kubelet?); {flag} chooses another"
+        )),
         Err(error) => Verdict::Bad(format!("cannot listen on {port} ({error}); {flag} chooses another")),
     }
 }
@@ -242,7 +273,10 @@ fn data_dir(dir: &Path) -> Verdict {
     let probe = place.join(format!(".skiff-doctor-{}", std::process::id()));
     let written = fs::write(&probe, "skiff").and_then(|()| fs::remove_file(&probe));
     if let Err(error) = written {
-        return Verdict::Bad(format!("{} cannot be written ({error}); --data-dir chooses another", place.display()));
+        return Verdict::Bad(format!(
+            "{} cannot be written ({error}); --data-dir chooses another",
+            place.display()
+        ));
     }
     let store = dir.join("store");
     match store.exists().then(|| Store::open(&store)) {

@@ -30,29 +30,36 @@ pub struct Options {
 
 /// Serves until a signal.
 pub fn run(options: &Options) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            result = serve(options.port) => result,
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-        }
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            tokio::select! {
+                result = serve(options.port) => result,
+                _ = terminate.recv() => Ok(()),
+                _ = interrupt.recv() => Ok(()),
+            }
+        })
 }
 
 async fn serve(port: u16) -> Result<()> {
     let listener = TcpListener::bind(("::", port)).await;
     let listener = match listener {
         Ok(listener) => listener,
-        Err(_) => TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("listen on port {port}"))?,
+        Err(_) => TcpListener::bind(("0.0.0.0", port))
+            .await
+            .with_context(|| format!("listen on port {port}"))?,
     };
     println!("listening on port {port}");
     loop {
         let (socket, client) = listener.accept().await?;
         tokio::spawn(async move {
             let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(&request, client)) });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
     }
 }
@@ -84,9 +91,18 @@ impl Place {
         let claim = |value: &serde_json::Value| value.as_str().map(String::from);
         let file = |name: &str| std::fs::read_to_string(format!("{ACCOUNT}/{name}")).ok();
         Place {
-            hostname: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(unknown),
-            namespace: std::env::var("POD_NAMESPACE").ok().or_else(|| file("namespace")).unwrap_or_else(unknown),
-            node: std::env::var("NODE_NAME").ok().or_else(|| claim(&kubernetes["node"]["name"])).unwrap_or_else(unknown),
+            hostname: nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_else(unknown),
+            namespace: std::env::var("POD_NAMESPACE")
+                .ok()
+                .or_else(|| file("namespace"))
+                .unwrap_or_else(unknown),
+            node: std::env::var("NODE_NAME")
+                .ok()
+                .or_else(|| claim(&kubernetes["node"]["name"]))
+                .unwrap_or_else(unknown),
         }
     }
 }

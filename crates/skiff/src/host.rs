@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 /// The host's name in lower case, as a node is named by default.
 pub fn name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into()).to_lowercase()
+    name.filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".into())
+        .to_lowercase()
 }
 
 /// The address that this machine uses towards others: that of its default route, else the first one

@@ -53,33 +53,39 @@ enum Verb {
 
 /// Does what was asked for each file or name; goes on after errors.
 pub fn run(options: &Options) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let store = ImageStore::open(&options.data_dir).await?;
-        match &options.verb {
-            Verb::List => print_table(&store.call(&json!({ "list": null })).await?),
-            Verb::Import { files } => {
-                let mut failed = 0;
-                for file in files {
-                    failed += usize::from(!import(&store, file).await);
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let store = ImageStore::open(&options.data_dir).await?;
+            match &options.verb {
+                Verb::List => print_table(&store.call(&json!({ "list": null })).await?),
+                Verb::Import { files } => {
+                    let mut failed = 0;
+                    for file in files {
+                        failed += usize::from(!import(&store, file).await);
+                    }
+                    complete(failed)
                 }
-                complete(failed)
-            }
-            Verb::Remove { images } => {
-                let mut failed = 0;
-                for image in images {
-                    failed += usize::from(!told(store.call(&json!({ "remove": image })).await, "removed"));
+                Verb::Remove { images } => {
+                    let mut failed = 0;
+                    for image in images {
+                        failed += usize::from(!told(store.call(&json!({ "remove": image })).await, "removed"));
+                    }
+                    complete(failed)
                 }
-                complete(failed)
             }
-        }
-    })
+        })
 }
 
 async fn import(store: &ImageStore, file: &Path) -> bool {
     // skiff may run in another folder.
     match fs::canonicalize(file) {
         Ok(path) => told(store.call(&json!({ "import": path })).await, "imported"),
-        Err(error) => told(Err(error).with_context(|| format!("open {}", file.display())), "imported"),
+        Err(error) => told(
+            Err(error).with_context(|| format!("open {}", file.display())),
+            "imported",
+        ),
     }
 }
 
@@ -103,22 +109,41 @@ fn told(answer: Result<Value>, done: &str) -> bool {
 }
 
 fn names(image: &Value) -> Vec<&str> {
-    let of = |key: &str| image[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+    let of = |key: &str| {
+        image[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+    };
     let tags = of("tags");
     if tags.is_empty() { of("digests") } else { tags }
 }
 
 fn short(id: &Value) -> String {
-    id.as_str().unwrap_or_default().trim_start_matches("sha256:").chars().take(12).collect()
+    id.as_str()
+        .unwrap_or_default()
+        .trim_start_matches("sha256:")
+        .chars()
+        .take(12)
+        .collect()
 }
 
 fn print_table(images: &Value) -> Result<()> {
     let mut rows = vec![("IMAGE".to_owned(), "ID".to_owned(), "SIZE".to_owned())];
     for image in images.as_array().into_iter().flatten() {
-        let size = format!("{:.1} MiB", image["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 20));
+        let size = format!(
+            "{:.1} MiB",
+            image["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 20)
+        );
         let found = names(image);
         let found = if found.is_empty() { vec!["<none>"] } else { found };
-        rows.extend(found.into_iter().map(|name| (name.to_owned(), short(&image["id"]), size.clone())));
+        rows.extend(
+            found
+                .into_iter()
+                .map(|name| (name.to_owned(), short(&image["id"]), size.clone())),
+        );
     }
     rows[1..].sort();
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or_default();
@@ -158,9 +183,15 @@ impl ImageStore {
             ImageStore::Opened(runtime) => execute(runtime, request).await,
             ImageStore::Running(socket) => {
                 let mut stream = UnixStream::connect(socket).await.context("reach the running skiff")?;
-                stream.write_all(format!("{request}\n").as_bytes()).await.context("ask the running skiff")?;
+                stream
+                    .write_all(format!("{request}\n").as_bytes())
+                    .await
+                    .context("ask the running skiff")?;
                 let mut answer = String::new();
-                stream.read_to_string(&mut answer).await.context("wait for the running skiff")?;
+                stream
+                    .read_to_string(&mut answer)
+                    .await
+                    .context("wait for the running skiff")?;
                 let answer: Value = serde_json::from_str(&answer).context("skiff ended before it was done")?;
                 match answer["error"].as_str() {
                     Some(error) => Err(anyhow!("{error}")),

@@ -49,7 +49,9 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|command| command == "shim") {
         runtime::shim_main(std::env::args_os().skip(2));
     }
-    let called_kubectl = arguments.first().is_some_and(|name| name.rsplit('/').next() == Some("kubectl"));
+    let called_kubectl = arguments
+        .first()
+        .is_some_and(|name| name.rsplit('/').next() == Some("kubectl"));
     if called_kubectl {
         return block_on(cli::Kubectl::parse().run());
     }

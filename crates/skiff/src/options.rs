@@ -53,7 +53,11 @@ fn from_files(main: &Path) -> Result<Vec<String>> {
             serde_saphyr::from_str(&text).with_context(|| format!("{} is not a map of flags", file.display()))?;
         options.extend(values.into_iter().map(|(key, value)| (key, (value, file.clone()))));
     }
-    options.into_iter().filter(|(key, _)| std::env::var_os(variable(key)).is_none()).map(flag).collect()
+    options
+        .into_iter()
+        .filter(|(key, _)| std::env::var_os(variable(key)).is_none())
+        .map(flag)
+        .collect()
 }
 
 fn variable(key: &str) -> String {
@@ -66,8 +70,10 @@ fn flag((key, (value, file)): (String, (Value, PathBuf))) -> Result<String> {
         Value::Number(number) => Ok(format!("--{key}={number}")),
         Value::Bool(flag) => Ok(format!("--{key}={flag}")),
         Value::Array(items) => {
-            let items: Vec<String> =
-                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), String::from)).collect();
+            let items: Vec<String> = items
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), String::from))
+                .collect();
             Ok(format!("--{key}={}", items.join(",")))
         }
         _ => bail!("{}: {key} is neither text, number, flag nor list", file.display()),

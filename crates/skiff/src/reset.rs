@@ -19,7 +19,15 @@ use store::Store;
 use crate::options;
 
 /// What `up` makes in its data directory. The store comes last: its lock keeps other skiffs out.
-const MADE: [&str; 7] = ["admin.kubeconfig", "images.sock", "node", "runtime", "network", "pki", "store"];
+const MADE: [&str; 7] = [
+    "admin.kubeconfig",
+    "images.sock",
+    "node",
+    "runtime",
+    "network",
+    "pki",
+    "store",
+];
 
 /// Options of `skiff reset`.
 #[derive(Debug, clap::Args)]
@@ -41,13 +49,18 @@ pub fn run(options: &Options) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("find {}", options.data_dir.display())),
     };
     if !nix::unistd::geteuid().is_root() && ["runtime", "network"].iter().any(|name| dir.join(name).exists()) {
-        bail!("{} belongs to a cluster with containers: reset it as root", dir.display());
+        bail!(
+            "{} belongs to a cluster with containers: reset it as root",
+            dir.display()
+        );
     }
     if !options.yes && !confirmed(&dir)? {
         bail!("nothing was removed");
     }
-    let errors =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(remove_everything(&dir))?;
+    let errors = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(remove_everything(&dir))?;
     if errors.is_empty() {
         println!("removed everything that skiff made in {}", dir.display());
         return Ok(());
@@ -55,7 +68,10 @@ pub fn run(options: &Options) -> Result<()> {
     for error in &errors {
         eprintln!("error: {error:#}");
     }
-    bail!("{} of the steps failed; mend what they say and run `skiff reset` again", errors.len())
+    bail!(
+        "{} of the steps failed; mend what they say and run `skiff reset` again",
+        errors.len()
+    )
 }
 
 fn confirmed(dir: &Path) -> Result<bool> {
@@ -122,7 +138,9 @@ async fn remove_network(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let range = Ipv4Net::new([10, 244, 0, 0].into(), 24).expect("24 is a prefix length");
-    net::cleanup(&state, &NetConfig::new(range, &state)).await.context("remove the pod network")
+    net::cleanup(&state, &NetConfig::new(range, &state))
+        .await
+        .context("remove the pod network")
 }
 
 /// Unmounts everything below a folder, the folder itself not.
@@ -135,13 +153,19 @@ fn unmount_below(dir: &Path) -> Result<()> {
             Err(error) => failed.push(format!("{}: {error}", point.display())),
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!("unmount {}", failed.join(", ")) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("unmount {}", failed.join(", "))
+    }
 }
 
 /// The deepest first; of mounts on top of each other, the newest first.
 fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-    let mut points: Vec<PathBuf> = mount_points(&table).filter(|point| point.starts_with(dir) && point != dir).collect();
+    let mut points: Vec<PathBuf> = mount_points(&table)
+        .filter(|point| point.starts_with(dir) && point != dir)
+        .collect();
     points.reverse();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     Ok(points)
@@ -149,14 +173,22 @@ fn mounts_below(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn mount_points(table: &str) -> impl Iterator<Item = PathBuf> {
     let unescape = |point: &str| {
-        point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\").into()
+        point
+            .replace("\\040", " ")
+            .replace("\\011", "\t")
+            .replace("\\012", "\n")
+            .replace("\\134", "\\")
+            .into()
     };
     table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape)
 }
 
 fn remove_files(dir: &Path, lock: Option<Store>) -> Result<()> {
     if let [point, ..] = mounts_below(dir)?.as_slice() {
-        bail!("something is still mounted at {}: unmount it; until then the files stay", point.display());
+        bail!(
+            "something is still mounted at {}: unmount it; until then the files stay",
+            point.display()
+        );
     }
     let mut lock = lock;
     for name in MADE {
@@ -202,7 +234,10 @@ mod tests {
         fs::write(dir.path().join("diary"), "").unwrap();
         for _ in 0..2 {
             remove_files(dir.path(), None).unwrap();
-            let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let left: Vec<_> = fs::read_dir(dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
             assert_eq!(left, ["diary"]);
         }
         fs::remove_file(dir.path().join("diary")).unwrap();

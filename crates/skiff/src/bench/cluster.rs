@@ -45,7 +45,12 @@ impl Cluster {
         let dir = parent.join(format!("skiff-bench-{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
         let dir = fs::canonicalize(&dir).with_context(|| format!("find {}", dir.display()))?;
-        Ok(Cluster { dir, secure_port, kubelet_port, up: None })
+        Ok(Cluster {
+            dir,
+            secure_port,
+            kubelet_port,
+            up: None,
+        })
     }
 
     fn data(&self) -> PathBuf {
@@ -60,7 +65,10 @@ impl Cluster {
     pub fn log_tail(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].iter().map(|line| format!("  up: {line}\n")).collect()
+        lines[lines.len().saturating_sub(20)..]
+            .iter()
+            .map(|line| format!("  up: {line}\n"))
+            .collect()
     }
 
     /// Starts `up` and follows it until the node is ready; a client for more.
@@ -89,9 +97,18 @@ impl Cluster {
             node_ready(&client, clock).await?;
             let node_ready = began.elapsed();
             let ready_in_ms = ready_in.await.context("skiff up ended before it was ready")?;
-            anyhow::Ok((Start { readyz, node_ready, ready_in_ms }, client))
+            anyhow::Ok((
+                Start {
+                    readyz,
+                    node_ready,
+                    ready_in_ms,
+                },
+                client,
+            ))
         };
-        tokio::time::timeout(PATIENCE, measured).await.context("skiff up did not become ready")?
+        tokio::time::timeout(PATIENCE, measured)
+            .await
+            .context("skiff up did not become ready")?
     }
 
     /// Waits for the kubeconfig and then for an answer of `/readyz`.
@@ -107,7 +124,13 @@ impl Cluster {
             {
                 return Ok(client.clone());
             }
-            let ended = self.up.as_mut().map(Child::try_wait).transpose().context("look at skiff up")?.flatten();
+            let ended = self
+                .up
+                .as_mut()
+                .map(Child::try_wait)
+                .transpose()
+                .context("look at skiff up")?
+                .flatten();
             if let Some(status) = ended {
                 bail!("skiff up ended: {status}");
             }
@@ -120,7 +143,9 @@ impl Cluster {
         let Some(mut up) = self.up.take() else { return Ok(()) };
         let pid = Pid::from_raw(i32::try_from(up.id()).context("a process id")?);
         kill(pid, Signal::SIGTERM).context("stop skiff up")?;
-        let status = tokio::task::spawn_blocking(move || up.wait()).await?.context("wait for skiff up")?;
+        let status = tokio::task::spawn_blocking(move || up.wait())
+            .await?
+            .context("wait for skiff up")?;
         if !status.success() {
             bail!("skiff up did not stop cleanly: {status}");
         }
@@ -130,7 +155,9 @@ impl Cluster {
     /// Removes the cluster with all that it made on the host.
     pub async fn reset(&self) -> Result<()> {
         let mut command = Command::new(std::env::current_exe().context("find skiff's own program")?);
-        command.args(["reset", "--yes"]).arg(format!("--data-dir={}", self.data().display()));
+        command
+            .args(["reset", "--yes"])
+            .arg(format!("--data-dir={}", self.data().display()));
         let output = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await?;
         let output = output.context("run skiff reset")?;
         if !output.status.success() {
@@ -176,7 +203,12 @@ fn ready_in(stdout: std::process::ChildStdout) -> oneshot::Receiver<u64> {
 
 /// A warm directory's Node says Ready from before: what counts is a lease that was renewed since.
 async fn node_ready(client: &Client, since: SystemTime) -> Result<()> {
-    let since = i64::try_from(since.duration_since(UNIX_EPOCH).context("the clock is set")?.as_micros())?;
+    let since = i64::try_from(
+        since
+            .duration_since(UNIX_EPOCH)
+            .context("the clock is set")?
+            .as_micros(),
+    )?;
     let renewed = |lease: &Lease| {
         let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
         renewed.is_some_and(|time| time.0.as_microsecond() >= since)
@@ -184,7 +216,10 @@ async fn node_ready(client: &Client, since: SystemTime) -> Result<()> {
     until::<Lease>(client, "kube-node-lease", &WatchParams::default(), renewed).await?;
     let ready = |node: &Node| {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
     };
     until::<Node>(client, "", &WatchParams::default(), ready).await
 }

@@ -11,7 +11,8 @@ pub fn describe(dir: &Path) -> Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+        line.and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim().to_owned())
     };
     let memory = field(&read("/proc/meminfo"), "MemTotal")
         .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
@@ -30,7 +31,9 @@ pub fn describe(dir: &Path) -> Value {
 
 /// Its type; on one in memory nothing is written to disk.
 fn file_system(dir: &Path) -> String {
-    let Ok(found) = statfs(dir) else { return "unknown".into() };
+    let Ok(found) = statfs(dir) else {
+        return "unknown".into();
+    };
     match found.filesystem_type().0 {
         0xEF53 => "ext4".into(),
         0x0102_1994 => "tmpfs".into(),

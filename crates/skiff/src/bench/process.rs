@@ -32,7 +32,9 @@ fn shims(data: &Path) -> Result<Vec<u32>> {
     let sandboxes = data.join("runtime/sandboxes");
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("list /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         // It may have ended since.
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut arguments = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
@@ -65,7 +67,9 @@ fn sample(pid: u32, is_shim: bool) -> Result<Sample> {
 
 /// The number of a line `Name:   1234 kB`.
 fn number(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 

@@ -40,8 +40,16 @@ impl Idle {
         let ticks = ticks.context("the kernel tells how long a clock tick is")?;
         let seconds = time.as_secs_f64();
         // One that ended meanwhile is no longer in the sum, one that began was not: both would be no idle cluster.
-        let ids = |samples: &[Sample]| samples.iter().map(|sample| sample.pid).collect::<std::collections::BTreeSet<_>>();
-        anyhow::ensure!(ids(before) == ids(after), "the cluster was not idle: its processes changed");
+        let ids = |samples: &[Sample]| {
+            samples
+                .iter()
+                .map(|sample| sample.pid)
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        anyhow::ensure!(
+            ids(before) == ids(after),
+            "the cluster was not idle: its processes changed"
+        );
         let sum = |samples: &[Sample], of: fn(&Sample) -> u64| samples.iter().map(of).sum::<u64>();
         let grown = |of: fn(&Sample) -> u64| sum(after, of).saturating_sub(sum(before, of)) as f64;
         Ok(Idle {
@@ -67,26 +75,93 @@ struct Row {
 
 fn rows(figures: &Figures) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut row = |name, value, unit, limit| rows.push(Row { name, value, unit, limit });
+    let mut row = |name, value, unit, limit| {
+        rows.push(Row {
+            name,
+            value,
+            unit,
+            limit,
+        })
+    };
     let of = |starts: &[Start], what: fn(&Start) -> f64| median(&starts.iter().map(what).collect::<Vec<_>>());
     let readyz = |start: &Start| millis(start.readyz);
     let node_ready = |start: &Start| millis(start.node_ready);
     let says = |start: &Start| start.ready_in_ms as f64;
-    row("new data directory: /readyz answers, median", of(&figures.new, readyz), "ms", Some(1000.0));
-    row("new data directory: Node Ready, median", of(&figures.new, node_ready), "ms", Some(2000.0));
-    row("new data directory: it says `ready in`, median", of(&figures.new, says), "ms", None);
-    row("warm data directory: /readyz answers, median", of(&figures.warm, readyz), "ms", Some(500.0));
-    row("warm data directory: Node Ready, median", of(&figures.warm, node_ready), "ms", Some(2000.0));
-    row("warm data directory: it says `ready in`, median", of(&figures.warm, says), "ms", None);
+    row(
+        "new data directory: /readyz answers, median",
+        of(&figures.new, readyz),
+        "ms",
+        Some(1000.0),
+    );
+    row(
+        "new data directory: Node Ready, median",
+        of(&figures.new, node_ready),
+        "ms",
+        Some(2000.0),
+    );
+    row(
+        "new data directory: it says `ready in`, median",
+        of(&figures.new, says),
+        "ms",
+        None,
+    );
+    row(
+        "warm data directory: /readyz answers, median",
+        of(&figures.warm, readyz),
+        "ms",
+        Some(500.0),
+    );
+    row(
+        "warm data directory: Node Ready, median",
+        of(&figures.warm, node_ready),
+        "ms",
+        Some(2000.0),
+    );
+    row(
+        "warm data directory: it says `ready in`, median",
+        of(&figures.warm, says),
+        "ms",
+        None,
+    );
     let running: Vec<f64> = figures.running.iter().copied().map(millis).collect();
-    row("create a Deployment -> its pod Running, median", median(&running), "ms", Some(1000.0));
-    row("create a Deployment -> its pod Running, p99", percentile(&running, 99), "ms", None);
+    row(
+        "create a Deployment -> its pod Running, median",
+        median(&running),
+        "ms",
+        Some(1000.0),
+    );
+    row(
+        "create a Deployment -> its pod Running, p99",
+        percentile(&running, 99),
+        "ms",
+        None,
+    );
     if let Some(idle) = &figures.idle {
-        row("idle: memory of skiff and its shims, PSS", idle.pss_bytes as f64 / MIB, "MiB", Some(100.0));
-        row("idle: memory of skiff and its shims, RSS", idle.rss_bytes as f64 / MIB, "MiB", Some(100.0));
-        row("idle: of which skiff itself, PSS", idle.skiff_pss_bytes as f64 / MIB, "MiB", None);
+        row(
+            "idle: memory of skiff and its shims, PSS",
+            idle.pss_bytes as f64 / MIB,
+            "MiB",
+            Some(100.0),
+        );
+        row(
+            "idle: memory of skiff and its shims, RSS",
+            idle.rss_bytes as f64 / MIB,
+            "MiB",
+            Some(100.0),
+        );
+        row(
+            "idle: of which skiff itself, PSS",
+            idle.skiff_pss_bytes as f64 / MIB,
+            "MiB",
+            None,
+        );
         row("idle: share of one core", idle.cpu_percent, "%", Some(2.0));
-        row("idle: written to disk", idle.written_bytes_per_second / 1000.0, "kB/s", Some(2.0));
+        row(
+            "idle: written to disk",
+            idle.written_bytes_per_second / 1000.0,
+            "kB/s",
+            Some(2.0),
+        );
     }
     rows
 }
@@ -94,15 +169,27 @@ fn rows(figures: &Figures) -> Vec<Row> {
 /// For people.
 pub fn table(machine: &Value, figures: &Figures) -> String {
     let mut text = String::new();
-    let facts: Vec<String> = machine.as_object().into_iter().flatten().map(|(name, value)| format!("{name} {value}")).collect();
+    let facts: Vec<String> = machine
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
     let _ = writeln!(text, "{}", facts.join(", "));
-    let _ = write!(text, "{} starts each, {} deployments", figures.new.len(), figures.running.len());
+    let _ = write!(
+        text,
+        "{} starts each, {} deployments",
+        figures.new.len(),
+        figures.running.len()
+    );
     if let Some(idle) = &figures.idle {
         let _ = write!(text, ", idle for {} s with {} shims", idle.seconds, idle.shims);
     }
     let _ = writeln!(text, "\n\n{:<50} {:>12}  {:>12}", "FIGURE", "MEASURED", "LIMIT");
     for row in rows(figures) {
-        let limit = row.limit.map_or(String::new(), |limit| format!("< {limit} {}", row.unit));
+        let limit = row
+            .limit
+            .map_or(String::new(), |limit| format!("< {limit} {}", row.unit));
         let verdict = match row.limit {
             Some(limit) if row.value >= limit => "  EXCEEDED",
             _ => "",
@@ -192,7 +279,10 @@ mod tests {
         let before = [sample(1, false, 100, 1000), sample(2, true, 10, 0)];
         let after = [sample(1, false, 150, 21_000), sample(2, true, 10, 0)];
         let idle = Idle::between(&before, &after, Duration::from_secs(10)).unwrap();
-        assert_eq!((idle.shims, idle.pss_bytes, idle.rss_bytes, idle.skiff_pss_bytes), (1, 2, 4, 1));
+        assert_eq!(
+            (idle.shims, idle.pss_bytes, idle.rss_bytes, idle.skiff_pss_bytes),
+            (1, 2, 4, 1)
+        );
         assert!((idle.written_bytes_per_second - 2000.0).abs() < 1e-9);
         assert!(idle.cpu_percent > 0.0);
         assert!(Idle::between(&before, &after[..1], Duration::from_secs(10)).is_err());
@@ -200,9 +290,17 @@ mod tests {
 
     #[test]
     fn every_figure_is_shown() {
-        let start = Start { readyz: Duration::from_millis(300), node_ready: Duration::from_millis(900), ready_in_ms: 880 };
-        let figures =
-            Figures { new: vec![start], warm: vec![start], running: vec![Duration::from_millis(1200)], idle: None };
+        let start = Start {
+            readyz: Duration::from_millis(300),
+            node_ready: Duration::from_millis(900),
+            ready_in_ms: 880,
+        };
+        let figures = Figures {
+            new: vec![start],
+            warm: vec![start],
+            running: vec![Duration::from_millis(1200)],
+            idle: None,
+        };
         let text = table(&json!({"cores": 2}), &figures);
         assert_eq!(text.matches("EXCEEDED").count(), 1, "{text}");
         let document = json(&json!({}), &figures);

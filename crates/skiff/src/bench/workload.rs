@@ -33,20 +33,36 @@ fn deployment(name: &str, replicas: u16) -> Value {
 /// From before the Deployment's creation is sent until a watch shows its pod Running. The pod is gone in the end.
 pub async fn time_to_running(client: &Client, index: u16) -> Result<Duration> {
     let name = format!("bench-{index}");
-    let params = WatchParams { label_selector: format!("app={name}"), ..WatchParams::default() };
+    let params = WatchParams {
+        label_selector: format!("app={name}"),
+        ..WatchParams::default()
+    };
     let mut pods = client.watch::<Pod>(NAMESPACE, &params).await?;
     let deployments = client.of::<Deployment>();
     let measured = async {
         let since = Instant::now();
-        deployments.create(NAMESPACE, &deployment(&name, 1), &WriteParams::default()).await?;
-        follow(&mut pods, |event| matches!(event, WatchEvent::Added(pod) | WatchEvent::Modified(pod) if is_running(pod)))
+        deployments
+            .create(NAMESPACE, &deployment(&name, 1), &WriteParams::default())
             .await?;
+        follow(
+            &mut pods,
+            |event| matches!(event, WatchEvent::Added(pod) | WatchEvent::Modified(pod) if is_running(pod)),
+        )
+        .await?;
         let took = since.elapsed();
-        deployments.delete(NAMESPACE, &name, &DeleteParams::default().propagate(Propagation::Background)).await?;
+        deployments
+            .delete(
+                NAMESPACE,
+                &name,
+                &DeleteParams::default().propagate(Propagation::Background),
+            )
+            .await?;
         follow(&mut pods, |event| matches!(event, WatchEvent::Deleted(_))).await?;
         Ok(took)
     };
-    tokio::time::timeout(PATIENCE, measured).await.with_context(|| format!("the pod of {name} took too long"))?
+    tokio::time::timeout(PATIENCE, measured)
+        .await
+        .with_context(|| format!("the pod of {name} took too long"))?
 }
 
 fn is_running(pod: &Pod) -> bool {
@@ -67,16 +83,23 @@ async fn follow(pods: &mut WatchStream<Pod>, wanted: impl Fn(&WatchEvent<Pod>) -
 /// The README's example: three replicas behind a Service; waits until all are ready.
 pub async fn start_example(client: &Client) -> Result<()> {
     let params = WriteParams::default();
-    client.of::<Deployment>().create(NAMESPACE, &deployment("hello", 3), &params).await?;
+    client
+        .of::<Deployment>()
+        .create(NAMESPACE, &deployment("hello", 3), &params)
+        .await?;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"},
         "spec": {"type": "NodePort", "selector": {"app": "hello"}, "ports": [{"port": 80, "targetPort": 8080}]},
     });
     client.of::<Service>().create(NAMESPACE, &service, &params).await?;
-    let ready = |deployment: &Deployment| {
-        deployment.status.as_ref().and_then(|status| status.ready_replicas) == Some(3)
+    let ready =
+        |deployment: &Deployment| deployment.status.as_ref().and_then(|status| status.ready_replicas) == Some(3);
+    let selected = WatchParams {
+        field_selector: "metadata.name=hello".into(),
+        ..WatchParams::default()
     };
-    let selected = WatchParams { field_selector: "metadata.name=hello".into(), ..WatchParams::default() };
     let waited = until::<Deployment>(client, NAMESPACE, &selected, ready);
-    tokio::time::timeout(PATIENCE, waited).await.context("the example's pods took too long")?
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .context("the example's pods took too long")?
 }

@@ -38,7 +38,10 @@ fn kubernetes(endpoint: &Endpoint) -> Vec<(Gvr, Value)> {
             Gvr::new("", "v1", "services"),
             bootstrap::kubernetes_service(&endpoint.service_ip.to_string(), endpoint.port),
         ),
-        (Gvr::new("", "v1", "endpoints"), bootstrap::kubernetes_endpoints(&[&address], endpoint.port)),
+        (
+            Gvr::new("", "v1", "endpoints"),
+            bootstrap::kubernetes_endpoints(&[&address], endpoint.port),
+        ),
         (
             Gvr::new("discovery.k8s.io", "v1", "endpointslices"),
             bootstrap::kubernetes_endpoint_slice(&[&address], endpoint.port),
@@ -87,15 +90,19 @@ async fn ensure_one(client: &Client, gvr: &Gvr, existing: Option<Value>, object:
         "clusterrolebindings" | "rolebindings" => bootstrap::reconcile_binding(&existing, &object),
         "endpoints" | "endpointslices" => {
             // The machine's address may have changed.
-            let patch: Result<Value, _> = handle.patch(&namespace, &name, PatchKind::Merge, &object, &params).await;
+            let patch: Result<Value, _> = handle
+                .patch(&namespace, &name, PatchKind::Merge, &object, &params)
+                .await;
             return patch.map(drop).with_context(what);
         }
         _ => None,
     };
     match mended {
-        Some(mended) => {
-            handle.update(&namespace, &name, &mended, &params).await.map(drop).with_context(|| format!("mend {} {name}", gvr.resource))
-        }
+        Some(mended) => handle
+            .update(&namespace, &name, &mended, &params)
+            .await
+            .map(drop)
+            .with_context(|| format!("mend {} {name}", gvr.resource)),
         None => Ok(()),
     }
 }

@@ -67,7 +67,11 @@ impl ControlPlane {
 
         let since = Instant::now();
         let root = transport::client(&server, UserInfo::api_server());
-        let endpoint = Endpoint { service_ip: options.service_ip(1).into(), address, port: options.secure_port };
+        let endpoint = Endpoint {
+            service_ip: options.service_ip(1).into(),
+            address,
+            port: options.secure_port,
+        };
         bootstrap::ensure(&root, &endpoint).await?;
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
         kubeconfig::write(&kubeconfig, &url, &pki)?;
@@ -79,10 +83,24 @@ impl ControlPlane {
             controllers::ALL,
             move |identity| transport::client(&identities, user(&identity)),
             caches.clone(),
-            driver::Options { root_ca: pki.ca_pem.clone(), elect_as: None, schedule: true },
+            driver::Options {
+                root_ca: pki.ca_pem.clone(),
+                elect_as: None,
+                schedule: true,
+            },
             shutdown,
         );
-        Ok(ControlPlane { server, pki, url, kubeconfig, caches, address, serving, serve, driver })
+        Ok(ControlPlane {
+            server,
+            pki,
+            url,
+            kubeconfig,
+            caches,
+            address,
+            serving,
+            serve,
+            driver,
+        })
     }
 
     /// Waits for the controllers, then ends the API server.
@@ -124,8 +142,14 @@ fn open_pki(options: &Options, address: IpAddr) -> Result<Pki> {
 
 fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apiserver::Config> {
     let pools = vec![
-        Pool { name: kinds::pools::SERVICE_IPV4.into(), values: Values::Addresses(options.service_cidr.into()) },
-        Pool { name: kinds::pools::NODE_PORTS.into(), values: Values::Ports(30000..=32767) },
+        Pool {
+            name: kinds::pools::SERVICE_IPV4.into(),
+            values: Values::Addresses(options.service_cidr.into()),
+        },
+        Pool {
+            name: kinds::pools::NODE_PORTS.into(),
+            values: Values::Ports(30000..=32767),
+        },
     ];
     let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
     Ok(apiserver::Config {
@@ -139,7 +163,10 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             public_keys_pem: vec![pki.service_account_public_pem.clone()],
             jwks_uri: format!("{url}/openid/v1/jwks"),
         }),
-        kubelet_tls: Some(Arc::new(pki::client_config(&pki.ca_pem, Some(&pki.apiserver_kubelet_client))?)),
+        kubelet_tls: Some(Arc::new(pki::client_config(
+            &pki.ca_pem,
+            Some(&pki.apiserver_kubelet_client),
+        )?)),
         address: SocketAddr::new(options.address(), options.secure_port).to_string(),
     })
 }

@@ -83,7 +83,9 @@ impl Options {
     /// This machine's address; the pods' gateway on a machine without one.
     fn address(&self) -> IpAddr {
         let gateway = || Ipv4Addr::from(u32::from(self.pod_cidr().network()) + 1);
-        self.node_ip.or_else(host::address).unwrap_or_else(|| IpAddr::V4(gateway()))
+        self.node_ip
+            .or_else(host::address)
+            .unwrap_or_else(|| IpAddr::V4(gateway()))
     }
 }
 
@@ -91,7 +93,10 @@ impl Options {
 pub fn run(options: Options) -> Result<()> {
     let progress = Progress::begin();
     let filter = tracing_subscriber::EnvFilter::try_new(&options.log).context("--log")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     if options.hollow_nodes == 0 && !nix::unistd::geteuid().is_root() {
         bail!(
             "containers need root: run this as root, or try `skiff up --hollow-nodes 1` for a control plane with a simulated node"
@@ -190,17 +195,27 @@ async fn start(options: &Options, progress: &Progress, shutdown: &CancellationTo
         "try:\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=skiff.local/hello --replicas=2   # or: skiff kubectl get nodes",
         control_plane.kubeconfig.display()
     ));
-    Ok(Running { control_plane, worker, hollow })
+    Ok(Running {
+        control_plane,
+        worker,
+        hollow,
+    })
 }
 
 /// Waits until the node's condition Ready is true.
 async fn node_ready(client: &Client, name: &str) -> Result<()> {
     let is_ready = |node: &Node| {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
     };
     loop {
-        let params = WatchParams { field_selector: format!("metadata.name={name}"), ..WatchParams::default() };
+        let params = WatchParams {
+            field_selector: format!("metadata.name={name}"),
+            ..WatchParams::default()
+        };
         let mut events = client.watch::<Node>("", &params).await?;
         while let Some(Ok(event)) = events.next().await {
             if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event
@@ -214,6 +229,10 @@ async fn node_ready(client: &Client, name: &str) -> Result<()> {
 
 /// The API server's address as this machine uses it.
 fn local_url(bind: IpAddr, port: u16) -> String {
-    let host = if bind.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bind };
+    let host = if bind.is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        bind
+    };
     format!("https://{}", SocketAddr::new(host, port))
 }

@@ -11,7 +11,9 @@ pub struct Progress {
 impl Progress {
     /// Begins now, less what the process has needed to come here.
     pub fn begin() -> Progress {
-        Progress { start: Instant::now().checked_sub(process_age()).unwrap_or_else(Instant::now) }
+        Progress {
+            start: Instant::now().checked_sub(process_age()).unwrap_or_else(Instant::now),
+        }
     }
 
     /// Tells that a step that began at `since` is done.

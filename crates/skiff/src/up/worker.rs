@@ -44,8 +44,11 @@ impl Worker {
         net.service_cidr = options.service_cidr;
         net.cluster_cidr = options.cluster_cidr;
         net.dns_ip = Some(dns_ip);
-        let network = PodNetwork::open(net).await.context("set up the pod network (`skiff doctor` checks the host)")?;
-        let service_proxy = ServiceProxy::start("skiff-proxy").context("open nf_tables (`skiff doctor` checks the host)")?;
+        let network = PodNetwork::open(net)
+            .await
+            .context("set up the pod network (`skiff doctor` checks the host)")?;
+        let service_proxy =
+            ServiceProxy::start("skiff-proxy").context("open nf_tables (`skiff doctor` checks the host)")?;
         let proxy = ProxyConfig {
             node_ips: vec![control_plane.address],
             cluster_cidrs: vec![options.cluster_cidr.into()],
@@ -63,15 +66,23 @@ impl Worker {
             shutdown.clone(),
         ));
         let zone = dns::follow(services.clone(), slices, caches.get::<Namespace>(), shutdown.clone());
-        let dns = dns::Server::start(dns::ServerConfig::new(IpAddr::V4(dns_ip), &options.cluster_domain), zone)
-            .context("start the cluster's DNS server")?;
+        let dns = dns::Server::start(
+            dns::ServerConfig::new(IpAddr::V4(dns_ip), &options.cluster_domain),
+            zone,
+        )
+        .context("start the cluster's DNS server")?;
         progress.done("network, proxy and DNS", since);
 
         let since = Instant::now();
         let exe = std::env::current_exe().context("find skiff's own program")?;
         let config = RuntimeConfig::new(options.data_dir.join("runtime"), &exe, Arc::new(NodeNetwork(network)));
-        let runtime = EmbeddedRuntime::open(config).await.context("open the container runtime")?;
-        runtime.ensure_hello_image(&exe).await.context("make the image skiff.local/hello")?;
+        let runtime = EmbeddedRuntime::open(config)
+            .await
+            .context("open the container runtime")?;
+        runtime
+            .ensure_hello_image(&exe)
+            .await
+            .context("make the image skiff.local/hello")?;
         let images = tokio::spawn({
             let (runtime, data_dir, stop) = (runtime.clone(), options.data_dir.clone(), shutdown.clone());
             async move {
@@ -103,7 +114,12 @@ impl Worker {
         });
         let node = Node::start(config, shutdown.clone()).await.context("start the node")?;
         progress.done("node", since);
-        Ok(Worker { node, dns, proxy, images })
+        Ok(Worker {
+            node,
+            dns,
+            proxy,
+            images,
+        })
     }
 
     /// Waits for the end after the shutdown; pods go on.
