@@ -26,8 +26,15 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: i32, mode: 
     };
     loop {
         // SAFETY: path and how live through the call, and the size is how's.
-        let fd =
-            unsafe { libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &how, size_of::<OpenHow>()) };
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                root.as_raw_fd(),
+                path.as_ptr(),
+                &how,
+                size_of::<OpenHow>(),
+            )
+        };
         if fd >= 0 {
             // SAFETY: the kernel just gave us this descriptor.
             return Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) });
@@ -72,7 +79,11 @@ pub(crate) fn mkdir_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> io::Resul
 
 /// For calls that answer -1 and set errno.
 pub(crate) fn check(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// A path for the kernel.
@@ -99,7 +110,13 @@ mod tests {
         symlink("/", root_path.join("a/absolute")).unwrap();
         symlink("../../../..", root_path.join("a/up")).unwrap();
         let root = File::open(&root_path).unwrap();
-        for path in ["/secret", "../secret", "a/absolute/secret", "a/up/secret", "a/up/a/up/../secret"] {
+        for path in [
+            "/secret",
+            "../secret",
+            "a/absolute/secret",
+            "a/up/secret",
+            "a/up/a/up/../secret",
+        ] {
             let file = open_in_root(root.as_fd(), Path::new(path), libc::O_RDONLY, 0).unwrap();
             assert_eq!(io::read_to_string(File::from(file)).unwrap(), "inside", "{path}");
         }

@@ -56,7 +56,10 @@ pub struct LogRotation {
 
 impl Default for LogRotation {
     fn default() -> LogRotation {
-        LogRotation { max_bytes: 10 << 20, max_files: 5 }
+        LogRotation {
+            max_bytes: 10 << 20,
+            max_files: 5,
+        }
     }
 }
 
@@ -73,6 +76,10 @@ pub struct ImageLimits {
 
 impl Default for ImageLimits {
     fn default() -> ImageLimits {
-        ImageLimits { layer_bytes: 64 << 30, layer_entries: 2_000_000, keep_free_bytes: 128 << 20 }
+        ImageLimits {
+            layer_bytes: 64 << 30,
+            layer_entries: 2_000_000,
+            keep_free_bytes: 128 << 20,
+        }
     }
 }

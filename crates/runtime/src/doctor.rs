@@ -72,7 +72,10 @@ fn namespaces() -> Verdict {
     if missing.is_empty() {
         Verdict::Good("all there".to_owned())
     } else {
-        Verdict::Bad(format!("the kernel has no {} namespaces; use one that has", missing.join(", ")))
+        Verdict::Bad(format!(
+            "the kernel has no {} namespaces; use one that has",
+            missing.join(", ")
+        ))
     }
 }
 
@@ -116,14 +119,21 @@ fn seccomp() -> Verdict {
 }
 
 fn disk(data_dir: &Path) -> Verdict {
-    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = data_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     match crate::image::filesystem_usage(existing, 0, 0) {
         Ok(usage) if usage.available_bytes < 1 << 30 => Verdict::Poor(format!(
             "{} MiB are left for {}; images need more: free some space or use another --data-dir",
             usage.available_bytes >> 20,
             data_dir.display()
         )),
-        Ok(usage) => Verdict::Good(format!("{} GiB are left for {}", usage.available_bytes >> 30, data_dir.display())),
+        Ok(usage) => Verdict::Good(format!(
+            "{} GiB are left for {}",
+            usage.available_bytes >> 30,
+            data_dir.display()
+        )),
         Err(error) => Verdict::Poor(error.to_string()),
     }
 }

@@ -13,7 +13,13 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let attached = [ControlMessage::ScmRights(&raw)];
     let attached = if raw.is_empty() { &attached[..0] } else { &attached[..] };
-    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], attached, MsgFlags::MSG_NOSIGNAL, None)?)
+    Ok(sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        attached,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?)
 }
 
 /// Receives bytes, and the descriptors that came with them, into `fds`. 0 is the end.

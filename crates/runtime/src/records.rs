@@ -41,7 +41,9 @@ impl Layout {
     }
 
     pub fn sandbox(&self, id: &str) -> SandboxDir {
-        SandboxDir { path: self.sandboxes().join(id) }
+        SandboxDir {
+            path: self.sandboxes().join(id),
+        }
     }
 
     pub fn images(&self) -> PathBuf {
@@ -81,7 +83,9 @@ impl SandboxDir {
     }
 
     pub fn container(&self, id: &str) -> ContainerDir {
-        ContainerDir { path: self.containers().join(id) }
+        ContainerDir {
+            path: self.containers().join(id),
+        }
     }
 }
 
@@ -215,13 +219,18 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| RuntimeError::Damaged { path: path.to_owned(), message: error.to_string() })
+        .map_err(|error| RuntimeError::Damaged {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })
 }
 
 /// Writes a record whole or not at all.
 pub(crate) fn write<T: Serialize>(path: &Path, record: &T) -> Result<()> {
-    let bytes = serde_json::to_vec(record)
-        .map_err(|error| RuntimeError::Damaged { path: path.to_owned(), message: error.to_string() })?;
+    let bytes = serde_json::to_vec(record).map_err(|error| RuntimeError::Damaged {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
     write_bytes(path, &bytes)
 }
 
@@ -247,7 +256,27 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a folder that only its owner can enter, with its parents.
 pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(RuntimeError::io("create directory", path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(RuntimeError::io("create directory", path))
+}
+
+/// Removes a folder with all that is in it; one that is not there is removed already.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    // A shim may write a record of what was just killed into a folder that is being removed.
+    const ATTEMPTS: usize = 10;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match fs::remove_dir_all(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < ATTEMPTS => {}
+            Err(error) => return Err(RuntimeError::io("remove", path)(error)),
+        }
+    }
 }
 
 /// A fresh id: 64 hexadecimal digits.
@@ -262,22 +291,29 @@ pub(crate) fn new_id() -> Result<String> {
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Whether a folder's name can be an id of ours; nothing else is ever used in a path.
 pub(crate) fn is_id(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+    name.len() == 64
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
 }
 
 /// Identifies the machine's boot.
 pub(crate) fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(RuntimeError::io("read", path))
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .map_err(RuntimeError::io("read", path))
 }
 
 /// When a process started, in ticks since boot; together with the pid it identifies a process. `None` if there is no
@@ -305,7 +341,11 @@ pub(crate) fn list_ids(path: &Path) -> Result<Vec<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(RuntimeError::io("list", path)(error)),
     };
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_id(name)).collect())
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_id(name))
+        .collect())
 }
 
 #[cfg(test)]
@@ -339,6 +379,8 @@ mod tests {
         let id = new_id().unwrap();
         assert!(is_id(&id));
         assert_ne!(id, new_id().unwrap());
-        assert!(!is_id("../../../../../../../../../../../../../../../../../../../../etc/pw"));
+        assert!(!is_id(
+            "../../../../../../../../../../../../../../../../../../../../etc/pw"
+        ));
     }
 }

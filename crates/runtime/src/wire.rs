@@ -47,11 +47,18 @@ impl Kind {
     ];
 
     fn byte(self) -> u8 {
-        Kind::ALL.iter().find(|(_, kind)| *kind == self).map(|(byte, _)| *byte).expect("every kind is in the table")
+        Kind::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map(|(byte, _)| *byte)
+            .expect("every kind is in the table")
     }
 
     fn from_byte(byte: u8) -> Option<Kind> {
-        Kind::ALL.iter().find(|(candidate, _)| *candidate == byte).map(|(_, kind)| *kind)
+        Kind::ALL
+            .iter()
+            .find(|(candidate, _)| *candidate == byte)
+            .map(|(_, kind)| *kind)
     }
 }
 
@@ -65,9 +72,21 @@ pub(crate) enum Request {
     /// Sends a signal to the container's first process, or to all of its processes.
     Signal { id: String, signal: i32, all: bool },
     /// Runs a command.
-    Exec { id: String, command: Vec<String>, tty: bool, stdin: bool, stdout: bool, stderr: bool },
+    Exec {
+        id: String,
+        command: Vec<String>,
+        tty: bool,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
     /// Joins the container's streams.
-    Attach { id: String, stdin: bool, stdout: bool, stderr: bool },
+    Attach {
+        id: String,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
     /// Opens the log file anew.
     ReopenLog { id: String },
     /// Kills all containers and ends the shim. The response comes when all have ended.
@@ -147,7 +166,9 @@ pub(crate) struct NotAFrame;
 
 /// Takes the first frame off a buffer, if it is whole.
 pub(crate) fn decode(buffer: &mut Vec<u8>) -> Result<Option<(Kind, Vec<u8>)>, NotAFrame> {
-    let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
+    let Some(header) = buffer.first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
     let kind = Kind::from_byte(header[0]).ok_or(NotAFrame)?;
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
     if length > MAX_FRAME {

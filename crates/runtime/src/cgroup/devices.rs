@@ -64,7 +64,12 @@ const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
 
 fn instruction(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: destination | source << 4, offset, immediate }
+    Instruction {
+        code,
+        registers: destination | source << 4,
+        offset,
+        immediate,
+    }
 }
 
 /// A program that allows what any rule allows, and nothing else.
@@ -171,7 +176,11 @@ pub(crate) fn restrict_devices(dir: &Path, rules: &[DeviceRule]) -> io::Result<(
     };
     // SAFETY: as above.
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &attach, size_of::<AttachAttributes>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +193,12 @@ mod tests {
         let mut registers = [0u64; 11];
         let mut at = 0usize;
         loop {
-            let Instruction { code, registers: operands, offset, immediate } = program[at];
+            let Instruction {
+                code,
+                registers: operands,
+                offset,
+                immediate,
+            } = program[at];
             let (destination, source) = ((operands & 15) as usize, (operands >> 4) as usize);
             at += 1;
             match code {
@@ -210,8 +224,12 @@ mod tests {
             minor: Some(3),
             access: DeviceRule::READ | DeviceRule::WRITE,
         };
-        let any_mknod =
-            DeviceRule { kind: Some(DeviceKind::Block), major: None, minor: None, access: DeviceRule::MKNOD };
+        let any_mknod = DeviceRule {
+            kind: Some(DeviceKind::Block),
+            major: None,
+            minor: None,
+            access: DeviceRule::MKNOD,
+        };
         let program = compile(&[null, any_mknod]);
         assert!(allows(&program, 2, DeviceRule::READ, 1, 3));
         assert!(allows(&program, 2, DeviceRule::READ | DeviceRule::WRITE, 1, 3));
@@ -221,7 +239,12 @@ mod tests {
         assert!(allows(&program, 1, DeviceRule::MKNOD, 8, 0));
         assert!(!allows(&program, 1, DeviceRule::MKNOD | DeviceRule::READ, 8, 0));
         assert!(!allows(&compile(&[]), 2, DeviceRule::READ, 1, 3));
-        let all = DeviceRule { kind: None, major: None, minor: None, access: DeviceRule::ALL };
+        let all = DeviceRule {
+            kind: None,
+            major: None,
+            minor: None,
+            access: DeviceRule::ALL,
+        };
         assert!(allows(&compile(&[all]), 1, DeviceRule::ALL, 8, 0));
     }
 }

@@ -17,7 +17,10 @@ impl Cgroups {
             let (_, dir) = self.need("pids", path)?;
             set(&dir.join("pids.max"), &unlimited_or(count))?;
         }
-        for (file, value) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
+        for (file, value) in [
+            ("cpuset.cpus", &limits.cpuset_cpus),
+            ("cpuset.mems", &limits.cpuset_mems),
+        ] {
             if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
                 let (_, dir) = self.need("cpuset", path)?;
                 set(&dir.join(file), value)?;
@@ -58,7 +61,10 @@ impl Cgroups {
                     set(&dir.join("cpu.cfs_period_us"), &period.to_string())?;
                 }
                 if let Some(quota) = limits.cpu_quota {
-                    set(&dir.join("cpu.cfs_quota_us"), &if quota > 0 { quota } else { -1 }.to_string())?;
+                    set(
+                        &dir.join("cpu.cfs_quota_us"),
+                        &if quota > 0 { quota } else { -1 }.to_string(),
+                    )?;
                 }
             }
             Version::V2 => {
@@ -84,8 +90,10 @@ impl Cgroups {
         match version {
             Version::V1 => {
                 let value = if bytes > 0 { bytes } else { -1 }.to_string();
-                let (limit, with_swap) =
-                    (dir.join("memory.limit_in_bytes"), dir.join("memory.memsw.limit_in_bytes"));
+                let (limit, with_swap) = (
+                    dir.join("memory.limit_in_bytes"),
+                    dir.join("memory.memsw.limit_in_bytes"),
+                );
                 if !with_swap.exists() {
                     return set(&limit, &value);
                 }
@@ -99,7 +107,11 @@ impl Cgroups {
             Version::V2 => {
                 set(&dir.join("memory.max"), &unlimited_or(bytes))?;
                 let swap = dir.join("memory.swap.max");
-                if swap.exists() { set(&swap, if bytes > 0 { "0" } else { "max" }) } else { Ok(()) }
+                if swap.exists() {
+                    set(&swap, if bytes > 0 { "0" } else { "max" })
+                } else {
+                    Ok(())
+                }
             }
         }
     }

@@ -43,7 +43,10 @@ enum Version {
 
 fn failed(path: &Path, what: &str) -> impl FnOnce(io::Error) -> RuntimeError {
     let (path, what) = (path.display().to_string(), what.to_owned());
-    move |error| RuntimeError::Cgroup { path, message: format!("{what}: {error}") }
+    move |error| RuntimeError::Cgroup {
+        path,
+        message: format!("{what}: {error}"),
+    }
 }
 
 impl Cgroups {
@@ -57,8 +60,12 @@ impl Cgroups {
     fn from_mountinfo(text: &str) -> Result<Cgroups> {
         let mut trees: Vec<Tree> = Vec::new();
         for line in text.lines() {
-            let Some((before, after)) = line.split_once(" - ") else { continue };
-            let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((before, after)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(mount) = before.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut after = after.split(' ');
             let version = match after.next() {
                 Some("cgroup") => Version::V1,
@@ -82,7 +89,11 @@ impl Cgroups {
                     .map(String::from)
                     .collect(),
             };
-            trees.push(Tree { mount, version, controllers });
+            trees.push(Tree {
+                mount,
+                version,
+                controllers,
+            });
         }
         if trees.is_empty() {
             return Err(RuntimeError::Unsupported {
@@ -104,7 +115,9 @@ impl Cgroups {
     }
 
     fn controller(&self, controller: &str) -> Option<&Tree> {
-        self.trees.iter().find(|tree| tree.controllers.iter().any(|name| name == controller))
+        self.trees
+            .iter()
+            .find(|tree| tree.controllers.iter().any(|name| name == controller))
     }
 
     /// Where the group is in the tree of a controller.
@@ -114,18 +127,28 @@ impl Cgroups {
 
     /// The group in the v2 tree, be it with controllers or not.
     pub fn unified_dir(&self, path: &str) -> Option<PathBuf> {
-        self.trees.iter().find(|tree| tree.version == Version::V2).map(|tree| tree.join(path))
+        self.trees
+            .iter()
+            .find(|tree| tree.version == Version::V2)
+            .map(|tree| tree.join(path))
     }
 
     /// Makes a group, with its parents, wherever there are controllers.
     pub fn create(&self, path: &str) -> Result<()> {
-        self.trees.iter().filter(|tree| !tree.controllers.is_empty()).try_for_each(|tree| tree.create(path))
+        self.trees
+            .iter()
+            .filter(|tree| !tree.controllers.is_empty())
+            .try_for_each(|tree| tree.create(path))
     }
 
     /// Moves a process to a group in the trees that service supervisors use to find all processes of a service (v2, and
     /// the named ones), so that stopping skiff's service does not stop the pods.
     pub fn join_supervised(&self, path: &str, pid: i32) -> Result<()> {
-        for tree in self.trees.iter().filter(|tree| tree.version == Version::V2 || tree.controllers.is_empty()) {
+        for tree in self
+            .trees
+            .iter()
+            .filter(|tree| tree.version == Version::V2 || tree.controllers.is_empty())
+        {
             tree.create(path)?;
             let file = tree.join(path).join("cgroup.procs");
             fs::write(&file, pid.to_string()).map_err(failed(&file, "add process"))?;
@@ -219,7 +242,9 @@ impl Cgroups {
         let mut seen = BTreeSet::new();
         for tree in &self.trees {
             walk(&tree.join(path), &mut |dir| {
-                let Ok(relative) = dir.strip_prefix(&tree.mount) else { return };
+                let Ok(relative) = dir.strip_prefix(&tree.mount) else {
+                    return;
+                };
                 let name = format!("/{}", relative.display());
                 if name != path && seen.insert(name.clone()) {
                     found.push(name);

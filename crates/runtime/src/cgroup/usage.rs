@@ -22,7 +22,10 @@ impl Cgroups {
         Usage {
             cpu: self.cpu_usage(path),
             memory: self.memory_usage(path),
-            processes: self.dir("pids", path).and_then(|(_, dir)| number(&dir.join("pids.current"))).unwrap_or(0),
+            processes: self
+                .dir("pids", path)
+                .and_then(|(_, dir)| number(&dir.join("pids.current")))
+                .unwrap_or(0),
         }
     }
 
@@ -34,11 +37,15 @@ impl Cgroups {
                 .and_then(|(_, dir)| keyed(&dir.join("cpu.stat"), "usage_usec"))
                 .map(|microseconds| microseconds * 1_000),
         };
-        CpuUsage { usage_core_nano_seconds: nanoseconds.unwrap_or(0) }
+        CpuUsage {
+            usage_core_nano_seconds: nanoseconds.unwrap_or(0),
+        }
     }
 
     fn memory_usage(&self, path: &str) -> MemoryUsage {
-        let Some((version, dir)) = self.dir("memory", path) else { return MemoryUsage::default() };
+        let Some((version, dir)) = self.dir("memory", path) else {
+            return MemoryUsage::default();
+        };
         let (current, limit, prefix, rss) = match version {
             Version::V1 => ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_", "total_rss"),
             Version::V2 => ("memory.current", "memory.max", "", "anon"),
@@ -61,12 +68,16 @@ impl Cgroups {
 
     /// How many processes of the group were killed for want of memory.
     pub fn oom_kills(&self, path: &str) -> u64 {
-        self.dir("memory", path).and_then(|(version, dir)| keyed(&oom_file(version, &dir), "oom_kill")).unwrap_or(0)
+        self.dir("memory", path)
+            .and_then(|(version, dir)| keyed(&oom_file(version, &dir), "oom_kill"))
+            .unwrap_or(0)
     }
 
     /// A descriptor that becomes readable when [`Cgroups::oom_kills`] may have grown. `None` without memory controller.
     pub fn watch_oom(&self, path: &str) -> Result<Option<OomWatch>> {
-        let Some((version, dir)) = self.dir("memory", path) else { return Ok(None) };
+        let Some((version, dir)) = self.dir("memory", path) else {
+            return Ok(None);
+        };
         let file = oom_file(version, &dir);
         match version {
             Version::V1 => {
@@ -81,7 +92,10 @@ impl Cgroups {
                 let register = dir.join("cgroup.event_control");
                 fs::write(&register, format!("{} {}", event.as_raw_fd(), control.as_raw_fd()))
                     .map_err(failed(&register, "register"))?;
-                Ok(Some(OomWatch { event, _control: Some(control) }))
+                Ok(Some(OomWatch {
+                    event,
+                    _control: Some(control),
+                }))
             }
             Version::V2 => {
                 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -133,5 +147,12 @@ fn keyed(file: &Path, key: &str) -> Option<u64> {
 }
 
 fn keyed_in(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.split_once(' ').filter(|(name, _)| *name == key)?.1.trim().parse().ok())
+    text.lines().find_map(|line| {
+        line.split_once(' ')
+            .filter(|(name, _)| *name == key)?
+            .1
+            .trim()
+            .parse()
+            .ok()
+    })
 }

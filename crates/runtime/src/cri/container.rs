@@ -226,6 +226,9 @@ impl ContainerFilter {
         self.id.as_ref().is_none_or(|id| *id == status.id)
             && self.sandbox_id.as_ref().is_none_or(|id| *id == status.sandbox_id)
             && self.state.is_none_or(|state| state == status.state)
-            && self.labels.iter().all(|(key, value)| status.labels.get(key) == Some(value))
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| status.labels.get(key) == Some(value))
     }
 }

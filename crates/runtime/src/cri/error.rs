@@ -127,7 +127,11 @@ impl RuntimeError {
     /// For `map_err` on file operations.
     pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RuntimeError {
         let path = path.into();
-        move |source| RuntimeError::Io { operation, path, source }
+        move |source| RuntimeError::Io {
+            operation,
+            path,
+            source,
+        }
     }
 
     /// Whether the error says that the thing is not there.

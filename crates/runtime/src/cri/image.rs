@@ -65,7 +65,9 @@ pub struct PullRequest {
 
 impl fmt::Debug for PullRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PullRequest").field("image", &self.image).finish_non_exhaustive()
+        f.debug_struct("PullRequest")
+            .field("image", &self.image)
+            .finish_non_exhaustive()
     }
 }
 

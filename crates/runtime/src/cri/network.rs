@@ -19,7 +19,10 @@ pub struct NetworkError {
 impl NetworkError {
     /// An error without a source.
     pub fn new(message: impl Into<String>) -> NetworkError {
-        NetworkError { message: message.into(), source: None }
+        NetworkError {
+            message: message.into(),
+            source: None,
+        }
     }
 }
 

@@ -107,6 +107,9 @@ impl PodSandboxFilter {
     pub fn matches(&self, status: &PodSandboxStatus) -> bool {
         self.id.as_ref().is_none_or(|id| *id == status.id)
             && self.state.is_none_or(|state| state == status.state)
-            && self.labels.iter().all(|(key, value)| status.labels.get(key) == Some(value))
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| status.labels.get(key) == Some(value))
     }
 }

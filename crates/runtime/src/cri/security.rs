@@ -26,7 +26,11 @@ pub struct NamespaceOption {
 
 impl Default for NamespaceOption {
     fn default() -> NamespaceOption {
-        NamespaceOption { network: NamespaceMode::Pod, pid: NamespaceMode::Container, ipc: NamespaceMode::Pod }
+        NamespaceOption {
+            network: NamespaceMode::Pod,
+            pid: NamespaceMode::Container,
+            ipc: NamespaceMode::Pod,
+        }
     }
 }
 
@@ -134,5 +138,7 @@ pub fn default_masked_paths() -> Vec<String> {
 
 /// Paths that containers cannot write by default.
 pub fn default_readonly_paths() -> Vec<String> {
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"].map(String::from).to_vec()
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        .map(String::from)
+        .to_vec()
 }

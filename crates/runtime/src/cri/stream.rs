@@ -83,7 +83,9 @@ pub struct TerminalResizer {
 impl TerminalResizer {
     /// From what does it.
     pub fn new(resize: impl Fn(TerminalSize) + Send + Sync + 'static) -> TerminalResizer {
-        TerminalResizer { resize: Box::new(resize) }
+        TerminalResizer {
+            resize: Box::new(resize),
+        }
     }
 
     /// Never blocks; a terminal that is gone is no error.

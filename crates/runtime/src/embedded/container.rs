@@ -14,7 +14,11 @@ use crate::wire::{FailureKind, Request, Response};
 use crate::{ContainerConfig, LinuxContainerResources, Result, RuntimeError, RuntimeEvent, reason};
 
 impl Inner {
-    pub(super) async fn create_container(self: Arc<Self>, sandbox_id: String, config: ContainerConfig) -> Result<String> {
+    pub(super) async fn create_container(
+        self: Arc<Self>,
+        sandbox_id: String,
+        config: ContainerConfig,
+    ) -> Result<String> {
         let sandbox = self.sandbox(&sandbox_id)?;
         let _verb = sandbox.verbs.lock().await;
         sandbox.need_ready()?;
@@ -22,12 +26,18 @@ impl Inner {
         let image = self
             .images
             .for_container(&config.image)
-            .ok_or_else(|| RuntimeError::NotFound { what: "image", id: config.image.clone() })?;
+            .ok_or_else(|| RuntimeError::NotFound {
+                what: "image",
+                id: config.image.clone(),
+            })?;
         let id = new_id()?;
         let dir = sandbox.dir.container(&id);
         let (log_directory, cgroup_parent) = {
             let state = lock(&sandbox.state);
-            (state.record.config.log_directory.clone(), state.record.config.cgroup_parent.clone())
+            (
+                state.record.config.log_directory.clone(),
+                state.record.config.cgroup_parent.clone(),
+            )
         };
         let log_path = match config.log_path.as_str() {
             "" => PathBuf::new(),
@@ -66,7 +76,10 @@ impl Inner {
         }
         let container = Arc::new(Container::new(dir, record, Life::Created, image.pins));
         lock(&sandbox.state).containers.insert(id.clone(), container);
-        self.emit(RuntimeEvent::ContainerCreated { sandbox_id, container_id: id.clone() });
+        self.emit(RuntimeEvent::ContainerCreated {
+            sandbox_id,
+            container_id: id.clone(),
+        });
         Ok(id)
     }
 
@@ -78,7 +91,10 @@ impl Inner {
         sandbox.need_ready()?;
         let response = call(&sandbox.dir, &Request::Start { id: id.clone() })
             .await
-            .map_err(|error| RuntimeError::Shim { id: sandbox.id.clone(), message: error.to_string() })?;
+            .map_err(|error| RuntimeError::Shim {
+                id: sandbox.id.clone(),
+                message: error.to_string(),
+            })?;
         match response {
             Response::Started { .. } => {
                 self.load_run(&container);
@@ -90,14 +106,23 @@ impl Inner {
                     FailureKind::CannotRun => reason::CONTAINER_CANNOT_RUN,
                     _ => reason::START_ERROR,
                 };
-                Err(RuntimeError::Start { id, reason, message: failure.message })
+                Err(RuntimeError::Start {
+                    id,
+                    reason,
+                    message: failure.message,
+                })
             }
-            _ => Err(RuntimeError::Shim { id: sandbox.id.clone(), message: "it answered out of turn".to_owned() }),
+            _ => Err(RuntimeError::Shim {
+                id: sandbox.id.clone(),
+                message: "it answered out of turn".to_owned(),
+            }),
         }
     }
 
     pub(super) async fn stop_container(self: Arc<Self>, id: String, timeout: Duration) -> Result<()> {
-        let Some((sandbox, container)) = self.find_container(&id) else { return Ok(()) };
+        let Some((sandbox, container)) = self.find_container(&id) else {
+            return Ok(());
+        };
         if !timeout.is_zero() && container.run().is_some() {
             let signal = {
                 let record = lock(&container.record);
@@ -129,7 +154,11 @@ impl Inner {
     }
 
     async fn signal(&self, sandbox: &Sandbox, container: &Container, signal: i32, everybody: Everybody) {
-        let request = Request::Signal { id: container.id.clone(), signal, all: everybody == Everybody::Yes };
+        let request = Request::Signal {
+            id: container.id.clone(),
+            signal,
+            all: everybody == Everybody::Yes,
+        };
         match call(&sandbox.dir, &request).await {
             // Not running is what is wanted.
             Ok(_) => {}
@@ -139,7 +168,9 @@ impl Inner {
     }
 
     pub(super) async fn remove_container(self: Arc<Self>, id: String) -> Result<()> {
-        let Some((sandbox, container)) = self.find_container(&id) else { return Ok(()) };
+        let Some((sandbox, container)) = self.find_container(&id) else {
+            return Ok(());
+        };
         let _verb = sandbox.verbs.lock().await;
         if !lock(&sandbox.state).containers.contains_key(&id) {
             return Ok(());
@@ -151,11 +182,14 @@ impl Inner {
         let record = container.dir.record();
         fs::remove_file(&record).map_err(RuntimeError::io("remove", &record))?;
         let path = container.dir.path.clone();
-        Inner::blocking(move || fs::remove_dir_all(&path).map_err(RuntimeError::io("remove", &path))).await?;
+        Inner::blocking(move || records::remove_tree(&path)).await?;
         lock(&sandbox.state).containers.remove(&id);
-        drop(container);
+        lock(&container.layers).take();
         self.images.collect_layers();
-        self.emit(RuntimeEvent::ContainerRemoved { sandbox_id: sandbox.id.clone(), container_id: id });
+        self.emit(RuntimeEvent::ContainerRemoved {
+            sandbox_id: sandbox.id.clone(),
+            container_id: id,
+        });
         Ok(())
     }
 
@@ -182,11 +216,18 @@ impl Inner {
             Ok(Response::Failed(failure)) if failure.kind == FailureKind::NotRunning => {
                 Err(container.wrong_state("running"))
             }
-            Ok(Response::Failed(failure)) => {
-                Err(RuntimeError::Shim { id: sandbox.id.clone(), message: failure.message })
-            }
-            Ok(_) => Err(RuntimeError::Shim { id: sandbox.id.clone(), message: "it answered out of turn".to_owned() }),
-            Err(error) => Err(RuntimeError::Shim { id: sandbox.id.clone(), message: error.to_string() }),
+            Ok(Response::Failed(failure)) => Err(RuntimeError::Shim {
+                id: sandbox.id.clone(),
+                message: failure.message,
+            }),
+            Ok(_) => Err(RuntimeError::Shim {
+                id: sandbox.id.clone(),
+                message: "it answered out of turn".to_owned(),
+            }),
+            Err(error) => Err(RuntimeError::Shim {
+                id: sandbox.id.clone(),
+                message: error.to_string(),
+            }),
         }
     }
 }
@@ -210,12 +251,18 @@ fn check_container(config: &ContainerConfig) -> Result<()> {
     let invalid = |field, message: String| Err(RuntimeError::Invalid { field, message });
     let log = Path::new(&config.log_path);
     if !log.components().all(|part| matches!(part, Component::Normal(_))) {
-        return invalid("log_path", format!("{:?} is not a path below the log directory", config.log_path));
+        return invalid(
+            "log_path",
+            format!("{:?} is not a path below the log directory", config.log_path),
+        );
     }
     for mount in &config.mounts {
         let inside = Path::new(&mount.container_path);
         if !inside.is_absolute() || inside.components().any(|part| part == Component::ParentDir) {
-            return invalid("mounts", format!("{:?} is not an absolute path without ..", mount.container_path));
+            return invalid(
+                "mounts",
+                format!("{:?} is not an absolute path without ..", mount.container_path),
+            );
         }
         if inside == Path::new("/") {
             return invalid("mounts", "the root cannot be mounted over".to_owned());
@@ -247,14 +294,25 @@ fn parse_signal(text: &str) -> Option<i32> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     if let Some(above) = name.strip_prefix("RTMIN") {
-        let offset: i32 = if above.is_empty() { 0 } else { above.strip_prefix('+')?.parse().ok()? };
+        let offset: i32 = if above.is_empty() {
+            0
+        } else {
+            above.strip_prefix('+')?.parse().ok()?
+        };
         return Some(34 + offset).filter(|signal| (34..=64).contains(signal));
     }
     if let Some(below) = name.strip_prefix("RTMAX") {
-        let offset: i32 = if below.is_empty() { 0 } else { below.strip_prefix('-')?.parse().ok()? };
+        let offset: i32 = if below.is_empty() {
+            0
+        } else {
+            below.strip_prefix('-')?.parse().ok()?
+        };
         return Some(64 - offset).filter(|signal| (34..=64).contains(signal));
     }
-    format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
+    format!("SIG{name}")
+        .parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|signal| signal as i32)
 }
 
 fn merge(into: &mut LinuxContainerResources, from: LinuxContainerResources) {
@@ -304,7 +362,10 @@ mod tests {
     fn paths_that_lead_elsewhere_are_refused() {
         let config = |log_path: &str, mount: &str| ContainerConfig {
             log_path: log_path.into(),
-            mounts: vec![crate::Mount { container_path: mount.into(), ..Default::default() }],
+            mounts: vec![crate::Mount {
+                container_path: mount.into(),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         assert!(check_container(&config("app/0.log", "/data")).is_ok());

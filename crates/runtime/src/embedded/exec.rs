@@ -1,6 +1,5 @@
 //! Commands in containers, and attaching to them.
 
-use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::Pin;
@@ -31,14 +30,24 @@ const PIECE: usize = 32 << 10;
 impl Inner {
     pub(super) async fn exec(self: Arc<Self>, request: ExecRequest) -> Result<StreamSession> {
         if request.command.is_empty() {
-            return Err(RuntimeError::Invalid { field: "command", message: "must not be empty".to_owned() });
+            return Err(RuntimeError::Invalid {
+                field: "command",
+                message: "must not be empty".to_owned(),
+            });
         }
         let (sandbox, container) = self.container(&request.container_id)?;
         if container.run().is_none() {
             return Err(container.wrong_state("running"));
         }
-        let failed = |error: io::Error| RuntimeError::Exec { id: container.id.clone(), message: error.to_string() };
-        let pipes = if request.tty { Pipes::default() } else { Pipes::new(&request).map_err(failed)? };
+        let failed = |error: io::Error| RuntimeError::Exec {
+            id: container.id.clone(),
+            message: error.to_string(),
+        };
+        let pipes = if request.tty {
+            Pipes::default()
+        } else {
+            Pipes::new(&request).map_err(failed)?
+        };
         let mut connection = ShimConnection::open(&sandbox.dir).await.map_err(failed)?;
         let wanted = Request::Exec {
             id: container.id.clone(),
@@ -69,9 +78,10 @@ impl Inner {
             Response::Failed(failure) if failure.kind == FailureKind::NotRunning => {
                 Err(container.wrong_state("running"))
             }
-            Response::Failed(failure) => {
-                Err(RuntimeError::Exec { id: container.id.clone(), message: failure.message })
-            }
+            Response::Failed(failure) => Err(RuntimeError::Exec {
+                id: container.id.clone(),
+                message: failure.message,
+            }),
             _ => Err(failed(io::Error::other("the pod's shim answered out of turn"))),
         }
     }
@@ -97,7 +107,10 @@ impl Inner {
             let mut exit = session.exit;
             let exit_code = {
                 let output = async {
-                    tokio::join!(collect(session.stdout, &mut stdout), collect(session.stderr, &mut stderr));
+                    tokio::join!(
+                        collect(session.stdout, &mut stdout),
+                        collect(session.stderr, &mut stderr)
+                    );
                 };
                 tokio::pin!(output);
                 tokio::select! {
@@ -109,7 +122,11 @@ impl Inner {
                     }
                 }
             };
-            Ok(ExecSyncResponse { stdout, stderr, exit_code })
+            Ok(ExecSyncResponse {
+                stdout,
+                stderr,
+                exit_code,
+            })
         };
         match timeout {
             None => run.await,
@@ -125,10 +142,23 @@ impl Inner {
         if container.run().is_none() {
             return Err(container.wrong_state("running"));
         }
-        let failed = |error: io::Error| RuntimeError::Shim { id: sandbox.id.clone(), message: error.to_string() };
+        let failed = |error: io::Error| RuntimeError::Shim {
+            id: sandbox.id.clone(),
+            message: error.to_string(),
+        };
         let mut connection = ShimConnection::open(&sandbox.dir).await.map_err(failed)?;
-        let AttachRequest { container_id: id, stdin, stdout, stderr } = request;
-        let wanted = Request::Attach { id, stdin, stdout, stderr };
+        let AttachRequest {
+            container_id: id,
+            stdin,
+            stdout,
+            stderr,
+        } = request;
+        let wanted = Request::Attach {
+            id,
+            stdin,
+            stdout,
+            stderr,
+        };
         connection.send(&wanted, &[]).await.map_err(failed)?;
         match connection.response().await.map_err(failed)? {
             Response::Started { tty, .. } => Ok(attach_session(connection, &container, tty, [stdin, stdout, stderr])),
@@ -179,11 +209,18 @@ async fn exit_code(mut connection: ShimConnection, id: String) -> Result<i32> {
     loop {
         match connection.next().await {
             Ok((Kind::Exit, payload)) => {
-                return serde_json::from_slice(&payload)
-                    .map_err(|error| RuntimeError::Exec { id, message: error.to_string() });
+                return serde_json::from_slice(&payload).map_err(|error| RuntimeError::Exec {
+                    id,
+                    message: error.to_string(),
+                });
             }
             Ok(_) => {}
-            Err(error) => return Err(RuntimeError::Exec { id, message: error.to_string() }),
+            Err(error) => {
+                return Err(RuntimeError::Exec {
+                    id,
+                    message: error.to_string(),
+                });
+            }
         }
     }
 }
@@ -203,7 +240,12 @@ impl Terminal {
     }
 
     fn resize(&self, size: TerminalSize) {
-        let size = libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize {
+            ws_row: size.height,
+            ws_col: size.width,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         // SAFETY: the size lives through the call. A terminal that is gone needs none.
         unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCSWINSZ, &size) };
     }
@@ -311,14 +353,18 @@ fn attach_session(
         stderr: stderr_end.map(|end| Box::new(end) as OutputStream),
         resize: tty.then(|| {
             TerminalResizer::new(move |size: TerminalSize| {
-                let _ = size_sender.try_send(Size { width: size.width, height: size.height });
+                let _ = size_sender.try_send(Size {
+                    width: size.width,
+                    height: size.height,
+                });
             })
         }),
         exit: Box::pin(async move {
             let _tasks = (reader, writer);
-            exit_receiver
-                .await
-                .map_err(|_| RuntimeError::Exec { id, message: "the connection to the pod's shim broke off".to_owned() })
+            exit_receiver.await.map_err(|_| RuntimeError::Exec {
+                id,
+                message: "the connection to the pod's shim broke off".to_owned(),
+            })
         }),
     }
 }
@@ -380,14 +426,9 @@ async fn write_frames(mut to: OwnedWriteHalf, mut stdin: Option<DuplexStream>, m
     }
 }
 
-fn read_some<'a>(
-    stdin: &'a mut Option<DuplexStream>,
-    piece: &'a mut [u8],
-) -> impl Future<Output = io::Result<usize>> + 'a {
-    async move {
-        match stdin {
-            Some(stdin) => stdin.read(piece).await,
-            None => std::future::pending().await,
-        }
+async fn read_some(stdin: &mut Option<DuplexStream>, piece: &mut [u8]) -> io::Result<usize> {
+    match stdin {
+        Some(stdin) => stdin.read(piece).await,
+        None => std::future::pending().await,
     }
 }

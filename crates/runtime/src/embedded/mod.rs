@@ -91,7 +91,8 @@ struct Container {
     // Held for look-ups and small changes only, never across an await.
     record: Mutex<ContainerRecord>,
     life: watch::Sender<Life>,
-    _layers: Pins,
+    /// Keeps the image's layers, until the container is removed.
+    layers: Mutex<Option<Pins>>,
 }
 
 /// Where a container is in its life.
@@ -139,7 +140,10 @@ impl Inner {
     }
 
     fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>> {
-        self.find_sandbox(id).ok_or_else(|| RuntimeError::NotFound { what: "pod sandbox", id: id.to_owned() })
+        self.find_sandbox(id).ok_or_else(|| RuntimeError::NotFound {
+            what: "pod sandbox",
+            id: id.to_owned(),
+        })
     }
 
     fn all_sandboxes(&self) -> Vec<Arc<Sandbox>> {
@@ -154,7 +158,10 @@ impl Inner {
     }
 
     fn container(&self, id: &str) -> Result<(Arc<Sandbox>, Arc<Container>)> {
-        self.find_container(id).ok_or_else(|| RuntimeError::NotFound { what: "container", id: id.to_owned() })
+        self.find_container(id).ok_or_else(|| RuntimeError::NotFound {
+            what: "container",
+            id: id.to_owned(),
+        })
     }
 
     /// Runs something that blocks: waits for processes, removes trees.
@@ -172,7 +179,11 @@ impl Sandbox {
             id: record.id.clone(),
             dir,
             verbs: tokio::sync::Mutex::new(()),
-            state: Mutex::new(SandboxState { record, shim, containers: BTreeMap::new() }),
+            state: Mutex::new(SandboxState {
+                record,
+                shim,
+                containers: BTreeMap::new(),
+            }),
         }
     }
 
@@ -194,11 +205,22 @@ impl Sandbox {
 
     fn status(&self) -> PodSandboxStatus {
         let state = lock(&self.state);
-        let SandboxRecord { id, created_at, config, ips, phase, .. } = &state.record;
+        let SandboxRecord {
+            id,
+            created_at,
+            config,
+            ips,
+            phase,
+            ..
+        } = &state.record;
         PodSandboxStatus {
             id: id.clone(),
             metadata: config.metadata.clone(),
-            state: if *phase == Phase::Ready { PodSandboxState::Ready } else { PodSandboxState::NotReady },
+            state: if *phase == Phase::Ready {
+                PodSandboxState::Ready
+            } else {
+                PodSandboxState::NotReady
+            },
             created_at: *created_at,
             ips: ips.clone(),
             namespaces: config.security_context.namespace_options.clone(),
@@ -221,7 +243,7 @@ impl Container {
             sandbox_id: record.sandbox_id.clone(),
             record: Mutex::new(record),
             life: watch::Sender::new(life),
-            _layers: layers,
+            layers: Mutex::new(Some(layers)),
         }
     }
 
@@ -238,7 +260,12 @@ impl Container {
             Life::Running(_) => "running",
             Life::Exited(..) => "exited",
         };
-        RuntimeError::WrongState { what: "container", id: self.id.clone(), state: state.to_owned(), needed }
+        RuntimeError::WrongState {
+            what: "container",
+            id: self.id.clone(),
+            state: state.to_owned(),
+            needed,
+        }
     }
 
     fn status(&self) -> ContainerStatus {
@@ -250,7 +277,11 @@ impl Container {
             Life::Exited(run, exit) => (ContainerState::Exited, run.as_ref(), Some(exit)),
         };
         let config = &record.config;
-        let image = if config.user_specified_image.is_empty() { &config.image } else { &config.user_specified_image };
+        let image = if config.user_specified_image.is_empty() {
+            &config.image
+        } else {
+            &config.user_specified_image
+        };
         let mounts: Vec<Mount> = config.mounts.clone();
         ContainerStatus {
             id: self.id.clone(),

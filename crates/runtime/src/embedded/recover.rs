@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -53,7 +52,9 @@ pub(super) async fn open(config: RuntimeConfig) -> Result<EmbeddedRuntime> {
         });
     }
     let lock_file = lock_data_dir(&config.data_dir)?;
-    let layout = Layout { root: config.data_dir.clone() };
+    let layout = Layout {
+        root: config.data_dir.clone(),
+    };
     make_private_dir(&layout.sandboxes())?;
     make_private_dir(&layout.images())?;
     let cgroups = Cgroups::detect()?;
@@ -100,7 +101,10 @@ async fn probe_layering(config: &RuntimeConfig, layout: &Layout, boot_id: &str) 
         WritableLayer::Overlay
     } else {
         let reason = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        tracing::warn!(reason, "overlays cannot be had here; images are copied for each container");
+        tracing::warn!(
+            reason,
+            "overlays cannot be had here; images are copied for each container"
+        );
         WritableLayer::Copy
     };
     // A store is of one kind: layers of the other could not be used.
@@ -151,17 +155,24 @@ async fn recover(inner: &Arc<Inner>) -> Result<()> {
         .iter()
         .filter_map(|(_, record, shim)| {
             let netns = netns_of((*shim)?);
-            record.network_attached.then(|| AttachedSandbox { id: record.id.clone(), ips: record.ips.clone(), netns })
+            record.network_attached.then(|| AttachedSandbox {
+                id: record.id.clone(),
+                ips: record.ips.clone(),
+                netns,
+            })
         })
         .collect();
     let network = &inner.config.network;
     network
         .retain(&attached)
         .await
-        .map_err(|source| RuntimeError::Network { id: "(all)".to_owned(), source })?;
+        .map_err(|source| RuntimeError::Network {
+            id: "(all)".to_owned(),
+            source,
+        })?;
     for (dir, _) in leftovers {
         let path = dir.path.clone();
-        Inner::blocking(move || fs::remove_dir_all(&path).map_err(RuntimeError::io("remove", &path))).await?;
+        Inner::blocking(move || records::remove_tree(&path)).await?;
     }
     let mut watched = Vec::new();
     for (dir, record, shim) in kept {
@@ -207,7 +218,10 @@ async fn stop_lost(inner: &Inner, dir: &SandboxDir, mut record: SandboxRecord) -
 fn leftover_cgroups(inner: &Inner, dir: &SandboxDir, record: Option<&SandboxRecord>) -> Result<Vec<String>> {
     let ids = list_ids(&dir.containers())?;
     Ok(match record {
-        Some(record) => ids.iter().map(|id| format!("{}/{id}", record.config.cgroup_parent)).collect(),
+        Some(record) => ids
+            .iter()
+            .map(|id| format!("{}/{id}", record.config.cgroup_parent))
+            .collect(),
         // The record is lost: the ids tell which groups they are.
         None => inner
             .cgroups
@@ -220,7 +234,10 @@ fn leftover_cgroups(inner: &Inner, dir: &SandboxDir, record: Option<&SandboxReco
 
 /// Shims that were started, but whose sandbox is not one that is kept.
 fn kill_unknown_shims(inner: &Inner, kept: &[(SandboxDir, SandboxRecord, Option<ShimRecord>)]) {
-    let known: BTreeSet<i32> = kept.iter().filter_map(|(_, _, shim)| shim.map(|shim| shim.pid)).collect();
+    let known: BTreeSet<i32> = kept
+        .iter()
+        .filter_map(|(_, _, shim)| shim.map(|shim| shim.pid))
+        .collect();
     for shim in shims_below(&inner.layout.sandboxes()) {
         if !known.contains(&shim.pid) {
             kill_shim(Some(shim));
@@ -232,8 +249,12 @@ fn kill_unknown_shims(inner: &Inner, kept: &[(SandboxDir, SandboxRecord, Option<
 pub(super) fn shims_below(sandboxes: &Path) -> Vec<ShimRecord> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let mut args = line.split(|byte| *byte == 0);
         let is_shim = args.nth(1) == Some(b"shim") && args.next() == Some(b"pod");
         let folder = args.next().map(|arg| Path::new(std::ffi::OsStr::from_bytes(arg)));
@@ -250,18 +271,15 @@ pub(super) fn shims_below(sandboxes: &Path) -> Vec<ShimRecord> {
 async fn load_containers(inner: &Inner, sandbox: &Sandbox) -> Result<()> {
     for id in list_ids(&sandbox.dir.containers())? {
         let dir = sandbox.dir.container(&id);
-        let record = records::read::<ContainerRecord>(&dir.record()).ok().flatten().filter(|_| is_complete(&dir));
+        let record = records::read::<ContainerRecord>(&dir.record())
+            .ok()
+            .flatten()
+            .filter(|_| is_complete(&dir));
         let Some(record) = record else {
             let parent = lock(&sandbox.state).record.config.cgroup_parent.clone();
             inner.end_processes(None, vec![format!("{parent}/{id}")]).await?;
             let path = dir.path.clone();
-            Inner::blocking(move || match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(RuntimeError::io("remove", &path)(error))
-                }
-                _ => Ok(()),
-            })
-            .await?;
+            Inner::blocking(move || records::remove_tree(&path)).await?;
             continue;
         };
         let pins = inner.images.pin(record.layers.clone());
@@ -288,9 +306,18 @@ async fn remove_unknown_cgroups(inner: &Arc<Inner>) -> Result<()> {
         if sandbox.is_ready() {
             parents.insert(lock(&sandbox.state).record.config.cgroup_parent.clone());
         }
-        containers.extend(sandbox.containers().iter().map(|container| lock(&container.record).cgroup.clone()));
+        containers.extend(
+            sandbox
+                .containers()
+                .iter()
+                .map(|container| lock(&container.record).cgroup.clone()),
+        );
     }
-    let (root, shims, cgroups) = (inner.config.cgroup_root.clone(), inner.shim_cgroup(), inner.cgroups.clone());
+    let (root, shims, cgroups) = (
+        inner.config.cgroup_root.clone(),
+        inner.shim_cgroup(),
+        inner.cgroups.clone(),
+    );
     Inner::blocking(move || {
         // Each comes before its parent.
         for path in cgroups.descendants(&root) {

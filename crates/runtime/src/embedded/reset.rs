@@ -1,13 +1,10 @@
 //! Removing everything that the runtime made on this machine.
 
-use std::fs;
-use std::io;
-
 use super::recover::{lock_data_dir, shims_below};
 use super::shim_client::kill_shim;
 use super::{Inner, KILL_PATIENCE};
 use crate::cgroup::Cgroups;
-use crate::records::{Layout, is_id};
+use crate::records::{Layout, is_id, remove_tree};
 use crate::{Result, RuntimeConfig, RuntimeError};
 
 /// Kills all pods and removes their network, control groups, and the data directory. May be repeated.
@@ -15,7 +12,9 @@ use crate::{Result, RuntimeConfig, RuntimeError};
 /// # Errors
 /// [`RuntimeError::InUse`] if a runtime has the data directory open.
 pub async fn reset(config: &RuntimeConfig) -> Result<()> {
-    let layout = Layout { root: config.data_dir.clone() };
+    let layout = Layout {
+        root: config.data_dir.clone(),
+    };
     if !layout.root.exists() {
         return Ok(());
     }
@@ -42,11 +41,10 @@ pub async fn reset(config: &RuntimeConfig) -> Result<()> {
         .network
         .retain(&[])
         .await
-        .map_err(|source| RuntimeError::Network { id: "(all)".to_owned(), source })?;
+        .map_err(|source| RuntimeError::Network {
+            id: "(all)".to_owned(),
+            source,
+        })?;
     let path = layout.root;
-    Inner::blocking(move || match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", &path)(error)),
-        _ => Ok(()),
-    })
-    .await
+    Inner::blocking(move || remove_tree(&path)).await
 }

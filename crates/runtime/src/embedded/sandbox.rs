@@ -21,7 +21,10 @@ use crate::{DnsConfig, NamespaceMode, PodSandboxConfig, Result, RuntimeError, Ru
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
 fn invalid(field: &'static str, message: impl Into<String>) -> RuntimeError {
-    RuntimeError::Invalid { field, message: message.into() }
+    RuntimeError::Invalid {
+        field,
+        message: message.into(),
+    }
 }
 
 /// Where a shim's network namespace can be opened.
@@ -69,11 +72,16 @@ impl Inner {
 
     fn check_sandbox(&self, config: &PodSandboxConfig) -> Result<()> {
         let parent = Path::new(&config.cgroup_parent);
-        let clean = parent.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let clean = parent
+            .components()
+            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         if !clean || !parent.starts_with(&self.config.cgroup_root) || parent == Path::new(&self.config.cgroup_root) {
             return Err(invalid(
                 "cgroup_parent",
-                format!("{:?} is not a path below {}", config.cgroup_parent, self.config.cgroup_root),
+                format!(
+                    "{:?} is not a path below {}",
+                    config.cgroup_parent, self.config.cgroup_root
+                ),
             ));
         }
         if !config.log_directory.is_absolute() {
@@ -107,7 +115,10 @@ impl Inner {
             record.ips = network
                 .setup(&record.id, &netns_of(shim), &record.config)
                 .await
-                .map_err(|source| RuntimeError::Network { id: record.id.clone(), source })?;
+                .map_err(|source| RuntimeError::Network {
+                    id: record.id.clone(),
+                    source,
+                })?;
         }
         record.phase = Phase::Ready;
         records::write(&dir.record(), &record)?;
@@ -127,11 +138,7 @@ impl Inner {
         }
         self.prune_cgroup_parent(&record.id, &record.config.cgroup_parent).await;
         let path = dir.path.clone();
-        Inner::blocking(move || match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::io("remove", &path)(error)),
-            _ => Ok(()),
-        })
-        .await
+        Inner::blocking(move || records::remove_tree(&path)).await
     }
 
     /// Kills a shim and everything in some control groups.
@@ -139,7 +146,12 @@ impl Inner {
         let all = self.cgroups.clone();
         Inner::blocking(move || {
             kill_shim(shim);
-            cgroups.iter().map(|cgroup| all.destroy(cgroup, KILL_PATIENCE)).fold(Ok(()), |first, next| first.and(next))
+            // All are tried, whatever becomes of one.
+            let mut result = Ok(());
+            for cgroup in &cgroups {
+                result = result.and(all.destroy(cgroup, KILL_PATIENCE));
+            }
+            result
         })
         .await
     }
@@ -149,7 +161,10 @@ impl Inner {
         network
             .teardown(&record.id, netns, &record.config)
             .await
-            .map_err(|source| RuntimeError::Network { id: record.id.clone(), source })
+            .map_err(|source| RuntimeError::Network {
+                id: record.id.clone(),
+                source,
+            })
     }
 
     /// Removes a sandbox's parent group, unless another sandbox of its pod has it as well.
@@ -165,7 +180,9 @@ impl Inner {
     }
 
     pub(super) async fn stop_pod_sandbox(self: Arc<Self>, id: String) -> Result<()> {
-        let Some(sandbox) = self.find_sandbox(&id) else { return Ok(()) };
+        let Some(sandbox) = self.find_sandbox(&id) else {
+            return Ok(());
+        };
         let _verb = sandbox.verbs.lock().await;
         self.stop_locked(&sandbox).await
     }
@@ -192,7 +209,11 @@ impl Inner {
     async fn settle_stopped(&self, sandbox: &Sandbox, netns: Option<fs::File>) -> Result<()> {
         let (shim, cgroups) = {
             let state = lock(&sandbox.state);
-            let cgroups = state.containers.values().map(|container| lock(&container.record).cgroup.clone()).collect();
+            let cgroups = state
+                .containers
+                .values()
+                .map(|container| lock(&container.record).cgroup.clone())
+                .collect();
             (state.shim, cgroups)
         };
         self.end_processes(shim, cgroups).await?;
@@ -202,7 +223,9 @@ impl Inner {
         let mut record = lock(&sandbox.state).record.clone();
         if record.network_attached {
             use std::os::fd::AsRawFd;
-            let path = netns.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
+            let path = netns
+                .as_ref()
+                .map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
             self.teardown(&record, path.as_deref()).await?;
         }
         record.network_attached = false;
@@ -213,7 +236,9 @@ impl Inner {
             state.record = record;
             state.shim = None;
         }
-        self.emit(RuntimeEvent::SandboxStopped { sandbox_id: sandbox.id.clone() });
+        self.emit(RuntimeEvent::SandboxStopped {
+            sandbox_id: sandbox.id.clone(),
+        });
         Ok(())
     }
 
@@ -231,7 +256,9 @@ impl Inner {
     }
 
     pub(super) async fn remove_pod_sandbox(self: Arc<Self>, id: String) -> Result<()> {
-        let Some(sandbox) = self.find_sandbox(&id) else { return Ok(()) };
+        let Some(sandbox) = self.find_sandbox(&id) else {
+            return Ok(());
+        };
         let _verb = sandbox.verbs.lock().await;
         self.stop_locked(&sandbox).await?;
         let mut record = lock(&sandbox.state).record.clone();
@@ -240,10 +267,13 @@ impl Inner {
         self.destroy(&sandbox.dir, &record).await?;
         lock(&self.sandboxes).remove(&id);
         let containers = std::mem::take(&mut lock(&sandbox.state).containers);
-        for container_id in containers.keys() {
-            self.emit(RuntimeEvent::ContainerRemoved { sandbox_id: id.clone(), container_id: container_id.clone() });
+        for (container_id, container) in containers {
+            lock(&container.layers).take();
+            self.emit(RuntimeEvent::ContainerRemoved {
+                sandbox_id: id.clone(),
+                container_id,
+            });
         }
-        drop(containers);
         self.images.collect_layers();
         self.emit(RuntimeEvent::SandboxRemoved { sandbox_id: id });
         Ok(())
@@ -276,7 +306,9 @@ impl Inner {
 
     /// Takes over from its record that a container runs.
     pub(super) fn load_run(&self, container: &super::Container) {
-        let Ok(Some(run)) = records::read::<RunRecord>(&container.dir.running()) else { return };
+        let Ok(Some(run)) = records::read::<RunRecord>(&container.dir.running()) else {
+            return;
+        };
         let changed = container.life.send_if_modified(|life| {
             // It may have ended already.
             let created = matches!(life, Life::Created);
@@ -323,8 +355,11 @@ impl Inner {
 }
 
 async fn follow(runtime: &Weak<Inner>, sandbox: &Sandbox) -> io::Result<()> {
-    let known_to_run: Vec<_> =
-        sandbox.containers().into_iter().filter(|container| container.run().is_some()).collect();
+    let known_to_run: Vec<_> = sandbox
+        .containers()
+        .into_iter()
+        .filter(|container| container.run().is_some())
+        .collect();
     let mut connection = ShimConnection::open(&sandbox.dir).await?;
     connection.send(&Request::Watch, &[]).await?;
     let Response::State(state) = connection.response().await? else {
@@ -332,24 +367,41 @@ async fn follow(runtime: &Weak<Inner>, sandbox: &Sandbox) -> io::Result<()> {
     };
     // What ended or came up while nobody watched.
     if let Some(runtime) = runtime.upgrade() {
-        for container in known_to_run.iter().filter(|container| !state.running.contains(&container.id)) {
+        for container in known_to_run
+            .iter()
+            .filter(|container| !state.running.contains(&container.id))
+        {
             runtime.settle_container(container);
         }
-        for container in sandbox.containers().iter().filter(|container| state.running.contains(&container.id)) {
+        for container in sandbox
+            .containers()
+            .iter()
+            .filter(|container| state.running.contains(&container.id))
+        {
             runtime.load_run(container);
         }
     }
+    drop(known_to_run);
     loop {
-        let (Kind::Event, payload) = connection.next().await? else { continue };
+        let (Kind::Event, payload) = connection.next().await? else {
+            continue;
+        };
         let event: Event = serde_json::from_slice(&payload).map_err(io::Error::other)?;
-        let Some(runtime) = runtime.upgrade() else { return Ok(()) };
+        let Some(runtime) = runtime.upgrade() else {
+            return Ok(());
+        };
         let (Event::Started { id } | Event::Exited { id } | Event::Oom { id }) = &event;
-        let Some(container) = lock(&sandbox.state).containers.get(id).cloned() else { continue };
+        let Some(container) = lock(&sandbox.state).containers.get(id).cloned() else {
+            continue;
+        };
         match event {
             Event::Started { .. } => runtime.load_run(&container),
             Event::Exited { .. } => runtime.load_exit(&container),
             Event::Oom { id } => {
-                runtime.emit(RuntimeEvent::ContainerOom { sandbox_id: sandbox.id.clone(), container_id: id });
+                runtime.emit(RuntimeEvent::ContainerOom {
+                    sandbox_id: sandbox.id.clone(),
+                    container_id: id,
+                });
             }
         }
     }

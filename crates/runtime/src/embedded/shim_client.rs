@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -35,9 +35,16 @@ impl ShimConnection {
     /// Connects to a sandbox's shim.
     pub async fn open(dir: &SandboxDir) -> io::Result<ShimConnection> {
         // By way of the folder's descriptor, for a socket's path has at most 107 bytes.
-        let folder = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(&dir.path)?;
+        let folder = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(&dir.path)?;
         let stream = UnixStream::connect(format!("/proc/self/fd/{}/sock", folder.as_raw_fd())).await?;
-        Ok(ShimConnection { stream, buffer: Vec::new(), fds: Vec::new() })
+        Ok(ShimConnection {
+            stream,
+            buffer: Vec::new(),
+            fds: Vec::new(),
+        })
     }
 
     /// Sends a request with descriptors.
@@ -47,9 +54,9 @@ impl ShimConnection {
         while sent < frame.len() {
             self.stream.writable().await?;
             let fds = if sent == 0 { fds } else { &[] };
-            let result = self
-                .stream
-                .try_io(Interest::WRITABLE, || fd_passing::send(self.stream.as_fd(), &frame[sent..], fds));
+            let result = self.stream.try_io(Interest::WRITABLE, || {
+                fd_passing::send(self.stream.as_fd(), &frame[sent..], fds)
+            });
             match result {
                 Ok(length) => sent += length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -68,7 +75,9 @@ impl ShimConnection {
             self.stream.readable().await?;
             let mut bytes = [0u8; 16 << 10];
             let (stream, fds) = (&self.stream, &mut self.fds);
-            match stream.try_io(Interest::READABLE, || fd_passing::receive(stream.as_fd(), &mut bytes, fds)) {
+            match stream.try_io(Interest::READABLE, || {
+                fd_passing::receive(stream.as_fd(), &mut bytes, fds)
+            }) {
                 Ok(0) => return Err(lost()),
                 Ok(length) => self.buffer.extend_from_slice(&bytes[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -108,7 +117,10 @@ pub(super) async fn call(dir: &SandboxDir, request: &Request) -> io::Result<Resp
 
 /// Starts a sandbox's shim and waits until it is ready.
 pub(super) async fn spawn(config: &RuntimeConfig, dir: &SandboxDir, id: &str) -> Result<ShimRecord> {
-    let failed = |message: String| RuntimeError::Shim { id: id.to_owned(), message };
+    let failed = |message: String| RuntimeError::Shim {
+        id: id.to_owned(),
+        message,
+    };
     let log = File::options()
         .create(true)
         .append(true)
@@ -121,7 +133,7 @@ pub(super) async fn spawn(config: &RuntimeConfig, dir: &SandboxDir, id: &str) ->
         .arg(&dir.path)
         .env_clear()
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
@@ -137,7 +149,15 @@ pub(super) async fn spawn(config: &RuntimeConfig, dir: &SandboxDir, id: &str) ->
     if text != READY {
         // It may have ended already.
         let _ = child.kill().await;
-        return Err(failed(if text.trim().is_empty() { "it ended at once".to_owned() } else { text.trim().to_owned() }));
+        return Err(failed(if text.trim().is_empty() {
+            "it ended at once".to_owned()
+        } else {
+            text.trim().to_owned()
+        }));
+    }
+    // It may go on: whoever opens the runtime next finds its record. See `shim::announce`.
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(b"g").await.map_err(|error| failed(error.to_string()))?;
     }
     // Collects it when it ends, if we are still there.
     tokio::spawn(async move { child.wait().await });

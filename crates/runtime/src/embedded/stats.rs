@@ -41,7 +41,11 @@ impl Inner {
         let (parent, shim, network) = {
             let state = lock(&sandbox.state);
             let config = &state.record.config;
-            (config.cgroup_parent.clone(), state.shim, config.security_context.namespace_options.network)
+            (
+                config.cgroup_parent.clone(),
+                state.shim,
+                config.security_context.namespace_options.network,
+            )
         };
         let usage = self.cgroups.usage(&parent);
         let network = match shim.filter(|_| network != NamespaceMode::Node) {
@@ -94,7 +98,9 @@ fn tree_usage(root: PathBuf) -> (u64, u64) {
     let mut folders = vec![root];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(entry.path()) else {
+                continue;
+            };
             bytes += metadata.blocks() * 512;
             inodes += 1;
             if metadata.is_dir() {
@@ -111,8 +117,10 @@ fn interfaces(text: &str) -> Vec<InterfaceUsage> {
         .skip(2)
         .filter_map(|line| {
             let (name, counters) = line.split_once(':')?;
-            let counters: Vec<u64> =
-                counters.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+            let counters: Vec<u64> = counters
+                .split_ascii_whitespace()
+                .filter_map(|number| number.parse().ok())
+                .collect();
             let name = name.trim().to_owned();
             (name != "lo" && counters.len() >= 16).then(|| InterfaceUsage {
                 name,
@@ -135,7 +143,10 @@ mod tests {
                     \x20   lo: 10 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0\n  eth0: 100 2 3 0 0 0 0 0 200 4 5 0 0 0 0 0\n";
         let found = interfaces(text);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].name.as_str(), found[0].rx_bytes, found[0].rx_errors), ("eth0", 100, 3));
+        assert_eq!(
+            (found[0].name.as_str(), found[0].rx_bytes, found[0].rx_errors),
+            ("eth0", 100, 3)
+        );
         assert_eq!((found[0].tx_bytes, found[0].tx_errors), (200, 5));
     }
 }

@@ -29,7 +29,10 @@ impl Runtime for EmbeddedRuntime {
     }
 
     async fn status(&self) -> Result<RuntimeStatus> {
-        Ok(RuntimeStatus { runtime_not_ready: None, network_not_ready: self.inner.config.network.not_ready().await })
+        Ok(RuntimeStatus {
+            runtime_not_ready: None,
+            network_not_ready: self.inner.config.network.not_ready().await,
+        })
     }
 
     async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<String> {

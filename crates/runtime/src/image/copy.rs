@@ -86,15 +86,16 @@ fn copy_metadata(from: &Path, to: &Path, metadata: &Metadata) -> io::Result<()> 
         check(unsafe { libc::chmod(path.as_ptr(), metadata.mode() & 0o7777) })?;
         copy_attributes(from, to)?;
     }
-    let time = |seconds, nanoseconds| libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let time = |seconds, nanoseconds| libc::timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
     let times = [
         time(metadata.atime(), metadata.atime_nsec()),
         time(metadata.mtime(), metadata.mtime_nsec()),
     ];
     // SAFETY: see above; two times are what the call reads.
-    check(unsafe {
-        libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
-    })
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) })
 }
 
 fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
@@ -106,21 +107,20 @@ fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
         // A file system without extended attributes has none.
         return Ok(());
     }
-    for name in names[..length as usize].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names[..length as usize]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         if !name.starts_with(b"user.") && name != b"security.capability" {
             continue;
         }
         let name = CString::new(name)?;
         let mut value = vec![0u8; 64 << 10];
         // SAFETY: as above.
-        let length = unsafe {
-            libc::lgetxattr(from.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-        };
+        let length = unsafe { libc::lgetxattr(from.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
         if length >= 0 {
             // SAFETY: as above; the value's length is given.
-            check(unsafe {
-                libc::lsetxattr(to.as_ptr(), name.as_ptr(), value.as_ptr().cast(), length as usize, 0)
-            })?;
+            check(unsafe { libc::lsetxattr(to.as_ptr(), name.as_ptr(), value.as_ptr().cast(), length as usize, 0) })?;
         }
     }
     Ok(())
@@ -146,7 +146,10 @@ mod tests {
         let file = fs::metadata(to.join("a/file")).unwrap();
         assert_eq!(file.mode() & 0o7777, 0o4751);
         assert_eq!(file.ino(), fs::metadata(to.join("a/b/same")).unwrap().ino());
-        assert_eq!(file.mtime_nsec(), fs::metadata(from.join("a/file")).unwrap().mtime_nsec());
+        assert_eq!(
+            file.mtime_nsec(),
+            fs::metadata(from.join("a/file")).unwrap().mtime_nsec()
+        );
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere"));
     }
 }

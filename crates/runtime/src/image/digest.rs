@@ -38,7 +38,10 @@ pub(super) struct Hashing<R> {
 
 impl<R: Read> Hashing<R> {
     pub fn new(inner: R) -> Hashing<R> {
-        Hashing { inner, hasher: Hasher::default() }
+        Hashing {
+            inner,
+            hasher: Hasher::default(),
+        }
     }
 
     pub fn digest(&self) -> String {

@@ -56,7 +56,11 @@ pub(super) struct Extractor<'r> {
 /// The parts of an archive's name; empty for the root itself.
 fn clean(name: &[u8]) -> Result<PathBuf, UnpackError> {
     let mut path = PathBuf::new();
-    for (depth, part) in name.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).enumerate() {
+    for (depth, part) in name
+        .split(|byte| *byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."))
+        .enumerate()
+    {
         if part == b".." || part.contains(&0) {
             return Err(UnpackError::Refused(format!(
                 "entry {:?} would leave the image",
@@ -96,13 +100,19 @@ impl<'r> Extractor<'r> {
     pub fn extract(&mut self, stream: impl Read) -> Result<(), UnpackError> {
         self.check_space()?;
         // Also what is not in files counts: archives can be blown up by headers.
-        let limit = self.limits.bytes.saturating_add(self.limits.entries.saturating_mul(1024));
+        let limit = self
+            .limits
+            .bytes
+            .saturating_add(self.limits.entries.saturating_mul(1024));
         let mut archive = Archive::new(stream.take(limit));
         for entry in archive.entries().map_err(corrupt)? {
             let mut entry = entry.map_err(corrupt)?;
             self.entries += 1;
             if self.entries > self.limits.entries {
-                return Err(UnpackError::Refused(format!("a layer has more than {} entries", self.limits.entries)));
+                return Err(UnpackError::Refused(format!(
+                    "a layer has more than {} entries",
+                    self.limits.entries
+                )));
             }
             if self.entries.is_multiple_of(4096) {
                 self.check_space()?;
@@ -116,7 +126,12 @@ impl<'r> Extractor<'r> {
     pub fn finish(mut self) -> Result<(u64, u64), UnpackError> {
         for (path, time) in std::mem::take(&mut self.folders).into_iter().rev() {
             // It may have been removed by a whiteout.
-            if let Ok(folder) = open_in_root(self.root, &path, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0) {
+            if let Ok(folder) = open_in_root(
+                self.root,
+                &path,
+                libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+                0,
+            ) {
                 set_time(folder.as_fd(), time).map_err(UnpackError::io(path.display()))?;
             }
         }
@@ -125,7 +140,7 @@ impl<'r> Extractor<'r> {
 
     fn check_space(&mut self) -> Result<(), UnpackError> {
         self.bytes_at_space_check = self.bytes;
-        let stat = nix::sys::statvfs::fstatvfs(&self.root).map_err(|error| UnpackError::io("statvfs")(error.into()))?;
+        let stat = nix::sys::statvfs::fstatvfs(self.root).map_err(|error| UnpackError::io("statvfs")(error.into()))?;
         let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
         if free < self.limits.keep_free_bytes {
             return Err(UnpackError::NoSpace(format!(
@@ -228,8 +243,13 @@ impl<'r> Extractor<'r> {
                     UnpackError::io(path.display())(error)
                 })
             }
-            EntryType::Char | EntryType::Block | EntryType::Fifo => self.make_node(entry, kind, parent, name).map_err(at),
-            other => Err(UnpackError::Corrupt(format!("{} is of the unknown kind {other:?}", path.display()))),
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                self.make_node(entry, kind, parent, name).map_err(at)
+            }
+            other => Err(UnpackError::Corrupt(format!(
+                "{} is of the unknown kind {other:?}",
+                path.display()
+            ))),
         }
     }
 
@@ -283,7 +303,10 @@ impl<'r> Extractor<'r> {
             };
             self.bytes += length as u64;
             if self.bytes > self.limits.bytes {
-                return Err(UnpackError::Refused(format!("a layer has more than {} bytes", self.limits.bytes)));
+                return Err(UnpackError::Refused(format!(
+                    "a layer has more than {} bytes",
+                    self.limits.bytes
+                )));
             }
             if self.bytes - self.bytes_at_space_check > 32 << 20 {
                 self.check_space()?;
@@ -306,7 +329,13 @@ impl<'r> Extractor<'r> {
         // SAFETY: all names live through the calls.
         unsafe {
             check(libc::symlinkat(target.as_ptr(), parent.as_raw_fd(), name.as_ptr()))?;
-            check(libc::fchownat(parent.as_raw_fd(), name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW))
+            check(libc::fchownat(
+                parent.as_raw_fd(),
+                name.as_ptr(),
+                uid,
+                gid,
+                libc::AT_SYMLINK_NOFOLLOW,
+            ))
         }
     }
 
@@ -318,7 +347,13 @@ impl<'r> Extractor<'r> {
         let (name, target_name) = (c_path(name)?, c_path(Path::new(target_name))?);
         // SAFETY: all names live through the call. Without flags a link is linked itself, not what it points to.
         check(unsafe {
-            libc::linkat(folder.as_raw_fd(), target_name.as_ptr(), parent.as_raw_fd(), name.as_ptr(), 0)
+            libc::linkat(
+                folder.as_raw_fd(),
+                target_name.as_ptr(),
+                parent.as_raw_fd(),
+                name.as_ptr(),
+                0,
+            )
         })
     }
 
@@ -354,7 +389,13 @@ impl<'r> Extractor<'r> {
                 Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(()),
                 Err(error) => return Err(error),
             }
-            check(libc::fchownat(parent.as_raw_fd(), name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW))?;
+            check(libc::fchownat(
+                parent.as_raw_fd(),
+                name.as_ptr(),
+                uid,
+                gid,
+                libc::AT_SYMLINK_NOFOLLOW,
+            ))?;
             // The name is one that was just made, and no link.
             check(libc::fchmodat(parent.as_raw_fd(), name.as_ptr(), mode, 0))
         }
@@ -365,7 +406,8 @@ impl<'r> Extractor<'r> {
         let at = |error| UnpackError::io(path.display())(error);
         let folder = open_at(folder, Path::new("."), libc::O_RDONLY | libc::O_DIRECTORY).map_err(at)?;
         for name in names(folder.as_fd()).map_err(at)? {
-            self.hide(&path.join(&name), folder.as_fd(), Path::new(&name), 0).map_err(at)?;
+            self.hide(&path.join(&name), folder.as_fd(), Path::new(&name), 0)
+                .map_err(at)?;
         }
         Ok(())
     }
@@ -373,7 +415,10 @@ impl<'r> Extractor<'r> {
     /// Removes what this layer did not make.
     fn hide(&mut self, path: &Path, parent: BorrowedFd<'_>, name: &Path, depth: usize) -> io::Result<()> {
         // In the order of paths, what is in a folder follows it at once.
-        let from_here = self.made.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
+        let from_here = self
+            .made
+            .range::<Path, _>((Bound::Included(path), Bound::Unbounded))
+            .next();
         if !from_here.is_some_and(|made| made.starts_with(path)) {
             return remove(parent, name, 0);
         }
@@ -400,7 +445,12 @@ fn owner(entry: &Entry<'_, impl Read>) -> io::Result<(u32, u32)> {
 }
 
 fn modified(entry: &Entry<'_, impl Read>) -> i64 {
-    entry.header().mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0)
+    entry
+        .header()
+        .mtime()
+        .ok()
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .unwrap_or(0)
 }
 
 /// Owner, mode and attributes, in this order: changing the owner takes setuid and capabilities away.
@@ -412,9 +462,13 @@ fn set_metadata(fd: BorrowedFd<'_>, entry: &mut Entry<'_, impl Read>) -> io::Res
         check(libc::fchown(fd.as_raw_fd(), uid, gid))?;
         check(libc::fchmod(fd.as_raw_fd(), mode))?;
     }
-    let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+    let Some(extensions) = entry.pax_extensions()? else {
+        return Ok(());
+    };
     for extension in extensions.flatten() {
-        let Some(name) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
+        let Some(name) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else {
+            continue;
+        };
         if !name.starts_with(b"user.") && name != b"security.capability" {
             continue;
         }
@@ -433,7 +487,10 @@ fn set_metadata(fd: BorrowedFd<'_>, entry: &mut Entry<'_, impl Read>) -> io::Res
 }
 
 fn set_time(fd: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
-    let time = libc::timespec { tv_sec: seconds, tv_nsec: 0 };
+    let time = libc::timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
     // SAFETY: the call reads two times.
     check(unsafe { libc::futimens(fd.as_raw_fd(), [time, time].as_ptr()) })
 }

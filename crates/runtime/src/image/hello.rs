@@ -57,7 +57,11 @@ impl ImageStore {
                 .unwrap_or_else(|error| Err(std::io::Error::other(error)))
                 .map_err(image_io(HELLO_IMAGE, format!("make {}", folder.display())))
                 .and_then(|()| {
-                    let record = LayerRecord { chain_id: diff_id, bytes: program.size(), entries: 6 };
+                    let record = LayerRecord {
+                        chain_id: diff_id,
+                        bytes: program.size(),
+                        entries: 6,
+                    };
                     self.commit_layer(HELLO_IMAGE, &folder, record)
                 });
             if made.is_err() {
@@ -76,9 +80,10 @@ impl ImageStore {
         // Not synced: if it does not survive a power failure, it is made anew.
         let image = self.insert_image(HELLO_IMAGE, record)?;
         if let Some(old) = old {
-            self.remove(&old)
-                .await
-                .map_err(|error| ImageError::Io { image: HELLO_IMAGE.to_owned(), message: error.to_string() })?;
+            self.remove(&old).await.map_err(|error| ImageError::Io {
+                image: HELLO_IMAGE.to_owned(),
+                message: error.to_string(),
+            })?;
         }
         Ok(image)
     }
@@ -91,7 +96,10 @@ fn make_layer(exe: &Path, folder: &Path) -> std::io::Result<()> {
     dir(folder, 0o755)?;
     dir(&folder.join("etc"), 0o755)?;
     dir(&folder.join("tmp"), 0o1777)?;
-    fs::write(folder.join("etc/passwd"), "root:x:0:0:root:/:/skiff\nnobody:x:65534:65534:nobody:/:/skiff\n")?;
+    fs::write(
+        folder.join("etc/passwd"),
+        "root:x:0:0:root:/:/skiff\nnobody:x:65534:65534:nobody:/:/skiff\n",
+    )?;
     fs::write(folder.join("etc/group"), "root:x:0:\nnobody:x:65534:\n")?;
     let program = folder.join("skiff");
     // A link costs nothing, but shares the mode; a program that not everybody may run is copied.

@@ -57,7 +57,10 @@ impl ImageStore {
         let scan = tokio::task::spawn_blocking(move || scan(&store_name, &source, &target, limit));
         let scanned = match scan.await {
             Ok(result) => result,
-            Err(error) => Err(ImageError::Io { image: name.clone(), message: error.to_string() }),
+            Err(error) => Err(ImageError::Io {
+                image: name.clone(),
+                message: error.to_string(),
+            }),
         };
         let result = match scanned {
             Ok((contents, found)) => self.import_all(&contents, found).await,
@@ -89,8 +92,19 @@ impl ImageStore {
             if self.has_layer(&keys[index]) {
                 continue;
             }
-            let archive = LayerArchive { path: contents.path.clone(), offset: *offset, length: *length };
-            self.add_layer(&contents.name, &archive, &chain[index], &diff_ids[index], &keys[..index]).await?;
+            let archive = LayerArchive {
+                path: contents.path.clone(),
+                offset: *offset,
+                length: *length,
+            };
+            self.add_layer(
+                &contents.name,
+                &archive,
+                &chain[index],
+                &diff_ids[index],
+                &keys[..index],
+            )
+            .await?;
         }
         let mut record = ImageRecord {
             id: sha256(&found.config),
@@ -103,7 +117,12 @@ impl ImageStore {
         for name in &found.names {
             let reference = Reference::parse(name)?;
             record.tags.extend(reference.tagged());
-            record.digests.extend(found.manifest_digest.as_ref().map(|digest| reference.with_digest(digest)));
+            record.digests.extend(
+                found
+                    .manifest_digest
+                    .as_ref()
+                    .map(|digest| reference.with_digest(digest)),
+            );
         }
         self.commit_image(&contents.name, record).await
     }
@@ -140,7 +159,10 @@ fn decompressed(name: &str, source: &Path, plain: &Path, limit: u64) -> Result<P
         .map_err(image_io(name, format!("write {}", plain.display())))?;
     if written == limit {
         let message = format!("it has more than {limit} bytes");
-        return Err(ImageError::Refused { image: name.to_owned(), message });
+        return Err(ImageError::Refused {
+            image: name.to_owned(),
+            message,
+        });
     }
     Ok(plain.to_owned())
 }
@@ -153,8 +175,12 @@ fn clean(name: &str) -> Option<String> {
 
 impl Contents {
     fn read(name: &str, path: PathBuf) -> Result<Contents, ImageError> {
-        let mut contents =
-            Contents { name: name.to_owned(), path, files: HashMap::new(), links: HashMap::new() };
+        let mut contents = Contents {
+            name: name.to_owned(),
+            path,
+            files: HashMap::new(),
+            links: HashMap::new(),
+        };
         let not_tar = |error: io::Error| ImageError::Corrupt {
             image: name.to_owned(),
             message: format!("it is not a tar file: {error}"),
@@ -163,23 +189,31 @@ impl Contents {
         let mut archive = Archive::new(file);
         for entry in archive.entries_with_seek().map_err(not_tar)? {
             let entry = entry.map_err(not_tar)?;
-            let Some(entry_name) = clean(&String::from_utf8_lossy(&entry.path_bytes())) else { continue };
+            let Some(entry_name) = clean(&String::from_utf8_lossy(&entry.path_bytes())) else {
+                continue;
+            };
             if contents.files.len() + contents.links.len() > MAX_FILES {
                 return Err(contents.corrupt("it has too many files"));
             }
             match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => {
-                    contents.files.insert(entry_name, (entry.raw_file_position(), entry.size()));
+                    contents
+                        .files
+                        .insert(entry_name, (entry.raw_file_position(), entry.size()));
                 }
                 EntryType::Symlink => {
                     // docker save once linked equal layers, relative to the link's folder.
-                    let target = entry.link_name_bytes().map(|name| String::from_utf8_lossy(&name).into_owned());
+                    let target = entry
+                        .link_name_bytes()
+                        .map(|name| String::from_utf8_lossy(&name).into_owned());
                     let folder = entry_name.rsplit_once('/').map_or("", |(folder, _)| folder);
                     let up = target.as_deref().and_then(|target| target.strip_prefix("../"));
                     let resolved = match (up, folder.rsplit_once('/')) {
                         (Some(rest), Some((above, _))) => clean(&format!("{above}/{rest}")),
                         (Some(rest), None) => clean(rest),
-                        (None, _) => target.as_deref().and_then(|target| clean(&format!("{folder}/{target}"))),
+                        (None, _) => target
+                            .as_deref()
+                            .and_then(|target| clean(&format!("{folder}/{target}"))),
                     };
                     if let Some(resolved) = resolved {
                         contents.links.insert(entry_name, resolved);
@@ -192,16 +226,23 @@ impl Contents {
     }
 
     fn corrupt(&self, message: impl Into<String>) -> ImageError {
-        ImageError::Corrupt { image: self.name.clone(), message: message.into() }
+        ImageError::Corrupt {
+            image: self.name.clone(),
+            message: message.into(),
+        }
     }
 
     fn find(&self, name: &str) -> Option<(u64, u64)> {
         let name = clean(name)?;
-        self.files.get(&name).or_else(|| self.files.get(self.links.get(&name)?)).copied()
+        self.files
+            .get(&name)
+            .or_else(|| self.files.get(self.links.get(&name)?))
+            .copied()
     }
 
     fn need(&self, name: &str) -> Result<(u64, u64), ImageError> {
-        self.find(name).ok_or_else(|| self.corrupt(format!("{name} is missing in it")))
+        self.find(name)
+            .ok_or_else(|| self.corrupt(format!("{name} is missing in it")))
     }
 
     fn bytes(&self, name: &str) -> Result<Vec<u8>, ImageError> {
@@ -232,7 +273,11 @@ impl Contents {
                     names: image.repo_tags.unwrap_or_default(),
                     manifest_digest: None,
                     config: self.bytes(&image.config)?,
-                    layers: image.layers.iter().map(|layer| self.need(layer)).collect::<Result<_, _>>()?,
+                    layers: image
+                        .layers
+                        .iter()
+                        .map(|layer| self.need(layer))
+                        .collect::<Result<_, _>>()?,
                 })
             })
             .collect()
@@ -245,7 +290,10 @@ impl Contents {
             self.oci_image(descriptor, &name_of(descriptor), 0, &mut found)?;
         }
         if found.is_empty() {
-            return Err(ImageError::NoPlatform { image: self.name.clone(), platform: platform() });
+            return Err(ImageError::NoPlatform {
+                image: self.name.clone(),
+                platform: platform(),
+            });
         }
         Ok(found)
     }
@@ -273,13 +321,17 @@ impl Contents {
             }
             return Ok(());
         }
-        let (config, layers) =
-            manifest.parts().ok_or_else(|| self.corrupt("a manifest is of a kind that is not supported"))?;
+        let (config, layers) = manifest
+            .parts()
+            .ok_or_else(|| self.corrupt("a manifest is of a kind that is not supported"))?;
         found.push(Found {
             names: names.to_vec(),
             manifest_digest: Some(descriptor.digest.clone()),
             config: self.blob(&config.digest)?,
-            layers: layers.iter().map(|layer| self.need(&blob_path(&layer.digest))).collect::<Result<_, _>>()?,
+            layers: layers
+                .iter()
+                .map(|layer| self.need(&blob_path(&layer.digest)))
+                .collect::<Result<_, _>>()?,
         });
         Ok(())
     }

@@ -70,7 +70,10 @@ impl Manifest {
         if !found.is_empty() {
             return found;
         }
-        self.manifests.iter().filter(|descriptor| descriptor.platform.is_none()).collect()
+        self.manifests
+            .iter()
+            .filter(|descriptor| descriptor.platform.is_none())
+            .collect()
     }
 
     /// Config and layers of an image, if all digests are well-formed.
@@ -173,14 +176,21 @@ mod tests {
             manifests: platforms
                 .iter()
                 .map(|platform| Descriptor {
-                    platform: platform
-                        .map(|(os, architecture)| Platform { os: os.into(), architecture: architecture.into() }),
+                    platform: platform.map(|(os, architecture)| Platform {
+                        os: os.into(),
+                        architecture: architecture.into(),
+                    }),
                     ..Default::default()
                 })
                 .collect(),
             ..Default::default()
         };
-        assert_eq!(index(&[Some(("linux", "s390x")), Some(("linux", ARCHITECTURE))]).for_this_machine().len(), 1);
+        assert_eq!(
+            index(&[Some(("linux", "s390x")), Some(("linux", ARCHITECTURE))])
+                .for_this_machine()
+                .len(),
+            1
+        );
         assert_eq!(index(&[Some(("windows", ARCHITECTURE))]).for_this_machine().len(), 0);
         assert_eq!(index(&[None]).for_this_machine().len(), 1);
     }

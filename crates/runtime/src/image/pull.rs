@@ -55,7 +55,11 @@ impl From<&Option<RegistryAuth>> for AuthKey {
 
 impl Puller {
     pub fn new(store: ImageStore, insecure_registries: Vec<String>) -> Puller {
-        Puller { store, insecure_registries, under_way: Arc::default() }
+        Puller {
+            store,
+            insecure_registries,
+            under_way: Arc::default(),
+        }
     }
 
     /// Pulls an image. It goes on when the caller is gone.
@@ -77,7 +81,12 @@ impl Puller {
                     });
                     let image = key.0.clone();
                     let pulled = async move {
-                        task.await.unwrap_or_else(|error| Err(ImageError::Io { image, message: error.to_string() }))
+                        task.await.unwrap_or_else(|error| {
+                            Err(ImageError::Io {
+                                image,
+                                message: error.to_string(),
+                            })
+                        })
                     };
                     let pulled = pulled.boxed().shared();
                     under_way.insert(key, pulled.clone());
@@ -139,7 +148,11 @@ struct Fetched<'w> {
 impl Pull {
     fn new(store: ImageStore, reference: Reference, insecure: bool, request: PullRequest) -> Pull {
         let config = ClientConfig {
-            protocol: if insecure { ClientProtocol::Http } else { ClientProtocol::Https },
+            protocol: if insecure {
+                ClientProtocol::Http
+            } else {
+                ClientProtocol::Https
+            },
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
             ..Default::default()
@@ -168,7 +181,10 @@ impl Pull {
     }
 
     fn corrupt(&self, message: impl Into<String>) -> ImageError {
-        ImageError::Corrupt { image: self.image.clone(), message: message.into() }
+        ImageError::Corrupt {
+            image: self.image.clone(),
+            message: message.into(),
+        }
     }
 
     /// The reference for the registry; `None`: as it was given.
@@ -212,7 +228,12 @@ impl Pull {
         self.layers(&wanted, &keys).await?;
         let record = ImageRecord {
             id: config.digest.clone(),
-            tags: self.reference.tagged().into_iter().filter(|_| self.reference.digest.is_none()).collect(),
+            tags: self
+                .reference
+                .tagged()
+                .into_iter()
+                .filter(|_| self.reference.digest.is_none())
+                .collect(),
             digests: [self.reference.with_digest(&named_digest)].into(),
             layers: keys,
             config: configuration.defaults(),
@@ -235,7 +256,12 @@ impl Pull {
             .await
             .map_err(|error| self.registry_error(error))?;
         let named_digest = sha256(&bytes);
-        if self.reference.digest.as_ref().is_some_and(|digest| *digest != named_digest) {
+        if self
+            .reference
+            .digest
+            .as_ref()
+            .is_some_and(|digest| *digest != named_digest)
+        {
             return Err(self.corrupt(format!("the registry sent a manifest with the digest {named_digest}")));
         }
         let parse = |bytes: &[u8]| -> Result<Manifest, ImageError> {
@@ -243,9 +269,14 @@ impl Pull {
         };
         let mut manifest = parse(&bytes)?;
         if manifest.is_index() {
-            let chosen = manifest.for_this_machine().first().map(|descriptor| descriptor.digest.clone());
-            let digest = chosen
-                .ok_or_else(|| ImageError::NoPlatform { image: self.image.clone(), platform: platform() })?;
+            let chosen = manifest
+                .for_this_machine()
+                .first()
+                .map(|descriptor| descriptor.digest.clone());
+            let digest = chosen.ok_or_else(|| ImageError::NoPlatform {
+                image: self.image.clone(),
+                platform: platform(),
+            })?;
             let (bytes, _) = self
                 .client
                 .pull_manifest_raw(&self.remote(Some(&digest)), &self.auth, &MEDIA_TYPES)
@@ -266,7 +297,9 @@ impl Pull {
         let file = self.download(descriptor).await?;
         let mut bytes = Vec::new();
         let read = async { tokio::fs::File::open(&file).await?.read_to_end(&mut bytes).await };
-        let read = read.await.map_err(image_io(&self.image, format!("read {}", file.display())));
+        let read = read
+            .await
+            .map_err(image_io(&self.image, format!("read {}", file.display())));
         remove_in_background(file);
         read.map(|_| bytes)
     }
@@ -285,7 +318,11 @@ impl Pull {
             let Fetched { layer, file, _lock } = download?;
             if let Some(file) = file {
                 let length = fs::metadata(&file).map_or(0, |metadata| metadata.len());
-                let archive = LayerArchive { path: file.clone(), offset: 0, length };
+                let archive = LayerArchive {
+                    path: file.clone(),
+                    offset: 0,
+                    length,
+                };
                 let added = self
                     .store
                     .add_layer(&self.image, &archive, &layer.chain_id, &layer.diff_id, &keys[..below])
@@ -362,15 +399,25 @@ impl Pull {
         let remote = self.remote(None);
         let (digest, offset) = (descriptor.digest.as_str(), *done);
         let mut blob = if offset == 0 {
-            self.client.pull_blob_stream(&remote, digest).await.map_err(|error| self.registry_error(error))?
+            self.client
+                .pull_blob_stream(&remote, digest)
+                .await
+                .map_err(|error| self.registry_error(error))?
         } else {
-            let response = self.client.pull_blob_stream_partial(&remote, digest, offset, None).await;
+            let response = self
+                .client
+                .pull_blob_stream_partial(&remote, digest, offset, None)
+                .await;
             match response.map_err(|error| self.registry_error(error))? {
                 oci_client::client::BlobResponse::Partial(blob) => blob,
                 oci_client::client::BlobResponse::Full(blob) => {
                     // It cannot continue: from the start again.
-                    file.set_len(0).await.map_err(image_io(&self.image, "truncate".to_owned()))?;
-                    tokio::io::AsyncSeekExt::rewind(file).await.map_err(image_io(&self.image, "rewind".to_owned()))?;
+                    file.set_len(0)
+                        .await
+                        .map_err(image_io(&self.image, "truncate".to_owned()))?;
+                    tokio::io::AsyncSeekExt::rewind(file)
+                        .await
+                        .map_err(image_io(&self.image, "rewind".to_owned()))?;
                     *hasher = Hasher::default();
                     *done = 0;
                     blob
@@ -384,8 +431,12 @@ impl Pull {
                 return Err(self.corrupt("the registry sends more bytes than the manifest says"));
             }
             hasher.update(&piece);
-            file.write_all(&piece).await.map_err(image_io(&self.image, "write layer".to_owned()))?;
-            self.progress.bytes_done.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            file.write_all(&piece)
+                .await
+                .map_err(image_io(&self.image, "write layer".to_owned()))?;
+            self.progress
+                .bytes_done
+                .fetch_add(piece.len() as u64, Ordering::Relaxed);
             self.progress.tell();
         }
         if *done < descriptor.size {
@@ -403,20 +454,28 @@ impl Pull {
     }
 
     fn unreachable(&self, message: String) -> ImageError {
-        ImageError::Unreachable { image: self.image.clone(), registry: self.reference.registry.clone(), message }
+        ImageError::Unreachable {
+            image: self.image.clone(),
+            registry: self.reference.registry.clone(),
+            message,
+        }
     }
 
     fn check_space(&self, bytes: u64) -> Result<(), ImageError> {
         let limits = self.store.limits();
-        let usage = self
-            .store
-            .usage()
-            .map_err(|error| ImageError::Io { image: self.image.clone(), message: error.to_string() })?;
+        let usage = self.store.usage().map_err(|error| ImageError::Io {
+            image: self.image.clone(),
+            message: error.to_string(),
+        })?;
         if usage.available_bytes < bytes.saturating_add(limits.keep_free_bytes) {
             return Err(ImageError::NoSpace {
                 image: self.image.clone(),
                 path: usage.path,
-                message: format!("{} MiB are left, a layer has {} MiB", usage.available_bytes >> 20, bytes >> 20),
+                message: format!(
+                    "{} MiB are left, a layer has {} MiB",
+                    usage.available_bytes >> 20,
+                    bytes >> 20
+                ),
             });
         }
         Ok(())
@@ -427,7 +486,11 @@ impl Pull {
         let message = chain(&error);
         match error {
             OciDistributionError::AuthenticationFailure(reason) => {
-                let message = if reason.trim().is_empty() { message } else { reason.trim().to_owned() };
+                let message = if reason.trim().is_empty() {
+                    message
+                } else {
+                    reason.trim().to_owned()
+                };
                 ImageError::Unauthorized { image, message }
             }
             OciDistributionError::UnauthorizedError { .. } => ImageError::Unauthorized { image, message },
@@ -444,22 +507,44 @@ impl Pull {
                 ]) {
                     ImageError::NotFound { image, message }
                 } else if has(&[OciErrorCode::Toomanyrequests]) {
-                    ImageError::RateLimited { image, registry, message }
+                    ImageError::RateLimited {
+                        image,
+                        registry,
+                        message,
+                    }
                 } else {
-                    ImageError::Registry { image, registry, message }
+                    ImageError::Registry {
+                        image,
+                        registry,
+                        message,
+                    }
                 }
             }
             OciDistributionError::ServerError { code, .. } => match code {
                 401 | 403 => ImageError::Unauthorized { image, message },
                 404 => ImageError::NotFound { image, message },
-                429 => ImageError::RateLimited { image, registry, message },
-                _ => ImageError::Registry { image, registry, message },
+                429 => ImageError::RateLimited {
+                    image,
+                    registry,
+                    message,
+                },
+                _ => ImageError::Registry {
+                    image,
+                    registry,
+                    message,
+                },
             },
             OciDistributionError::DigestError(_) => ImageError::Corrupt { image, message },
-            OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
-                ImageError::Unreachable { image, registry, message }
-            }
-            _ => ImageError::Registry { image, registry, message },
+            OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => ImageError::Unreachable {
+                image,
+                registry,
+                message,
+            },
+            _ => ImageError::Registry {
+                image,
+                registry,
+                message,
+            },
         }
     }
 }

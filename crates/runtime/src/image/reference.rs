@@ -19,8 +19,10 @@ pub(super) struct Reference {
 impl Reference {
     /// Reads a reference in any form. One without tag and digest gets the tag `latest`.
     pub fn parse(text: &str) -> Result<Reference, ImageError> {
-        let invalid =
-            |message: &str| ImageError::InvalidReference { image: text.to_owned(), message: message.to_owned() };
+        let invalid = |message: &str| ImageError::InvalidReference {
+            image: text.to_owned(),
+            message: message.to_owned(),
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((_, digest)) if !is_sha256(digest) => return Err(invalid("the digest is not a sha256 digest")),
             Some((rest, digest)) => (rest, Some(digest.to_owned())),
@@ -38,7 +40,11 @@ impl Reference {
             Some((first, rest)) if is_registry(first) => (first, rest.to_owned()),
             _ => (DEFAULT_REGISTRY, name.to_owned()),
         };
-        let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
+        let registry = if registry == "index.docker.io" {
+            DEFAULT_REGISTRY
+        } else {
+            registry
+        };
         let repository = match registry {
             DEFAULT_REGISTRY if !repository.contains('/') && !repository.is_empty() => format!("library/{repository}"),
             _ => repository,
@@ -50,7 +56,12 @@ impl Reference {
             return Err(invalid("invalid reference format"));
         }
         let tag = tag.or_else(|| digest.is_none().then(|| "latest".to_owned()));
-        Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
+        Ok(Reference {
+            registry: registry.to_owned(),
+            repository,
+            tag,
+            digest,
+        })
     }
 
     /// Without tag and digest.
@@ -70,9 +81,15 @@ impl Reference {
 
     /// Whether the registry is on this machine.
     pub fn is_loopback(&self) -> bool {
-        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
+        let host = self
+            .registry
+            .rsplit_once(':')
+            .map_or(self.registry.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 }
 
@@ -109,7 +126,9 @@ fn is_tag(tag: &str) -> bool {
 fn is_component(component: &str) -> bool {
     let bytes = component.as_bytes();
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(*first) || !alphanumeric(*last) {
         return false;
     }
@@ -140,16 +159,32 @@ mod tests {
         ] {
             assert_eq!(Reference::parse(given).unwrap().to_string(), expected, "{given}");
         }
-        for given in ["", "Nginx", "a//b", "a:", "a:b:c", "a@sha256:1", "-a", "a/../b", "reg.io/", "a b", "x/a..b", "@"] {
+        for given in [
+            "",
+            "Nginx",
+            "a//b",
+            "a:",
+            "a:b:c",
+            "a@sha256:1",
+            "-a",
+            "a/../b",
+            "reg.io/",
+            "a b",
+            "x/a..b",
+            "@",
+        ] {
             assert!(Reference::parse(given).is_err(), "{given:?}");
         }
     }
 
     #[test]
     fn loopback() {
-        for (given, expected) in
-            [("localhost:5000/a", true), ("127.1.2.3/a", true), ("[::1]:5/a", true), ("10.0.0.1:5000/a", false)]
-        {
+        for (given, expected) in [
+            ("localhost:5000/a", true),
+            ("127.1.2.3/a", true),
+            ("[::1]:5/a", true),
+            ("10.0.0.1:5000/a", false),
+        ] {
             assert_eq!(Reference::parse(given).unwrap().is_loopback(), expected, "{given}");
         }
     }

@@ -115,12 +115,7 @@ pub(super) struct LayerArchive {
 
 impl ImageStore {
     /// Opens the store and removes leftovers.
-    pub fn open(
-        dir: PathBuf,
-        shim_exe: PathBuf,
-        limits: ImageLimits,
-        layering: WritableLayer,
-    ) -> Result<ImageStore> {
+    pub fn open(dir: PathBuf, shim_exe: PathBuf, limits: ImageLimits, layering: WritableLayer) -> Result<ImageStore> {
         let store = ImageStore {
             inner: Arc::new(Inner {
                 dir,
@@ -147,7 +142,11 @@ impl ImageStore {
         // An image whose layers are not all there is not there.
         let whole = |image: &ImageRecord| image.layers.iter().all(|key| layers.contains_key(key));
         let images = images.into_iter().filter(|(_, image)| whole(image)).collect();
-        *store.state() = State { images, layers, pins: HashMap::new() };
+        *store.state() = State {
+            images,
+            layers,
+            pins: HashMap::new(),
+        };
         Ok(store)
     }
 
@@ -155,7 +154,10 @@ impl ImageStore {
         let dir = self.layers_dir();
         let mut found = BTreeMap::new();
         let entries = fs::read_dir(&dir).map_err(RuntimeError::io("list", &dir))?;
-        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        for name in entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
             if let Some(key) = name.strip_suffix(".json") {
                 let record = records::read::<LayerRecord>(&dir.join(&name)).ok().flatten();
                 match record.filter(|_| dir.join(key).is_dir()) {
@@ -214,7 +216,10 @@ impl ImageStore {
             *state.pins.entry(key.clone()).or_default() += 1;
         }
         drop(state);
-        Pins { store: self.clone(), keys }
+        Pins {
+            store: self.clone(),
+            keys,
+        }
     }
 
     pub(super) fn has_layer(&self, key: &str) -> bool {
@@ -257,10 +262,16 @@ impl ImageStore {
         let result = self.run_unpack(image, &job).await.and_then(|unpacked| {
             if unpacked.diff_id != diff_id {
                 let message = format!("a layer has the digest {}, the image says {diff_id}", unpacked.diff_id);
-                return Err(ImageError::Corrupt { image: image.to_owned(), message });
+                return Err(ImageError::Corrupt {
+                    image: image.to_owned(),
+                    message,
+                });
             }
-            let record =
-                LayerRecord { chain_id: chain_id.to_owned(), bytes: unpacked.bytes, entries: unpacked.entries };
+            let record = LayerRecord {
+                chain_id: chain_id.to_owned(),
+                bytes: unpacked.bytes,
+                entries: unpacked.entries,
+            };
             self.commit_layer(image, &target.join("fs"), record)
         });
         remove_in_background(target);
@@ -273,14 +284,19 @@ impl ImageStore {
         let place = self.layers_dir().join(&key);
         let mut state = self.state();
         fs::rename(folder, &place).map_err(image_io(image, format!("rename to {}", place.display())))?;
-        records::write(&self.layers_dir().join(format!("{key}.json")), &record)
-            .map_err(|error| ImageError::Io { image: image.to_owned(), message: error.to_string() })?;
+        records::write(&self.layers_dir().join(format!("{key}.json")), &record).map_err(|error| ImageError::Io {
+            image: image.to_owned(),
+            message: error.to_string(),
+        })?;
         state.layers.insert(key, record);
         Ok(())
     }
 
     async fn run_unpack(&self, image: &str, job: &UnpackJob) -> Result<Unpacked, ImageError> {
-        let failed = |message: String| ImageError::Io { image: image.to_owned(), message };
+        let failed = |message: String| ImageError::Io {
+            image: image.to_owned(),
+            message,
+        };
         let mut child = Command::new(&self.inner.shim_exe)
             .args(["shim", "unpack"])
             .stdin(Stdio::piped())
@@ -291,9 +307,15 @@ impl ImageStore {
             .map_err(|error| failed(format!("start {}: {error}", self.inner.shim_exe.display())))?;
         let bytes = serde_json::to_vec(job).map_err(|error| failed(error.to_string()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&bytes).await.map_err(|error| failed(format!("unpack: {error}")))?;
+            stdin
+                .write_all(&bytes)
+                .await
+                .map_err(|error| failed(format!("unpack: {error}")))?;
         }
-        let output = child.wait_with_output().await.map_err(|error| failed(format!("unpack: {error}")))?;
+        let output = child
+            .wait_with_output()
+            .await
+            .map_err(|error| failed(format!("unpack: {error}")))?;
         match serde_json::from_slice::<Result<Unpacked, UnpackError>>(&output.stdout) {
             Ok(Ok(unpacked)) => Ok(unpacked),
             Ok(Err(error)) => Err(self.unpack_failed(image, error)),
@@ -303,7 +325,10 @@ impl ImageStore {
                     output.status,
                     String::from_utf8_lossy(&output.stderr).trim()
                 );
-                Err(ImageError::Refused { image: image.to_owned(), message })
+                Err(ImageError::Refused {
+                    image: image.to_owned(),
+                    message,
+                })
             }
         }
     }
@@ -313,7 +338,11 @@ impl ImageStore {
         match error {
             UnpackError::Refused(message) => ImageError::Refused { image, message },
             UnpackError::Corrupt(message) => ImageError::Corrupt { image, message },
-            UnpackError::NoSpace(message) => ImageError::NoSpace { image, path: self.inner.dir.clone(), message },
+            UnpackError::NoSpace(message) => ImageError::NoSpace {
+                image,
+                path: self.inner.dir.clone(),
+                message,
+            },
             UnpackError::Io(message) => ImageError::Io { image, message },
         }
     }
@@ -353,8 +382,10 @@ impl ImageStore {
         };
         let id = merged.id.clone();
         images.insert(id.clone(), merged);
-        records::write(&self.index(), &images)
-            .map_err(|error| ImageError::Io { image: name.to_owned(), message: error.to_string() })?;
+        records::write(&self.index(), &images).map_err(|error| ImageError::Io {
+            image: name.to_owned(),
+            message: error.to_string(),
+        })?;
         state.images = images;
         Ok(state.image(&state.images[&id]))
     }
@@ -376,21 +407,33 @@ impl ImageStore {
         let (record, reference) = {
             let state = self.state();
             let record = state.find(image)?.clone();
-            let wanted = Reference::parse(image).ok().map(|reference| format!("{}@", reference.name()));
-            let same_name =
-                record.digests.iter().find(|digest| wanted.as_ref().is_some_and(|name| digest.starts_with(name)));
+            let wanted = Reference::parse(image)
+                .ok()
+                .map(|reference| format!("{}@", reference.name()));
+            let same_name = record
+                .digests
+                .iter()
+                .find(|digest| wanted.as_ref().is_some_and(|name| digest.starts_with(name)));
             let reference = same_name.or(record.digests.first()).unwrap_or(&record.id).clone();
             (record, reference)
         };
         let pins = self.pin(record.layers.clone());
-        Some(ImageForContainer { id: record.id, reference, config: record.config, layers: record.layers, pins })
+        Some(ImageForContainer {
+            id: record.id,
+            reference,
+            config: record.config,
+            layers: record.layers,
+            pins,
+        })
     }
 
     /// Removes an image with all its names; layers that nobody needs go with it.
     pub async fn remove(&self, image: &str) -> Result<()> {
         {
             let mut state = self.state();
-            let Some(id) = state.find(image).map(|record| record.id.clone()) else { return Ok(()) };
+            let Some(id) = state.find(image).map(|record| record.id.clone()) else {
+                return Ok(());
+            };
             let mut images = state.images.clone();
             images.remove(&id);
             records::write(&self.index(), &images)?;
@@ -426,7 +469,9 @@ impl ImageStore {
     pub fn usage(&self) -> Result<FilesystemUsage> {
         let (used_bytes, inodes_used) = {
             let state = self.state();
-            state.layers.values().fold((0, 0), |(bytes, files), layer| (bytes + layer.bytes, files + layer.entries))
+            state.layers.values().fold((0, 0), |(bytes, files), layer| {
+                (bytes + layer.bytes, files + layer.entries)
+            })
         };
         filesystem_usage(&self.inner.dir, used_bytes, inodes_used)
     }
@@ -434,7 +479,12 @@ impl ImageStore {
 
 impl State {
     fn image(&self, record: &ImageRecord) -> Image {
-        let size_bytes = record.layers.iter().filter_map(|key| self.layers.get(key)).map(|layer| layer.bytes).sum();
+        let size_bytes = record
+            .layers
+            .iter()
+            .filter_map(|key| self.layers.get(key))
+            .map(|layer| layer.bytes)
+            .sum();
         let user = record.config.user.split(':').next().unwrap_or("");
         let uid = if user.is_empty() { None } else { user.parse().ok() };
         Image {
@@ -450,7 +500,11 @@ impl State {
     }
 
     fn find(&self, image: &str) -> Option<&ImageRecord> {
-        let id = if image.starts_with("sha256:") { image.to_owned() } else { format!("sha256:{image}") };
+        let id = if image.starts_with("sha256:") {
+            image.to_owned()
+        } else {
+            format!("sha256:{image}")
+        };
         if let Some(record) = self.images.get(&id) {
             return Some(record);
         }
@@ -470,8 +524,7 @@ impl State {
 
 /// Usage of a file system.
 pub(crate) fn filesystem_usage(path: &Path, used_bytes: u64, inodes_used: u64) -> Result<FilesystemUsage> {
-    let stat =
-        nix::sys::statvfs::statvfs(path).map_err(|error| RuntimeError::io("statvfs", path)(error.into()))?;
+    let stat = nix::sys::statvfs::statvfs(path).map_err(|error| RuntimeError::io("statvfs", path)(error.into()))?;
     let block = stat.fragment_size() as u64;
     Ok(FilesystemUsage {
         path: path.to_owned(),
@@ -488,16 +541,25 @@ pub(crate) fn filesystem_usage(path: &Path, used_bytes: u64, inodes_used: u64) -
 pub(super) fn image_io(image: &str, what: String) -> impl FnOnce(io::Error) -> ImageError {
     let image = image.to_owned();
     move |error| match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => {
-            ImageError::NoSpace { image, path: PathBuf::from(&what), message: error.to_string() }
-        }
-        _ => ImageError::Io { image, message: format!("{what}: {error}") },
+        Some(libc::ENOSPC | libc::EDQUOT) => ImageError::NoSpace {
+            image,
+            path: PathBuf::from(&what),
+            message: error.to_string(),
+        },
+        _ => ImageError::Io {
+            image,
+            message: format!("{what}: {error}"),
+        },
     }
 }
 
 /// What is not removed is removed when the store is next opened.
 pub(super) fn remove_in_background(path: PathBuf) {
     tokio::task::spawn_blocking(move || {
-        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let _ = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
     });
 }

@@ -82,10 +82,10 @@ impl UnpackError {
 /// The process: returns the exit code.
 pub(crate) fn unpack_main(_: &[OsString]) -> i32 {
     let mut text = String::new();
-    let job: Result<UnpackJob, _> =
-        io::stdin().read_to_string(&mut text).map_err(|error| error.to_string()).and_then(|_| {
-            serde_json::from_str(&text).map_err(|error| error.to_string())
-        });
+    let job: Result<UnpackJob, _> = io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()));
     let result = match job {
         Ok(job) => {
             bound_memory();
@@ -101,14 +101,19 @@ pub(crate) fn unpack_main(_: &[OsString]) -> i32 {
 }
 
 fn bound_memory() {
-    let limit = libc::rlimit { rlim_cur: MAX_MEMORY_BYTES, rlim_max: MAX_MEMORY_BYTES };
+    let limit = libc::rlimit {
+        rlim_cur: MAX_MEMORY_BYTES,
+        rlim_max: MAX_MEMORY_BYTES,
+    };
     // SAFETY: the limit lives through the call. Without it, what bounds us is the machine.
     unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
 }
 
 fn unpack(job: &UnpackJob) -> Result<Unpacked, UnpackError> {
     let mut archive = File::open(&job.archive).map_err(UnpackError::io(job.archive.display()))?;
-    archive.seek(SeekFrom::Start(job.offset)).map_err(UnpackError::io(job.archive.display()))?;
+    archive
+        .seek(SeekFrom::Start(job.offset))
+        .map_err(UnpackError::io(job.archive.display()))?;
     let archive = archive.take(job.length);
     let root = prepare_root(job)?;
     let root = File::open(&root).map_err(UnpackError::io(root.display()))?;
@@ -119,7 +124,11 @@ fn unpack(job: &UnpackJob) -> Result<Unpacked, UnpackError> {
     let mut rest = (&mut stream).take(job.limits.bytes);
     io::copy(&mut rest, &mut io::sink()).map_err(|error| UnpackError::Corrupt(error.to_string()))?;
     let (bytes, entries) = extractor.finish()?;
-    Ok(Unpacked { diff_id: stream.digest(), bytes, entries })
+    Ok(Unpacked {
+        diff_id: stream.digest(),
+        bytes,
+        entries,
+    })
 }
 
 /// Makes the folder that the archive is unpacked to.
@@ -139,9 +148,14 @@ fn prepare_root(job: &UnpackJob) -> Result<PathBuf, UnpackError> {
     }
     enter_private_mounts().map_err(UnpackError::io("make mount namespace"))?;
     let names: Vec<&str> = job.top_first.iter().map(String::as_str).collect();
-    Overlay { layers_dir: &job.layers_dir, top_first: &names, upper: &layer, work: &work }
-        .mount(&merged)
-        .map_err(UnpackError::io("mount overlay"))?;
+    Overlay {
+        layers_dir: &job.layers_dir,
+        top_first: &names,
+        upper: &layer,
+        work: &work,
+    }
+    .mount(&merged)
+    .map_err(UnpackError::io("mount overlay"))?;
     Ok(merged)
 }
 
@@ -167,7 +181,9 @@ fn decompress<'a>(mut archive: impl io::BufRead + 'a) -> Result<Box<dyn Read + '
 
 /// `skiff shim overlay DIR`: exits with 0 if overlays can be mounted over folders there.
 pub(crate) fn probe_overlay_main(args: &[OsString]) -> i32 {
-    let Some(dir) = args.first().map(Path::new) else { return 2 };
+    let Some(dir) = args.first().map(Path::new) else {
+        return 2;
+    };
     let probe = || -> io::Result<()> {
         let folder = |name: &str| {
             let path = dir.join(name);
@@ -176,7 +192,13 @@ pub(crate) fn probe_overlay_main(args: &[OsString]) -> i32 {
         let (upper, work, merged) = (folder("upper")?, folder("work")?, folder("merged")?);
         fs::write(folder("lower")?.join("file"), "")?;
         enter_private_mounts()?;
-        Overlay { layers_dir: dir, top_first: &["lower"], upper: &upper, work: &work }.mount(&merged)?;
+        Overlay {
+            layers_dir: dir,
+            top_first: &["lower"],
+            upper: &upper,
+            work: &work,
+        }
+        .mount(&merged)?;
         // Some file systems can be mounted over, but not written to as an upper one.
         fs::remove_file(merged.join("file"))
     };

@@ -107,7 +107,10 @@ impl CapabilitySet {
         let mut bits = if privileged {
             CapabilitySet::ALL.0
         } else {
-            DEFAULT.iter().map(|name| bit(name).expect("the defaults are known")).sum()
+            DEFAULT
+                .iter()
+                .map(|name| bit(name).expect("the defaults are known"))
+                .sum()
         };
         if changes.add.iter().any(|name| is_all(name)) {
             bits = CapabilitySet::ALL.0;
@@ -172,9 +175,16 @@ impl CapabilitySet {
         unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
         let half = |shift: u32| {
             let bits = (self.0 >> shift) as u32;
-            Data { effective: bits, permitted: bits, inheritable: 0 }
+            Data {
+                effective: bits,
+                permitted: bits,
+                inheritable: 0,
+            }
         };
-        let header = Header { version: VERSION_3, pid: 0 };
+        let header = Header {
+            version: VERSION_3,
+            pid: 0,
+        };
         let data = [half(0), half(32)];
         // SAFETY: version 3 reads two data structs; both live through the call.
         match unsafe { libc::syscall(libc::SYS_capset, &header, data.as_ptr()) } {
@@ -204,7 +214,14 @@ mod tests {
         assert_eq!(names(false, &["ALL"], &["CAP_SYS_ADMIN"]).len(), 40);
         assert_eq!(names(true, &[], &[]).len(), 41);
         assert!(
-            CapabilitySet::wanted(false, &Capabilities { add: vec!["NO_SUCH".into()], drop: vec![] }).is_err()
+            CapabilitySet::wanted(
+                false,
+                &Capabilities {
+                    add: vec!["NO_SUCH".into()],
+                    drop: vec![]
+                }
+            )
+            .is_err()
         );
     }
 }

@@ -22,7 +22,12 @@ pub(super) enum Role {
     /// Belongs to a command.
     Command,
     /// Is attached to a container.
-    Attach { container: u64, stdin: bool, stdout: bool, stderr: bool },
+    Attach {
+        container: u64,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
 }
 
 /// See the module.

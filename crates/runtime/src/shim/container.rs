@@ -79,13 +79,20 @@ impl Streams {
         for (stream, end) in [(Stream::Stdout, &mut stdio.stdout), (Stream::Stderr, &mut stdio.stderr)] {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             nonblocking(&read)?;
-            streams.outputs.push(Output { stream, fd: File::from(read) });
+            streams.outputs.push(Output {
+                stream,
+                fd: File::from(read),
+            });
             *end = Some(write);
         }
         if stdin {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             nonblocking(&write)?;
-            streams.input = Some(Input { fd: File::from(write), pending: Vec::new(), ends: false });
+            streams.input = Some(Input {
+                fd: File::from(write),
+                pending: Vec::new(),
+                ends: false,
+            });
             stdio.stdin = Some(read);
         }
         Ok((streams, stdio))
@@ -120,15 +127,32 @@ impl Output {
 impl Container {
     pub fn new(record: ContainerRecord, dir: ContainerDir, stage: Stage, streams: Streams, log: Option<Log>) -> Self {
         let Streams { outputs, input } = streams;
-        Container { record, dir, stage, outputs, input, log, oom: None, oom_kills: 0, terminal: None }
+        Container {
+            record,
+            dir,
+            stage,
+            outputs,
+            input,
+            log,
+            oom: None,
+            oom_kills: 0,
+            terminal: None,
+        }
     }
 
     /// Takes the terminal that the container got.
     pub fn connect_terminal(&mut self, master: OwnedFd) -> io::Result<()> {
         nonblocking(&master)?;
-        self.outputs.push(Output { stream: Stream::Stdout, fd: File::from(master.try_clone()?) });
+        self.outputs.push(Output {
+            stream: Stream::Stdout,
+            fd: File::from(master.try_clone()?),
+        });
         if self.record.config.stdin {
-            self.input = Some(Input { fd: File::from(master.try_clone()?), pending: Vec::new(), ends: false });
+            self.input = Some(Input {
+                fd: File::from(master.try_clone()?),
+                pending: Vec::new(),
+                ends: false,
+            });
         }
         self.terminal = Some(master);
         Ok(())
@@ -143,7 +167,12 @@ impl Container {
 
     pub fn resize(&self, size: Size) {
         if let Some(terminal) = &self.terminal {
-            let size = libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+            let size = libc::winsize {
+                ws_row: size.height,
+                ws_col: size.width,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
             // SAFETY: the size lives through the call. A terminal that is gone needs none.
             unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
         }
@@ -151,7 +180,10 @@ impl Container {
 
     /// Where input is waiting to be written to.
     pub fn input_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.input.as_ref().filter(|input| !input.pending.is_empty()).map(|input| input.fd.as_fd())
+        self.input
+            .as_ref()
+            .filter(|input| !input.pending.is_empty())
+            .map(|input| input.fd.as_fd())
     }
 
     /// Whether more input is welcome.
@@ -212,6 +244,9 @@ impl Container {
         };
         self.input = None;
         self.terminal = None;
-        self.stage = Stage::Ended { exit, deadline: Instant::now() + DRAIN };
+        self.stage = Stage::Ended {
+            exit,
+            deadline: Instant::now() + DRAIN,
+        };
     }
 }

@@ -10,11 +10,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use super::ShimError;
 use super::connection::{Connection, Role};
 use super::container::{Container, ReadResult, Stage};
 use super::helper::Helper;
 use super::namespaces::PodNamespaces;
-use super::ShimError;
 use crate::cgroup::Cgroups;
 use crate::records::{self, SandboxDir, SandboxRecord};
 use crate::wire::{Event, Kind};
@@ -75,7 +75,9 @@ impl Shim {
         listener: UnixListener,
         signals: SignalFd,
     ) -> Result<Shim, ShimError> {
-        listener.set_nonblocking(true).map_err(super::context("prepare socket"))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(super::context("prepare socket"))?;
         Ok(Shim {
             dir,
             record,
@@ -136,7 +138,11 @@ impl Shim {
         }
         for (key, container) in &self.containers {
             if let Stage::Starting { helper, .. } = &container.stage {
-                polled.push((Source::ContainerHelper(*key), helper.socket().as_fd(), PollFlags::POLLIN));
+                polled.push((
+                    Source::ContainerHelper(*key),
+                    helper.socket().as_fd(),
+                    PollFlags::POLLIN,
+                ));
             }
             for (index, output) in container.outputs.iter().enumerate() {
                 polled.push((Source::Output(*key, index), output.fd(), PollFlags::POLLIN));
@@ -189,9 +195,9 @@ impl Shim {
 
     fn wants_input_from(&self, connection: &Connection) -> bool {
         match connection.role {
-            Role::Attach { container, stdin: true, .. } => {
-                self.containers.get(&container).is_none_or(Container::takes_input)
-            }
+            Role::Attach {
+                container, stdin: true, ..
+            } => self.containers.get(&container).is_none_or(Container::takes_input),
             _ => true,
         }
     }
@@ -229,10 +235,14 @@ impl Shim {
         if !flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
             return;
         }
-        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Some(connection) = self.connections.get_mut(&key) else {
+            return;
+        };
         let mut open = connection.receive();
         loop {
-            let Some(connection) = self.connections.get_mut(&key) else { return };
+            let Some(connection) = self.connections.get_mut(&key) else {
+                return;
+            };
             match connection.next_frame() {
                 Ok(Some((kind, payload))) => open &= self.handle_frame(key, kind, &payload),
                 Ok(None) => break,
@@ -250,9 +260,13 @@ impl Shim {
 
     /// A connection is gone, and what lived by it goes.
     pub fn close(&mut self, key: u64) {
-        let Some(connection) = self.connections.remove(&key) else { return };
+        let Some(connection) = self.connections.remove(&key) else {
+            return;
+        };
         match connection.role {
-            Role::Attach { container, stdin: true, .. } => {
+            Role::Attach {
+                container, stdin: true, ..
+            } => {
                 if let Some(container) = self.containers.get_mut(&container) {
                     container.end_input();
                 }
@@ -303,8 +317,12 @@ impl Shim {
     }
 
     fn pump(&mut self, key: u64, index: usize) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let Some(output) = container.outputs.get_mut(index) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Some(output) = container.outputs.get_mut(index) else {
+            return;
+        };
         let stream = output.stream;
         match output.read(&mut self.buffer) {
             ReadResult::Data(length) => {
@@ -312,10 +330,19 @@ impl Shim {
                 if let Some(log) = &mut container.log {
                     log.write(stream, data);
                 }
-                let kind = if stream == super::log::Stream::Stdout { Kind::Stdout } else { Kind::Stderr };
+                let kind = if stream == super::log::Stream::Stdout {
+                    Kind::Stdout
+                } else {
+                    Kind::Stderr
+                };
                 for connection in self.connections.values_mut() {
                     let wanted = match connection.role {
-                        Role::Attach { container, stdout, stderr, .. } if container == key => match kind {
+                        Role::Attach {
+                            container,
+                            stdout,
+                            stderr,
+                            ..
+                        } if container == key => match kind {
                             Kind::Stdout => stdout,
                             _ => stderr,
                         },
@@ -337,20 +364,28 @@ impl Shim {
     }
 
     fn check_oom(&mut self, key: u64) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         if let Some(oom) = &container.oom {
             oom.drain();
         }
         let kills = self.cgroups.oom_kills(&container.record.cgroup);
         if kills > container.oom_kills {
             container.oom_kills = kills;
-            let event = Event::Oom { id: container.record.id.clone() };
+            let event = Event::Oom {
+                id: container.record.id.clone(),
+            };
             self.publish(&event);
         }
     }
 
     pub fn publish(&mut self, event: &Event) {
-        for connection in self.connections.values_mut().filter(|connection| connection.role == Role::Watch) {
+        for connection in self
+            .connections
+            .values_mut()
+            .filter(|connection| connection.role == Role::Watch)
+        {
             connection.send_json(Kind::Event, event);
         }
     }
@@ -375,20 +410,31 @@ impl Shim {
     }
 
     fn ended(&mut self, pid: i32, code: i32) {
-        if let Some(key) = self.containers.iter().find(|(_, found)| found.pid() == Some(pid)).map(|(key, _)| *key) {
+        if let Some(key) = self
+            .containers
+            .iter()
+            .find(|(_, found)| found.pid() == Some(pid))
+            .map(|(key, _)| *key)
+        {
             self.container_ended(key, code);
             return;
         }
-        let command = self.commands.iter().find(
-            |(_, command)| matches!(command.stage, CommandStage::Running { pid: running } if running == pid),
-        );
+        let command = self
+            .commands
+            .iter()
+            .find(|(_, command)| matches!(command.stage, CommandStage::Running { pid: running } if running == pid));
         if let Some(key) = command.map(|(key, _)| *key) {
             self.command_ended(key, code);
             return;
         }
-        let helpers_at_work =
-            self.containers.values().any(|container| matches!(container.stage, Stage::Starting { .. }))
-                || self.commands.values().any(|command| matches!(command.stage, CommandStage::Starting { .. }));
+        let helpers_at_work = self
+            .containers
+            .values()
+            .any(|container| matches!(container.stage, Stage::Starting { .. }))
+            || self
+                .commands
+                .values()
+                .any(|command| matches!(command.stage, CommandStage::Starting { .. }));
         if helpers_at_work {
             self.early_exits.insert(pid, code);
         } else {
@@ -402,11 +448,15 @@ impl Shim {
     }
 
     pub fn container_ended(&mut self, key: u64, code: i32) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let cgroup = &container.record.cgroup;
         let oom = self.cgroups.oom_kills(cgroup) > 0;
         if oom && container.oom_kills == 0 {
-            let event = Event::Oom { id: container.record.id.clone() };
+            let event = Event::Oom {
+                id: container.record.id.clone(),
+            };
             container.oom = None;
             container.ended(code, oom);
             self.publish(&event);
@@ -414,7 +464,9 @@ impl Shim {
             container.oom = None;
             container.ended(code, oom);
         }
-        let Some(container) = self.containers.get(&key) else { return };
+        let Some(container) = self.containers.get(&key) else {
+            return;
+        };
         // In the machine's or the pod's PID namespace the other processes are still there.
         self.cgroups.kill_once(&container.record.cgroup);
     }
@@ -440,8 +492,12 @@ impl Shim {
             .map(|(key, _)| *key)
             .collect();
         for key in done {
-            let Some(mut container) = self.containers.remove(&key) else { continue };
-            let Stage::Ended { exit, .. } = &container.stage else { continue };
+            let Some(mut container) = self.containers.remove(&key) else {
+                continue;
+            };
+            let Stage::Ended { exit, .. } = &container.stage else {
+                continue;
+            };
             if let Some(log) = &mut container.log {
                 log.end(super::log::Stream::Stdout);
                 log.end(super::log::Stream::Stderr);
@@ -459,7 +515,9 @@ impl Shim {
                     connection.finish();
                 }
             }
-            self.publish(&Event::Exited { id: container.record.id.clone() });
+            self.publish(&Event::Exited {
+                id: container.record.id.clone(),
+            });
         }
     }
 

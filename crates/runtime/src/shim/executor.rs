@@ -50,7 +50,11 @@ impl Executor for Launch {
 enum Never {}
 
 fn setup(what: &str) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure { kind: FailureKind::Setup, message: format!("{what}: {error}"), exit_code: 128 }
+    move |error| Failure {
+        kind: FailureKind::Setup,
+        message: format!("{what}: {error}"),
+        exit_code: 128,
+    }
 }
 
 impl Launch {
@@ -64,8 +68,14 @@ impl Launch {
         for program in &self.seccomp {
             install(program).map_err(setup("install seccomp filter"))?;
         }
-        self.capabilities.confine_this_process().map_err(setup("drop capabilities"))?;
-        let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
+        self.capabilities
+            .confine_this_process()
+            .map_err(setup("drop capabilities"))?;
+        let args = spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default();
         execute(&args)
     }
 }
@@ -97,7 +107,11 @@ fn install(program: &BpfProgram) -> io::Result<()> {
 }
 
 fn execute(args: &[String]) -> Result<Never, Failure> {
-    let cannot_run = |message: String, exit_code| Failure { kind: FailureKind::CannotRun, message, exit_code };
+    let cannot_run = |message: String, exit_code| Failure {
+        kind: FailureKind::CannotRun,
+        message,
+        exit_code,
+    };
     let c_string = |text: &str| {
         CString::new(text).map_err(|_| cannot_run(format!("exec: {text:?}: the argument contains a NUL byte"), 126))
     };
@@ -114,7 +128,11 @@ fn execute(args: &[String]) -> Result<Never, Failure> {
         .collect::<Vec<_>>();
     if name.contains('/') {
         let error = replace_process(&c_string(name)?, &arguments, &environment);
-        let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        let code = if error.kind() == io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        };
         return Err(cannot_run(format!("exec: {name:?}: {}", describe(&error)), code));
     }
     let path = std::env::var("PATH").unwrap_or_default();
@@ -145,7 +163,11 @@ fn describe(error: &io::Error) -> String {
 
 fn replace_process(path: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| {
-        strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        strings
+            .iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect::<Vec<_>>()
     };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end with a null pointer, and all strings outlive the call.

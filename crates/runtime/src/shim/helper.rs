@@ -25,7 +25,11 @@ pub(super) struct Launched {
 
 #[derive(Serialize, Deserialize)]
 enum Report {
-    Launched { pid: i32, start_time: u64, user: ContainerUser },
+    Launched {
+        pid: i32,
+        start_time: u64,
+        user: ContainerUser,
+    },
     Failed(Failure),
 }
 
@@ -37,17 +41,23 @@ pub(super) struct Helper {
 
 /// For setup steps that fail.
 pub(super) fn setup_failure(message: impl ToString) -> Failure {
-    Failure { kind: FailureKind::Setup, message: message.to_string(), exit_code: 128 }
+    Failure {
+        kind: FailureKind::Setup,
+        message: message.to_string(),
+        exit_code: 128,
+    }
 }
 
 impl Helper {
     /// Starts one. Of the shim's descriptors it has those in `keep` and standard error.
     pub fn start(keep: &[RawFd], job: impl FnOnce() -> Result<Launched, Failure>) -> io::Result<Helper> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         // SAFETY: this process has one thread.
         match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(Helper { pid: child, socket: ours }),
+            ForkResult::Parent { child } => Ok(Helper {
+                pid: child,
+                socket: ours,
+            }),
             ForkResult::Child => {
                 let mut kept = keep.to_vec();
                 kept.push(theirs.as_raw_fd());
@@ -55,9 +65,12 @@ impl Helper {
                 let result = catch_unwind(AssertUnwindSafe(job))
                     .unwrap_or_else(|_| Err(setup_failure("setting up panicked; see the shim's log")));
                 let (report, master) = match result {
-                    Ok(Launched { pid, start_time, user, master }) => {
-                        (Report::Launched { pid, start_time, user }, master)
-                    }
+                    Ok(Launched {
+                        pid,
+                        start_time,
+                        user,
+                        master,
+                    }) => (Report::Launched { pid, start_time, user }, master),
                     Err(failure) => (Report::Failed(failure), None),
                 };
                 let bytes = serde_json::to_vec(&report).unwrap_or_default();
@@ -82,9 +95,12 @@ impl Helper {
         let length = fd_passing::receive(self.socket.as_fd(), &mut buffer, &mut fds)
             .map_err(|error| setup_failure(format!("setting up: {error}")))?;
         match serde_json::from_slice(&buffer[..length]) {
-            Ok(Report::Launched { pid, start_time, user }) => {
-                Ok(Launched { pid, start_time, user, master: fds.pop() })
-            }
+            Ok(Report::Launched { pid, start_time, user }) => Ok(Launched {
+                pid,
+                start_time,
+                user,
+                master: fds.pop(),
+            }),
             Ok(Report::Failed(failure)) => Err(failure),
             Err(_) => Err(setup_failure("setting up was killed")),
         }

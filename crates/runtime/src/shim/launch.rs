@@ -36,7 +36,11 @@ pub(super) struct Stdio {
 
 impl Stdio {
     pub fn raw(&self) -> Vec<RawFd> {
-        [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten().map(AsRawFd::as_raw_fd).collect()
+        [&self.stdin, &self.stdout, &self.stderr]
+            .into_iter()
+            .flatten()
+            .map(AsRawFd::as_raw_fd)
+            .collect()
     }
 
     /// Lets the process open its streams anew, by `/dev/stdout` and the like.
@@ -50,7 +54,8 @@ impl Stdio {
     fn connect(self, builder: ContainerBuilder) -> Result<ContainerBuilder, Failure> {
         let null = || {
             let open = File::options().read(true).write(true).open("/dev/null");
-            open.map(OwnedFd::from).map_err(|error| setup_failure(format!("open /dev/null: {error}")))
+            open.map(OwnedFd::from)
+                .map_err(|error| setup_failure(format!("open /dev/null: {error}")))
         };
         let or_null = |fd: Option<OwnedFd>| fd.map_or_else(null, Ok);
         Ok(builder
@@ -112,17 +117,27 @@ impl Start<'_> {
             .build()
             .map_err(|error| setup_failure(chain(&error)))?;
         drop(failure_write);
-        let pid = container.pid().ok_or_else(|| setup_failure("the new process has no id"))?.as_raw();
+        let pid = container
+            .pid()
+            .ok_or_else(|| setup_failure("the new process has no id"))?
+            .as_raw();
         let start_time = process_start_time(pid).unwrap_or(0);
         let master = console.map(Console::master).transpose()?;
         let cgroup = &self.container.cgroup;
-        self.cgroups.apply(cgroup, &self.container.config.resources).map_err(setup_failure)?;
+        self.cgroups
+            .apply(cgroup, &self.container.config.resources)
+            .map_err(setup_failure)?;
         if let (true, Some(dir)) = (self.cgroups.is_v2(), self.cgroups.unified_dir(cgroup)) {
             restrict_devices(&dir, &spec.device_rules).map_err(failed("restrict devices"))?;
         }
         container.start().map_err(|error| setup_failure(chain(&error)))?;
         wait_for_exec(failure)?;
-        Ok(Launched { pid, start_time, user: user.status(), master })
+        Ok(Launched {
+            pid,
+            start_time,
+            user: user.status(),
+            master,
+        })
     }
 
     fn spec(&self, staged: &super::rootfs::Staged) -> Result<(User, Spec), Failure> {
@@ -133,7 +148,9 @@ impl Start<'_> {
             .map_err(setup_failure)?;
         let working_dir = Path::new(working_dir(self.container));
         if !working_dir.is_absolute() {
-            return Err(setup_failure(format!("working directory {working_dir:?} is not absolute")));
+            return Err(setup_failure(format!(
+                "working directory {working_dir:?} is not absolute"
+            )));
         }
         beneath::make_dirs_in_root(rootfs.as_fd(), working_dir)
             .map_err(|error| setup_failure(format!("working directory {}: {error}", working_dir.display())))?;
@@ -170,11 +187,11 @@ impl Exec<'_> {
         let mut process = config["process"].take();
         process["args"] = json!(self.command);
         process["terminal"] = json!(self.tty);
-        let has_term = process["env"]
-            .as_array()
-            .is_some_and(|env| env.iter().any(|entry| entry.as_str().is_some_and(|text| text.starts_with("TERM="))));
-        if self.tty && !has_term {
-            process["env"].as_array_mut().map(|env| env.push(json!("TERM=xterm")));
+        if let Some(environment) = process["env"].as_array_mut() {
+            let is_term = |entry: &Value| entry.as_str().is_some_and(|text| text.starts_with("TERM="));
+            if self.tty && !environment.iter().any(is_term) {
+                environment.push(json!("TERM=xterm"));
+            }
         }
         let uid = process["user"]["uid"].as_u64().unwrap_or(0) as u32;
         let process_file = self.dir.path.join(format!("process-{}.json", std::process::id()));
@@ -195,13 +212,22 @@ impl Exec<'_> {
             Some(console) => builder.with_console_socket(Some(&console.path)),
             None => self.stdio.connect(builder)?,
         };
-        let built = builder.as_tenant().with_detach(true).with_process(Some(process_file)).build();
+        let built = builder
+            .as_tenant()
+            .with_detach(true)
+            .with_process(Some(process_file))
+            .build();
         drop(failure_write);
         let pid = built.map_err(|error| setup_failure(chain(&error)))?.as_raw();
         let start_time = process_start_time(pid).unwrap_or(0);
         let master = console.map(Console::master).transpose()?;
         wait_for_exec(failure)?;
-        Ok(Launched { pid, start_time, user: ContainerUser::default(), master })
+        Ok(Launched {
+            pid,
+            start_time,
+            user: ContainerUser::default(),
+            master,
+        })
     }
 }
 
@@ -220,7 +246,13 @@ fn launch(container: &ContainerRecord, user: u32, terminal: bool, failure: RawFd
             )));
         }
     };
-    Ok(Launch { seccomp, capabilities, user, terminal, failure })
+    Ok(Launch {
+        seccomp,
+        capabilities,
+        user,
+        terminal,
+        failure,
+    })
 }
 
 fn builder(container: &ContainerRecord, dir: &ContainerDir, launch: Launch) -> Result<ContainerBuilder, Failure> {
@@ -233,7 +265,9 @@ fn builder(container: &ContainerRecord, dir: &ContainerDir, launch: Launch) -> R
 /// Blocks until the container's program is executed, or could not be.
 fn wait_for_exec(failure: OwnedFd) -> Result<(), Failure> {
     let mut bytes = Vec::new();
-    File::from(failure).read_to_end(&mut bytes).map_err(failed("wait for the command to start"))?;
+    File::from(failure)
+        .read_to_end(&mut bytes)
+        .map_err(failed("wait for the command to start"))?;
     if bytes.is_empty() {
         return Ok(());
     }
@@ -244,8 +278,15 @@ fn wait_for_exec(failure: OwnedFd) -> Result<(), Failure> {
 fn possible_oom_score_adj(wanted: i64) -> i64 {
     let wanted = wanted.clamp(-1000, 1000);
     let file = "/proc/self/oom_score_adj";
-    let now: i64 = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    if wanted >= now || fs::write(file, wanted.to_string()).is_ok() { wanted } else { now }
+    let now: i64 = fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    if wanted >= now || fs::write(file, wanted.to_string()).is_ok() {
+        wanted
+    } else {
+        now
+    }
 }
 
 /// Where libcontainer sends a terminal's master.
@@ -257,11 +298,18 @@ struct Console {
 impl Console {
     fn listen(dir: &ContainerDir) -> Result<Console, Failure> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("console-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "console-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         // Relative, for a socket's path has at most 107 bytes.
         nix::unistd::chdir(&dir.path).map_err(setup_failure)?;
         let listener = UnixListener::bind(&name).map_err(failed("make console socket"))?;
-        Ok(Console { path: dir.path.join(name), listener })
+        Ok(Console {
+            path: dir.path.join(name),
+            listener,
+        })
     }
 
     fn master(self) -> Result<OwnedFd, Failure> {

@@ -61,7 +61,11 @@ impl Log {
 
     /// Opens the file anew, after somebody renamed it.
     pub fn reopen(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(&self.path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -163,7 +167,8 @@ fn rotated_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let is_rotated = entry.file_name().to_str().is_some_and(|name| {
-            name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+            name.strip_prefix(&prefix)
+                .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
         });
         if is_rotated {
             found.push(entry.path());
@@ -181,7 +186,10 @@ mod tests {
         text.lines()
             .map(|line| {
                 let (time, rest) = line.split_once(' ').unwrap();
-                assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000000000Z".len(), "{time}");
+                assert!(
+                    time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000000000Z".len(),
+                    "{time}"
+                );
                 rest.to_owned()
             })
             .collect()
@@ -201,9 +209,15 @@ mod tests {
         log.end(Stderr);
         use Stream::Stderr;
         let found = lines(&path);
-        assert_eq!(found[..4], ["stdout F one", "stderr F error", "stdout F two", "stdout F "]);
+        assert_eq!(
+            found[..4],
+            ["stdout F one", "stderr F error", "stdout F two", "stdout F "]
+        );
         assert_eq!(found[4], format!("stdout P {}", "x".repeat(MAX_LINE)));
-        assert_eq!(found[5..], [format!("stdout F {}", "x".repeat(10)), "stdout P prompt> ".to_owned()]);
+        assert_eq!(
+            found[5..],
+            [format!("stdout F {}", "x".repeat(10)), "stdout P prompt> ".to_owned()]
+        );
     }
 
     #[test]
@@ -214,7 +228,14 @@ mod tests {
             fs::write(folder.path().join(format!("0.log.20200101-00000{second}")), "old\n").unwrap();
         }
         fs::write(folder.path().join("0.log.lock"), "not ours").unwrap();
-        let mut log = Log::open(&path, LogRotation { max_bytes: 200, max_files: 3 }).unwrap();
+        let mut log = Log::open(
+            &path,
+            LogRotation {
+                max_bytes: 200,
+                max_files: 3,
+            },
+        )
+        .unwrap();
         log.write(Stream::Stdout, format!("{}\n", "a".repeat(150)).as_bytes());
         log.write(Stream::Stdout, b"after\n");
         assert_eq!(lines(&path), ["stdout F after"]);

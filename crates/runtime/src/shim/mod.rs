@@ -27,7 +27,7 @@ mod user;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -49,7 +49,9 @@ pub(crate) struct ShimError {
 }
 
 fn context<E: Display>(what: &'static str) -> impl FnOnce(E) -> ShimError {
-    move |error| ShimError { message: format!("{what}: {error}") }
+    move |error| ShimError {
+        message: format!("{what}: {error}"),
+    }
 }
 
 /// What a shim prints when it is ready.
@@ -63,7 +65,9 @@ pub(crate) const READY: &str = "ready\n";
 pub fn shim_main(args: impl IntoIterator<Item = OsString>) -> ! {
     let args: Vec<OsString> = args.into_iter().collect();
     let code = match args.first().and_then(|verb| verb.to_str()) {
-        Some("pod") if args.len() == 2 => pod_main(SandboxDir { path: PathBuf::from(&args[1]) }),
+        Some("pod") if args.len() == 2 => pod_main(SandboxDir {
+            path: PathBuf::from(&args[1]),
+        }),
         Some("unpack") => crate::image::unpack_main(&args[1..]),
         Some("overlay") => crate::image::probe_overlay_main(&args[1..]),
         _ => {
@@ -88,11 +92,16 @@ fn pod_main(dir: SandboxDir) -> i32 {
 fn start(dir: &SandboxDir) -> Result<event_loop::Shim, ShimError> {
     // First of all, so that this process can always be found by the folder's contents.
     let pid = std::process::id() as i32;
-    let own = ShimRecord { pid, start_time: process_start_time(pid).unwrap_or(0) };
+    let own = ShimRecord {
+        pid,
+        start_time: process_start_time(pid).unwrap_or(0),
+    };
     records::write(&dir.shim_record(), &own).map_err(context("write record"))?;
     let record: SandboxRecord = records::read(&dir.record())
         .map_err(context("read record"))?
-        .ok_or_else(|| ShimError { message: "the sandbox is gone".to_owned() })?;
+        .ok_or_else(|| ShimError {
+            message: "the sandbox is gone".to_owned(),
+        })?;
     nix::unistd::chdir(&dir.path).map_err(context("enter folder"))?;
     // It fails for a leader of a process group, which is detached enough then.
     let _ = nix::unistd::setsid();
@@ -104,7 +113,9 @@ fn start(dir: &SandboxDir) -> Result<event_loop::Shim, ShimError> {
         libc::prctl(libc::PR_SET_NAME, c"skiff-shim".as_ptr());
     }
     let cgroups = Cgroups::detect().map_err(context("control groups"))?;
-    cgroups.join_supervised(&record.shim_cgroup, pid).map_err(context("leave skiff's control group"))?;
+    cgroups
+        .join_supervised(&record.shim_cgroup, pid)
+        .map_err(context("leave skiff's control group"))?;
     // Among the last to be killed when memory is short; without SYS_RESOURCE it stays as it is.
     let _ = fs::write("/proc/self/oom_score_adj", "-998");
     let namespaces = namespaces::enter(&record)?;
@@ -121,7 +132,13 @@ fn start(dir: &SandboxDir) -> Result<event_loop::Shim, ShimError> {
 
 /// Only SIGKILL ends a shim: it must see its containers out. New programs get all signals back (see `executor`).
 fn prepare_signals() -> nix::Result<()> {
-    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE, Signal::SIGQUIT] {
+    for ignored in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGPIPE,
+        Signal::SIGQUIT,
+    ] {
         // SAFETY: no handler is installed.
         unsafe { signal(ignored, SigHandler::SigIgn) }?;
     }
@@ -130,11 +147,25 @@ fn prepare_signals() -> nix::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&child), None)
 }
 
-/// Says that the shim is ready, and lets go of the pipe.
+/// Says that the shim is ready, waits to be told to go on, and lets go of both pipes.
+///
+/// If skiff dies before it told us, nobody may ever know of this process: then it ends. After that its record is
+/// certain to be found.
 fn announce() -> Result<(), ShimError> {
     let mut stdout = std::io::stdout();
-    stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush()).map_err(context("announce"))?;
-    let null: File = OpenOptions::new().write(true).open("/dev/null").map_err(context("open /dev/null"))?;
+    stdout
+        .write_all(READY.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(context("announce"))?;
+    let null: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(context("open /dev/null"))?;
     nix::unistd::dup2(null.as_raw_fd(), 1).map_err(context("close standard output"))?;
+    std::io::stdin()
+        .read_exact(&mut [0])
+        .map_err(context("wait for skiff"))?;
+    nix::unistd::dup2(null.as_raw_fd(), 0).map_err(context("close standard input"))?;
     Ok(())
 }

@@ -66,7 +66,11 @@ pub(super) fn enter(record: &SandboxRecord) -> Result<PodNamespaces, ShimError> 
         NamespaceMode::Pod => Some(make_pause().map_err(context("make PID namespace"))?),
         _ => None,
     };
-    Ok(PodNamespaces { host_mounts, shm, pause })
+    Ok(PodNamespaces {
+        host_mounts,
+        shm,
+        pause,
+    })
 }
 
 fn bring_loopback_up() -> io::Result<()> {
@@ -76,7 +80,11 @@ fn bring_loopback_up() -> io::Result<()> {
         flags: libc::c_short,
         padding: [u8; 22],
     }
-    let mut request = InterfaceFlags { name: [0; libc::IFNAMSIZ], flags: 0, padding: [0; 22] };
+    let mut request = InterfaceFlags {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        padding: [0; 22],
+    };
     request.name[..2].copy_from_slice(b"lo");
     request.flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
@@ -95,7 +103,9 @@ fn is_namespaced(key: &str, config: &PodSandboxConfig) -> bool {
 }
 
 fn set_sysctls(config: &PodSandboxConfig) -> Result<(), ShimError> {
-    let refused = |key: &str, why: &str| ShimError { message: format!("sysctl {key:?}: {why}") };
+    let refused = |key: &str, why: &str| ShimError {
+        message: format!("sysctl {key:?}: {why}"),
+    };
     for (key, value) in &config.sysctls {
         // With `/` between the parts, `.` belongs to a name.
         let path = match key.find(['.', '/']).map(|at| key.as_bytes()[at]) {
@@ -105,16 +115,20 @@ fn set_sysctls(config: &PodSandboxConfig) -> Result<(), ShimError> {
         if !is_namespaced(&path.replace('/', "."), config) {
             return Err(refused(key, "it is not of this pod's namespaces"));
         }
-        if !Path::new(&path).components().all(|part| matches!(part, Component::Normal(_))) {
+        if !Path::new(&path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+        {
             return Err(refused(key, "it is not a name"));
         }
         fs::write(Path::new("/proc/sys").join(&path), value).map_err(|error| refused(key, &error.to_string()))?;
     }
     // containerd 2's defaults: any user may ping and bind low ports.
     if config.security_context.namespace_options.network != NamespaceMode::Node {
-        for (key, value) in
-            [("net/ipv4/ip_unprivileged_port_start", "0"), ("net/ipv4/ping_group_range", "0 2147483647")]
-        {
+        for (key, value) in [
+            ("net/ipv4/ip_unprivileged_port_start", "0"),
+            ("net/ipv4/ping_group_range", "0 2147483647"),
+        ] {
             if !config.sysctls.keys().any(|set| set.replace('.', "/") == key) {
                 // A kernel without it has nothing to allow.
                 let _ = fs::write(Path::new("/proc/sys").join(key), value);
@@ -196,7 +210,10 @@ fn make_pause() -> io::Result<Pause> {
     let _ = nix::sys::wait::waitpid(between, None);
     read?;
     match i32::from_ne_bytes(bytes) {
-        pid if pid > 0 => Ok(Pause { pid: Pid::from_raw(pid), _alive: alive_write }),
+        pid if pid > 0 => Ok(Pause {
+            pid: Pid::from_raw(pid),
+            _alive: alive_write,
+        }),
         error => Err(io::Error::from_raw_os_error(-error)),
     }
 }
@@ -208,15 +225,21 @@ fn pause(alive: OwnedFd) -> ! {
     // SAFETY: takes numbers only; no value that owns a closed descriptor is dropped, for this never returns.
     unsafe {
         let kept = alive.as_raw_fd() as u32;
-        libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+        libc::syscall(libc::SYS_close_range, 0, kept - 1, 0);
         libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
         libc::prctl(libc::PR_SET_NAME, c"skiff-pause".as_ptr());
         // With SIGCHLD ignored the kernel collects them itself.
         libc::signal(libc::SIGCHLD, libc::SIG_IGN);
     }
-    while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
+    while !matches!(
+        waitpid(None, Some(WaitPidFlag::WNOHANG)),
+        Ok(WaitStatus::StillAlive) | Err(_)
+    ) {}
     let mut byte = [0u8];
-    while matches!(nix::unistd::read(alive.as_raw_fd(), &mut byte), Err(nix::errno::Errno::EINTR)) {}
+    while matches!(
+        nix::unistd::read(alive.as_raw_fd(), &mut byte),
+        Err(nix::errno::Errno::EINTR)
+    ) {}
     // SAFETY: ends the process, and with it the namespace.
     unsafe { libc::_exit(0) }
 }

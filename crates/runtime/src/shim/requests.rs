@@ -11,18 +11,24 @@ use super::event_loop::{Command, CommandStage, Shim, kill};
 use super::helper::{Helper, setup_failure};
 use super::launch::{Exec, Start, Stdio};
 use super::log::Log;
-use crate::records::{self, ContainerRecord, ExitRecord, RunRecord, is_id};
 use crate::reason;
+use crate::records::{self, ContainerRecord, ExitRecord, RunRecord, is_id};
 use crate::wire::{Event, Failure, FailureKind, Kind, Request, Response, ShimState, Size};
 
 fn not_running() -> Failure {
-    Failure { kind: FailureKind::NotRunning, message: "the container does not run".to_owned(), exit_code: 128 }
+    Failure {
+        kind: FailureKind::NotRunning,
+        message: "the container does not run".to_owned(),
+        exit_code: 128,
+    }
 }
 
 impl Shim {
     /// `false`: the connection is to be closed.
     pub(super) fn handle_frame(&mut self, key: u64, kind: Kind, payload: &[u8]) -> bool {
-        let Some(role) = self.connections.get(&key).map(|connection| connection.role) else { return false };
+        let Some(role) = self.connections.get(&key).map(|connection| connection.role) else {
+            return false;
+        };
         match (kind, role) {
             (Kind::Request, Role::Request) => match serde_json::from_slice(payload) {
                 Ok(request) => {
@@ -34,13 +40,23 @@ impl Shim {
                     false
                 }
             },
-            (Kind::Stdin, Role::Attach { container, stdin: true, .. }) => {
+            (
+                Kind::Stdin,
+                Role::Attach {
+                    container, stdin: true, ..
+                },
+            ) => {
                 if let Some(container) = self.containers.get_mut(&container) {
                     container.write_input(payload);
                 }
                 true
             }
-            (Kind::StdinEnd, Role::Attach { container, stdin: true, .. }) => {
+            (
+                Kind::StdinEnd,
+                Role::Attach {
+                    container, stdin: true, ..
+                },
+            ) => {
                 if let Some(container) = self.containers.get_mut(&container) {
                     container.end_input();
                 }
@@ -62,7 +78,11 @@ impl Shim {
         let response = match request {
             Request::Watch => {
                 self.set_role(key, Role::Watch);
-                let running = self.containers.values().map(|container| container.record.id.clone()).collect();
+                let running = self
+                    .containers
+                    .values()
+                    .map(|container| container.record.id.clone())
+                    .collect();
                 let state = Response::State(ShimState { running });
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.send_json(Kind::Response, &state);
@@ -73,16 +93,34 @@ impl Shim {
                 Ok(()) => return,
                 Err(failure) => Response::Failed(failure),
             },
-            Request::Exec { id, command, tty, stdin, stdout, stderr } => {
-                match self.exec(key, &id, &command, tty, [stdin, stdout, stderr]) {
-                    Ok(()) => return,
-                    Err(failure) => Response::Failed(failure),
-                }
-            }
-            Request::Attach { id, stdin, stdout, stderr } => match self.find(&id) {
+            Request::Exec {
+                id,
+                command,
+                tty,
+                stdin,
+                stdout,
+                stderr,
+            } => match self.exec(key, &id, &command, tty, [stdin, stdout, stderr]) {
+                Ok(()) => return,
+                Err(failure) => Response::Failed(failure),
+            },
+            Request::Attach {
+                id,
+                stdin,
+                stdout,
+                stderr,
+            } => match self.find(&id) {
                 Some(container) => {
                     let tty = self.containers[&container].record.config.tty;
-                    self.set_role(key, Role::Attach { container, stdin, stdout, stderr });
+                    self.set_role(
+                        key,
+                        Role::Attach {
+                            container,
+                            stdin,
+                            stdout,
+                            stderr,
+                        },
+                    );
                     if let Some(connection) = self.connections.get_mut(&key) {
                         connection.send_json(Kind::Response, &Response::Started { pid: 0, tty });
                     }
@@ -156,14 +194,19 @@ impl Shim {
         let helper = Helper::start(&kept, || start.run()).map_err(setup_failure)?;
         let key = self.new_key();
         let stage = Stage::Starting { helper, requester };
-        self.containers.insert(key, Container::new(record, dir, stage, streams, log));
+        self.containers
+            .insert(key, Container::new(record, dir, stage, streams, log));
         Ok(())
     }
 
     /// A container's helper has reported, or ended without a word.
     pub(super) fn container_launched(&mut self, key: u64) {
-        let Some(container) = self.containers.get_mut(&key) else { return };
-        let Stage::Starting { helper, requester } = &container.stage else { return };
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Stage::Starting { helper, requester } = &container.stage else {
+            return;
+        };
         let requester = *requester;
         let result = helper.result().and_then(|launched| {
             let run = RunRecord {
@@ -184,12 +227,18 @@ impl Shim {
                 if !self.shutdown.is_empty() {
                     kill(pid, libc::SIGKILL);
                 }
-                container.oom = self.cgroups.watch_oom(&container.record.cgroup).unwrap_or_else(|error| {
-                    // It is looked at when the container ends.
-                    eprintln!("{error}");
-                    None
-                });
-                Response::Started { pid, tty: container.record.config.tty }
+                container.oom = self
+                    .cgroups
+                    .watch_oom(&container.record.cgroup)
+                    .unwrap_or_else(|error| {
+                        // It is looked at when the container ends.
+                        eprintln!("{error}");
+                        None
+                    });
+                Response::Started {
+                    pid,
+                    tty: container.record.config.tty,
+                }
             }
             Err(failure) => {
                 self.start_failed(key, &failure);
@@ -199,9 +248,13 @@ impl Shim {
         if let Some(connection) = self.connections.get_mut(&requester) {
             connection.answer(&response);
         }
-        let Response::Started { pid, .. } = response else { return };
+        let Response::Started { pid, .. } = response else {
+            return;
+        };
         if let Some(container) = self.containers.get(&key) {
-            let event = Event::Started { id: container.record.id.clone() };
+            let event = Event::Started {
+                id: container.record.id.clone(),
+            };
             self.publish(&event);
         }
         if let Some(code) = self.take_early_exit(pid) {
@@ -210,7 +263,9 @@ impl Shim {
     }
 
     fn start_failed(&mut self, key: u64, failure: &Failure) {
-        let Some(container) = self.containers.remove(&key) else { return };
+        let Some(container) = self.containers.remove(&key) else {
+            return;
+        };
         let reason = match failure.kind {
             FailureKind::CannotRun => reason::CONTAINER_CANNOT_RUN,
             FailureKind::NotRunning | FailureKind::Setup => reason::START_ERROR,
@@ -225,43 +280,66 @@ impl Shim {
             eprintln!("{error}");
         }
         // A process that got half way is in there.
-        if let Err(error) = self.cgroups.destroy(&container.record.cgroup, std::time::Duration::from_secs(1)) {
+        if let Err(error) = self
+            .cgroups
+            .destroy(&container.record.cgroup, std::time::Duration::from_secs(1))
+        {
             eprintln!("{error}");
         }
-        self.publish(&Event::Exited { id: container.record.id.clone() });
+        self.publish(&Event::Exited {
+            id: container.record.id.clone(),
+        });
     }
 
-    fn exec(
-        &mut self,
-        key: u64,
-        id: &str,
-        command: &[String],
-        tty: bool,
-        wanted: [bool; 3],
-    ) -> Result<(), Failure> {
+    fn exec(&mut self, key: u64, id: &str, command: &[String], tty: bool, wanted: [bool; 3]) -> Result<(), Failure> {
         let found = self.find(id).ok_or_else(not_running)?;
-        let fds = self.connections.get_mut(&key).map(|connection| connection.take_fds()).unwrap_or_default();
+        let fds = self
+            .connections
+            .get_mut(&key)
+            .map(|connection| connection.take_fds())
+            .unwrap_or_default();
         let mut fds = fds.into_iter();
         let mut next = |wanted: bool| -> Option<OwnedFd> { if wanted { fds.next() } else { None } };
         let stdio = match tty {
             true => Stdio::default(),
-            false => Stdio { stdin: next(wanted[0]), stdout: next(wanted[1]), stderr: next(wanted[2]) },
+            false => Stdio {
+                stdin: next(wanted[0]),
+                stdout: next(wanted[1]),
+                stderr: next(wanted[2]),
+            },
         };
         let container = &self.containers[&found];
         let mut kept = self.kept_for_helpers();
         kept.extend(stdio.raw());
-        let exec = Exec { container: &container.record, dir: &container.dir, command, tty, stdio };
+        let exec = Exec {
+            container: &container.record,
+            dir: &container.dir,
+            command,
+            tty,
+            stdio,
+        };
         let helper = Helper::start(&kept, || exec.run()).map_err(setup_failure)?;
         self.set_role(key, Role::Command);
         let stage = CommandStage::Starting { helper };
-        self.commands.insert(key, Command { container: found, stage, abandoned: false });
+        self.commands.insert(
+            key,
+            Command {
+                container: found,
+                stage,
+                abandoned: false,
+            },
+        );
         Ok(())
     }
 
     /// A command's helper has reported, or ended without a word.
     pub(super) fn command_launched(&mut self, key: u64) {
-        let Some(command) = self.commands.get_mut(&key) else { return };
-        let CommandStage::Starting { helper } = &command.stage else { return };
+        let Some(command) = self.commands.get_mut(&key) else {
+            return;
+        };
+        let CommandStage::Starting { helper } = &command.stage else {
+            return;
+        };
         match helper.result() {
             Ok(launched) => {
                 let pid = launched.pid;
@@ -273,7 +351,13 @@ impl Shim {
                     if let Some(master) = &launched.master {
                         connection.send_fd(Kind::Master, master);
                     }
-                    connection.send_json(Kind::Response, &Response::Started { pid, tty: launched.master.is_some() });
+                    connection.send_json(
+                        Kind::Response,
+                        &Response::Started {
+                            pid,
+                            tty: launched.master.is_some(),
+                        },
+                    );
                 }
                 if let Some(code) = self.take_early_exit(pid) {
                     self.command_ended(key, code);

@@ -54,8 +54,15 @@ pub(super) fn mount_rootfs(
         staged.shm = Some(attach(tree.as_fd(), &dir.stage().join("shm"), Point::Directory)?);
     }
     for (index, tree) in detached {
-        let point = if record.config.mounts[index].host_path.is_dir() { Point::Directory } else { Point::File };
-        staged.mounts.insert(index, attach(tree.as_fd(), &dir.stage().join(index.to_string()), point)?);
+        let point = if record.config.mounts[index].host_path.is_dir() {
+            Point::Directory
+        } else {
+            Point::File
+        };
+        staged.mounts.insert(
+            index,
+            attach(tree.as_fd(), &dir.stage().join(index.to_string()), point)?,
+        );
     }
     match record.writable_layer {
         WritableLayer::Overlay => mount_overlay(record, dir)?,
@@ -71,11 +78,16 @@ pub(super) fn mount_rootfs(
 /// A host path that does not exist becomes a folder, as containerd (and Docker) do it.
 fn make_source(wanted: &Mount) -> Result<(), ShimError> {
     if !wanted.host_path.is_absolute() {
-        return Err(ShimError { message: format!("mount source {:?} is not absolute", wanted.host_path) });
+        return Err(ShimError {
+            message: format!("mount source {:?} is not absolute", wanted.host_path),
+        });
     }
     match fs::metadata(&wanted.host_path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&wanted.host_path)
-            .map_err(|error| ShimError { message: format!("create {}: {error}", wanted.host_path.display()) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(&wanted.host_path).map_err(|error| ShimError {
+                message: format!("create {}: {error}", wanted.host_path.display()),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -110,7 +122,12 @@ fn detach_source(wanted: &Mount) -> io::Result<OwnedFd> {
     }
     let tree = open_tree(&wanted.host_path, libc::AT_RECURSIVE)?;
     if wanted.propagation == MountPropagation::HostToContainer {
-        let attributes = MountAttributes { set: 0, clear: 0, propagation: libc::MS_SLAVE, user_namespace: 0 };
+        let attributes = MountAttributes {
+            set: 0,
+            clear: 0,
+            propagation: libc::MS_SLAVE,
+            user_namespace: 0,
+        };
         let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
         // SAFETY: path and attributes live through the call, and their size is given.
         let result = unsafe {
@@ -137,9 +154,11 @@ enum Point {
 fn attach(tree: BorrowedFd<'_>, at: &Path, point: Point) -> Result<PathBuf, ShimError> {
     let made = match point {
         Point::Directory => fs::create_dir_all(at),
-        Point::File => {
-            at.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(at)).map(drop)
-        }
+        Point::File => at
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| File::create(at))
+            .map(drop),
     };
     made.map_err(context("make mount point"))?;
     let target = c_path(at).map_err(context("mount point"))?;
@@ -161,8 +180,12 @@ fn attach(tree: BorrowedFd<'_>, at: &Path, point: Point) -> Result<PathBuf, Shim
 
 fn mount_overlay(record: &ContainerRecord, dir: &ContainerDir) -> Result<(), ShimError> {
     let top_first: Vec<&str> = record.layers.iter().rev().map(String::as_str).collect();
-    let overlay =
-        Overlay { layers_dir: &record.layers_dir, top_first: &top_first, upper: &dir.upper(), work: &dir.work() };
+    let overlay = Overlay {
+        layers_dir: &record.layers_dir,
+        top_first: &top_first,
+        upper: &dir.upper(),
+        work: &dir.work(),
+    };
     overlay.mount(&dir.rootfs()).map_err(context("mount overlay"))
 }
 
@@ -180,7 +203,11 @@ impl Overlay<'_> {
     /// Mounts it. Leaves the working directory at the layers' folder.
     pub fn mount(&self, at: &Path) -> io::Result<()> {
         nix::unistd::chdir(self.layers_dir)?;
-        let lower = if self.top_first.is_empty() { "empty".to_owned() } else { self.top_first.join(":") };
+        let lower = if self.top_first.is_empty() {
+            "empty".to_owned()
+        } else {
+            self.top_first.join(":")
+        };
         let mut last = io::Error::from_raw_os_error(libc::EINVAL);
         // What is written to a container's layer is lost with the container, so it needs no syncing; older kernels
         // know fewer options.
@@ -191,7 +218,13 @@ impl Overlay<'_> {
             data.extend(escape(self.work));
             data.extend_from_slice(options.as_bytes());
             let data = CString::new(data)?;
-            match mount(Some("overlay"), at, Some("overlay"), MsFlags::empty(), Some(data.as_c_str())) {
+            match mount(
+                Some("overlay"),
+                at,
+                Some("overlay"),
+                MsFlags::empty(),
+                Some(data.as_c_str()),
+            ) {
                 Ok(()) => return Ok(()),
                 Err(nix::errno::Errno::EINVAL) => last = io::Error::from_raw_os_error(libc::EINVAL),
                 Err(error) => return Err(error.into()),

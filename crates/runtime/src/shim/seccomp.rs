@@ -61,7 +61,9 @@ const ALWAYS: &[libc::c_long] = calls! {
 /// `cachestat`, `fchmodat2`, `map_shadow_stack`, `futex_wake`, `futex_wait`, `futex_requeue`, `statmount`, `listmount`,
 /// `lsm_get_self_attr`, `lsm_list_modules`, `mseal`, `setxattrat`, `getxattrat`, `listxattrat`, `removexattrat`: the
 /// same numbers everywhere, and not in all libraries yet.
-const ALWAYS_BY_NUMBER: [libc::c_long; 15] = [451, 452, 453, 454, 455, 456, 457, 458, 459, 461, 462, 463, 464, 465, 466];
+const ALWAYS_BY_NUMBER: [libc::c_long; 15] = [
+    451, 452, 453, 454, 455, 456, 457, 458, 459, 461, 462, 463, 464, 465, 466,
+];
 
 #[cfg(target_arch = "x86_64")]
 const IO_PGETEVENTS: libc::c_long = 333;
@@ -91,14 +93,20 @@ const WITH_CAPABILITY: &[(&str, &[libc::c_long])] = &[
     ),
     ("SYS_BOOT", calls! { SYS_reboot }),
     ("SYS_CHROOT", calls! { SYS_chroot }),
-    ("SYS_MODULE", calls! { SYS_delete_module SYS_init_module SYS_finit_module }),
+    (
+        "SYS_MODULE",
+        calls! { SYS_delete_module SYS_init_module SYS_finit_module },
+    ),
     ("SYS_PACCT", calls! { SYS_acct }),
     ("SYS_PTRACE", calls! { SYS_kcmp SYS_pidfd_getfd SYS_process_madvise }),
     #[cfg(target_arch = "x86_64")]
     ("SYS_RAWIO", calls! { SYS_iopl SYS_ioperm }),
     ("SYS_TIME", calls! { SYS_settimeofday SYS_clock_settime }),
     ("SYS_TTY_CONFIG", calls! { SYS_vhangup }),
-    ("SYS_NICE", calls! { SYS_get_mempolicy SYS_mbind SYS_set_mempolicy SYS_set_mempolicy_home_node }),
+    (
+        "SYS_NICE",
+        calls! { SYS_get_mempolicy SYS_mbind SYS_set_mempolicy SYS_set_mempolicy_home_node },
+    ),
     ("SYSLOG", calls! { SYS_syslog }),
     ("BPF", calls! { SYS_bpf }),
     ("PERFMON", calls! { SYS_perf_event_open }),
@@ -113,7 +121,12 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// The filters to install, in this order.
 pub(super) fn default_profile(capabilities: CapabilitySet) -> Result<Vec<BpfProgram>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for call in ALWAYS.iter().chain(&ALWAYS_BY_NUMBER).chain(LEGACY).chain([&IO_PGETEVENTS]) {
+    for call in ALWAYS
+        .iter()
+        .chain(&ALWAYS_BY_NUMBER)
+        .chain(LEGACY)
+        .chain([&IO_PGETEVENTS])
+    {
         rules.insert(*call, Vec::new());
     }
     let rule = |length: SeccompCmpArgLen, operation, value| {
@@ -123,9 +136,15 @@ pub(super) fn default_profile(capabilities: CapabilitySet) -> Result<Vec<BpfProg
     rules.insert(libc::SYS_clone, vec![no_namespaces]);
     // The other filter decides about it.
     rules.insert(libc::SYS_clone3, Vec::new());
-    rules.insert(libc::SYS_socket, vec![rule(SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, AF_VSOCK)?]);
+    rules.insert(
+        libc::SYS_socket,
+        vec![rule(SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, AF_VSOCK)?],
+    );
     let personalities = PERSONALITIES.map(|value| rule(SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value));
-    rules.insert(libc::SYS_personality, personalities.into_iter().collect::<Result<_, _>>()?);
+    rules.insert(
+        libc::SYS_personality,
+        personalities.into_iter().collect::<Result<_, _>>()?,
+    );
     for (name, calls) in WITH_CAPABILITY {
         if capabilities.has(name) {
             rules.extend(calls.iter().map(|call| (*call, Vec::new())));

@@ -41,12 +41,22 @@ impl SpecInput<'_> {
         let config = &self.container.config;
         let security = &config.security_context;
         let devices = self.devices()?;
-        let masked = if security.privileged { None } else { security.masked_paths.clone() };
-        let readonly = if security.privileged { None } else { security.readonly_paths.clone() };
+        let masked = if security.privileged {
+            None
+        } else {
+            security.masked_paths.clone()
+        };
+        let readonly = if security.privileged {
+            None
+        } else {
+            security.readonly_paths.clone()
+        };
         let default_paths = |paths: fn() -> Vec<String>| if security.privileged { Vec::new() } else { paths() };
         // Mounts that propagate to the machine must not be cut off from it.
-        let bidirectional =
-            config.mounts.iter().any(|mount| mount.propagation == crate::MountPropagation::Bidirectional);
+        let bidirectional = config
+            .mounts
+            .iter()
+            .any(|mount| mount.propagation == crate::MountPropagation::Bidirectional);
         let mut linux = json!({
             "namespaces": self.namespaces(),
             "cgroupsPath": self.container.cgroup,
@@ -65,7 +75,10 @@ impl SpecInput<'_> {
             "mounts": self.mounts(),
             "linux": linux,
         });
-        Ok(Spec { json, device_rules: device_rules(&devices, security.privileged) })
+        Ok(Spec {
+            json,
+            device_rules: device_rules(&devices, security.privileged),
+        })
     }
 
     fn namespaces(&self) -> Value {
@@ -85,7 +98,9 @@ impl SpecInput<'_> {
         let config = &self.container.config;
         let args = arguments(&config.command, &config.args, self.container);
         if args.is_empty() {
-            return Err(ShimError { message: "no command specified: neither the container nor its image has one".into() });
+            return Err(ShimError {
+                message: "no command specified: neither the container nor its image has one".into(),
+            });
         }
         // The last steps of the new process need all that we have; they leave it what it shall have.
         let capabilities = CapabilitySet::of_this_process().names();
@@ -136,7 +151,10 @@ impl SpecInput<'_> {
         for entry in &config.envs {
             set(&entry.key, &entry.value);
         }
-        environment.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+        environment
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect()
     }
 
     fn mounts(&self) -> Vec<Value> {
@@ -163,14 +181,16 @@ impl SpecInput<'_> {
             json!({ "destination": destination, "type": kind, "source": source, "options": options })
         })
         .collect();
-        let bind = |destination: &str, source: &Path, access: &str| {
-            json!({ "destination": destination, "type": "bind", "source": source, "options": ["rbind", access] })
-        };
+        let bind = |destination: &str, source: &Path, access: &str| json!({ "destination": destination, "type": "bind", "source": source, "options": ["rbind", access] });
         if !given("/dev/shm") {
             let source = self.staged.shm.as_deref().unwrap_or(Path::new("/dev/shm"));
             mounts.push(bind("/dev/shm", source, "rw"));
         }
-        let access = if config.security_context.readonly_rootfs { "ro" } else { "rw" };
+        let access = if config.security_context.readonly_rootfs {
+            "ro"
+        } else {
+            "rw"
+        };
         for (destination, source) in [
             ("/etc/resolv.conf", self.sandbox_dir.resolv_conf()),
             ("/etc/hostname", self.sandbox_dir.hostname()),
@@ -184,7 +204,11 @@ impl SpecInput<'_> {
         wanted.sort_by_key(|(_, mount)| clean(&mount.container_path).matches('/').count());
         for (index, mount) in wanted {
             let source = self.staged.mounts.get(&index).unwrap_or(&mount.host_path);
-            mounts.push(bind(&clean(&mount.container_path), source, if mount.readonly { "ro" } else { "rw" }));
+            mounts.push(bind(
+                &clean(&mount.container_path),
+                source,
+                if mount.readonly { "ro" } else { "rw" },
+            ));
         }
         mounts
     }
@@ -196,8 +220,9 @@ impl SpecInput<'_> {
             all_devices(Path::new("/dev"), &mut devices);
         }
         for device in &config.devices {
-            let found = HostDevice::read(device)
-                .map_err(|error| ShimError { message: format!("device {}: {error}", device.host_path.display()) })?;
+            let found = HostDevice::read(device).map_err(|error| ShimError {
+                message: format!("device {}: {error}", device.host_path.display()),
+            })?;
             devices.retain(|known: &HostDevice| known.path != found.path);
             devices.push(found);
         }
@@ -209,7 +234,11 @@ impl SpecInput<'_> {
 fn arguments(command: &[String], args: &[String], container: &ContainerRecord) -> Vec<String> {
     let image = &container.image_config;
     let entrypoint = if command.is_empty() { &image.entrypoint } else { command };
-    let arguments = if args.is_empty() && command.is_empty() { &image.cmd } else { args };
+    let arguments = if args.is_empty() && command.is_empty() {
+        &image.cmd
+    } else {
+        args
+    };
     entrypoint.iter().chain(arguments).cloned().collect()
 }
 
@@ -222,7 +251,10 @@ pub(super) fn working_dir(container: &ContainerRecord) -> &str {
 }
 
 fn clean(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     format!("/{}", parts.join("/"))
 }
 
@@ -247,7 +279,11 @@ impl HostDevice {
         } else {
             return Err(std::io::Error::other("not a device"));
         };
-        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let access = if device.permissions.is_empty() {
+            "rwm"
+        } else {
+            &device.permissions
+        };
         Ok(HostDevice {
             path: clean(&device.container_path),
             kind,
@@ -293,8 +329,14 @@ fn all_devices(dir: &Path, found: &mut Vec<HostDevice>) {
         if kind.is_dir() {
             all_devices(&path, found);
         } else if kind.is_block_device() || kind.is_char_device() {
-            let Some(inside) = path.to_str().map(str::to_owned) else { continue };
-            let device = Device { container_path: inside, host_path: path, permissions: "rwm".to_owned() };
+            let Some(inside) = path.to_str().map(str::to_owned) else {
+                continue;
+            };
+            let device = Device {
+                container_path: inside,
+                host_path: path,
+                permissions: "rwm".to_owned(),
+            };
             found.extend(HostDevice::read(&device).ok());
         }
     }
@@ -320,7 +362,12 @@ fn device_cgroup(devices: &[HostDevice], privileged: bool) -> Value {
 
 /// The same for v2, with the default devices.
 fn device_rules(devices: &[HostDevice], privileged: bool) -> Vec<DeviceRule> {
-    let rule = |kind, major, minor, access| DeviceRule { kind, major, minor, access };
+    let rule = |kind, major, minor, access| DeviceRule {
+        kind,
+        major,
+        minor,
+        access,
+    };
     if privileged {
         return vec![rule(None, None, None, DeviceRule::ALL)];
     }
@@ -338,9 +385,16 @@ fn device_rules(devices: &[HostDevice], privileged: bool) -> Vec<DeviceRule> {
     // null, zero, full, random, urandom
     rules.extend([3, 5, 7, 8, 9].map(|minor| rule(character, Some(1), Some(minor), DeviceRule::ALL)));
     rules.extend(devices.iter().map(|device| {
-        let bits = [('r', DeviceRule::READ), ('w', DeviceRule::WRITE), ('m', DeviceRule::MKNOD)];
-        let access =
-            bits.iter().filter(|(letter, _)| device.access.contains(*letter)).map(|(_, bit)| bit).sum();
+        let bits = [
+            ('r', DeviceRule::READ),
+            ('w', DeviceRule::WRITE),
+            ('m', DeviceRule::MKNOD),
+        ];
+        let access = bits
+            .iter()
+            .filter(|(letter, _)| device.access.contains(*letter))
+            .map(|(_, bit)| bit)
+            .sum();
         rule(Some(device.kind), Some(device.major), Some(device.minor), access)
     }));
     rules

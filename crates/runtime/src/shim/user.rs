@@ -26,7 +26,11 @@ impl User {
         supplemental_groups.extend(self.groups.iter().map(|group| i64::from(*group)));
         supplemental_groups.sort_unstable();
         supplemental_groups.dedup();
-        ContainerUser { uid: i64::from(self.uid), gid: i64::from(self.gid), supplemental_groups }
+        ContainerUser {
+            uid: i64::from(self.uid),
+            gid: i64::from(self.gid),
+            supplemental_groups,
+        }
     }
 }
 
@@ -58,7 +62,12 @@ fn passwd(text: &str) -> impl Iterator<Item = PasswdEntry<'_>> {
         let name = fields.next()?;
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
-        Some(PasswdEntry { name, uid, gid, home: fields.nth(1).unwrap_or("/") })
+        Some(PasswdEntry {
+            name,
+            uid,
+            gid,
+            home: fields.nth(1).unwrap_or("/"),
+        })
     })
 }
 
@@ -89,7 +98,10 @@ impl Databases {
                 Err(source) => Err(UserError::Read { file, source }),
             }
         };
-        Ok(Databases { passwd: read("etc/passwd")?, group: read("etc/group")? })
+        Ok(Databases {
+            passwd: read("etc/passwd")?,
+            group: read("etc/group")?,
+        })
     }
 
     /// The user that a security context and the image's `USER` make.
@@ -120,7 +132,11 @@ impl Databases {
             (None, Some(name)) => self.group_id(name)?,
             (None, None) => entry.as_ref().map_or(0, |entry| entry.gid),
         };
-        let mut groups = context.supplemental_groups.iter().map(|gid| id(*gid)).collect::<Result<Vec<_>, _>>()?;
+        let mut groups = context
+            .supplemental_groups
+            .iter()
+            .map(|gid| id(*gid))
+            .collect::<Result<Vec<_>, _>>()?;
         if let Some(entry) = entry.as_ref().filter(|_| !context.strict_supplemental_groups) {
             groups.extend(
                 group(&self.group)
@@ -131,7 +147,11 @@ impl Databases {
         groups.sort_unstable();
         groups.dedup();
         groups.retain(|group| *group != gid);
-        let home = entry.map(|entry| entry.home).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
+        let home = entry
+            .map(|entry| entry.home)
+            .filter(|home| home.starts_with('/'))
+            .unwrap_or("/")
+            .to_owned();
         Ok(User { uid, gid, groups, home })
     }
 
@@ -162,7 +182,10 @@ mod tests {
         let user = resolve(default(), "").unwrap();
         assert_eq!((user.uid, user.gid, user.home.as_str()), (0, 0, "/root"));
         let user = resolve(default(), "app").unwrap();
-        assert_eq!((user.uid, user.gid, user.groups.as_slice(), user.home.as_str()), (100, 101, &[50][..], "/srv"));
+        assert_eq!(
+            (user.uid, user.gid, user.groups.as_slice(), user.home.as_str()),
+            (100, 101, &[50][..], "/srv")
+        );
         let user = resolve(default(), "100:staff").unwrap();
         assert_eq!((user.uid, user.gid, user.groups.as_slice()), (100, 50, &[101][..]));
         let user = resolve(default(), "4000:4001").unwrap();
@@ -179,7 +202,10 @@ mod tests {
         let user = resolve(context, "root:staff").unwrap();
         assert_eq!((user.uid, user.gid, user.groups.as_slice()), (100, 5, &[2000][..]));
         assert_eq!(user.status().supplemental_groups, [5, 2000]);
-        let context = ContainerSecurityContext { run_as_user: Some(-1), ..default() };
+        let context = ContainerSecurityContext {
+            run_as_user: Some(-1),
+            ..default()
+        };
         assert!(matches!(resolve(context, ""), Err(UserError::OutOfRange(-1))));
     }
 }

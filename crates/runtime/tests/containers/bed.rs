@@ -21,16 +21,55 @@ pub struct Bed {
     pub config: RuntimeConfig,
     runtime: Option<EmbeddedRuntime>,
     mounts: BTreeSet<String>,
+    finished: bool,
+}
+
+async fn reset_patiently(config: &RuntimeConfig) {
+    for _ in 0..1000 {
+        match reset(config).await {
+            Ok(()) => return,
+            // Tasks of the runtime may be letting go.
+            Err(RuntimeError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the data directory stays in use");
+}
+
+impl Drop for Bed {
+    /// A test that failed cleans up as well.
+    fn drop(&mut self) {
+        self.runtime = None;
+        if self.finished {
+            return;
+        }
+        let config = self.config.clone();
+        let cleaner = std::thread::spawn(move || {
+            let tokio = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            tokio.block_on(reset_patiently(&config));
+        });
+        if cleaner.join().is_err() {
+            eprintln!("cannot clean up in {}", self.dir.path().display());
+        }
+    }
 }
 
 fn mounts() -> BTreeSet<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    text.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect()
+    text.lines()
+        .map(|line| line.split(' ').nth(4).unwrap().to_owned())
+        .collect()
 }
 
 pub fn new_config(dir: &Path) -> RuntimeConfig {
-    let mut config =
-        RuntimeConfig::new(dir.join("data"), std::env::current_exe().unwrap(), Arc::new(LoopbackNetwork));
+    let mut config = RuntimeConfig::new(
+        dir.join("data"),
+        std::env::current_exe().unwrap(),
+        Arc::new(LoopbackNetwork),
+    );
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     config.cgroup_root = format!("/skiff-test-{}-{number}", std::process::id());
     config.image_limits.keep_free_bytes = 1 << 20;
@@ -48,7 +87,13 @@ impl Bed {
     pub async fn with(dir: TempDir, config: RuntimeConfig) -> Bed {
         let mounts = mounts();
         let runtime = EmbeddedRuntime::open(config.clone()).await.unwrap();
-        Bed { dir, config, runtime: Some(runtime), mounts }
+        Bed {
+            dir,
+            config,
+            runtime: Some(runtime),
+            mounts,
+            finished: false,
+        }
     }
 
     /// With the probe's image.
@@ -179,23 +224,36 @@ impl Bed {
     /// Removes everything and checks that nothing is left.
     pub async fn finish(mut self) {
         self.runtime = None;
-        for _ in 0..1000 {
-            match reset(&self.config).await {
-                Ok(()) => break,
-                Err(RuntimeError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(2)).await,
-                Err(error) => panic!("{error}"),
-            }
-        }
+        reset_patiently(&self.config).await;
+        self.finished = true;
         assert!(!self.config.data_dir.exists());
         assert_eq!(mounts(), self.mounts, "mounts");
-        assert_eq!(cgroups_named(&self.config.cgroup_root), Vec::<PathBuf>::new(), "control groups");
-        assert_eq!(self.processes(), Vec::<String>::new(), "processes");
+        assert_eq!(
+            cgroups_named(&self.config.cgroup_root),
+            Vec::<PathBuf>::new(),
+            "control groups"
+        );
+        self.wait_processes(0).await;
+    }
+
+    /// Until so many processes belong to this bed. (Helpers come and go; what was killed takes its time.)
+    pub async fn wait_processes(&self, count: usize) {
+        for _ in 0..2000 {
+            if self.processes().len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("never {count} processes: {:?}", self.processes());
     }
 
     /// Command lines of processes that belong to this bed.
     pub fn processes(&self) -> Vec<String> {
         let dir = self.dir.path().to_str().unwrap().to_owned();
-        all_command_lines().into_iter().filter(|line| line.contains(&dir)).collect()
+        all_command_lines()
+            .into_iter()
+            .filter(|line| line.contains(&dir))
+            .collect()
     }
 }
 
@@ -211,8 +269,17 @@ fn all_command_lines() -> Vec<String> {
 /// All groups of a name in all trees.
 pub fn cgroups_named(path: &str) -> Vec<PathBuf> {
     let mut trees = vec![PathBuf::from("/sys/fs/cgroup")];
-    trees.extend(std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path()));
-    trees.iter().map(|tree| tree.join(path.trim_start_matches('/'))).filter(|path| path.exists()).collect()
+    trees.extend(
+        std::fs::read_dir("/sys/fs/cgroup")
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    trees
+        .iter()
+        .map(|tree| tree.join(path.trim_start_matches('/')))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 /// A log's text without times and streams, partial lines joined.
@@ -234,11 +301,18 @@ pub fn write_probe_archive(path: &Path) {
     layer.dir("etc", 0o755);
     layer.dir("tmp", 0o1777);
     layer.dir("bin", 0o755);
-    layer.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/probe\napp:x:100:101::/srv:/probe\n");
+    layer.file(
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/probe\napp:x:100:101::/srv:/probe\n",
+    );
     layer.file("etc/group", 0o644, b"root:x:0:\napp:x:101:\nextra:x:102:app\n");
     layer.file("bin/script", 0o644, b"not executable");
     layer.file("bin/nonsense", 0o755, b"this is no program");
     layer.file("probe", 0o755, &std::fs::read(PROBE).unwrap());
-    let config = image_config(&[&layer], serde_json::json!({ "Entrypoint": ["/probe"], "Env": ["PATH=/bin:/", "FROM=image"] }));
+    let config = image_config(
+        &[&layer],
+        serde_json::json!({ "Entrypoint": ["/probe"], "Env": ["PATH=/bin:/", "FROM=image"] }),
+    );
     std::fs::write(path, docker_archive(&[PROBE_IMAGE], &config, &[&layer])).unwrap();
 }

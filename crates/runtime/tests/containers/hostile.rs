@@ -83,7 +83,11 @@ pub async fn links_that_escape() {
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     }
     // Hard links to what is outside.
-    for target in [outside_name.to_owned() + "/victim", "../../../../../../etc/passwd".into(), "/etc/shadow".into()] {
+    for target in [
+        outside_name.to_owned() + "/victim",
+        "../../../../../../etc/passwd".into(),
+        "/etc/shadow".into(),
+    ] {
         let mut layer = Layer::new();
         layer.hard_link("stolen", &target);
         assert!(try_import(&bed, &[&layer]).await.is_err(), "{target}");
@@ -113,7 +117,11 @@ pub async fn devices_and_whiteout_devices() {
     layer.device(EntryType::Char, "probe-hidden", 0, 0);
     layer.file("probe-hidden-check", 0o644, b"x");
     try_import(&bed, &[&layer]).await.unwrap();
-    let text = run(&bed, &["open", "/disk", "+", "stat", "/probe-hidden", "+", "stat", "/pipe"]).await;
+    let text = run(
+        &bed,
+        &["open", "/disk", "+", "stat", "/probe-hidden", "+", "stat", "/pipe"],
+    )
+    .await;
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("error: "), "{text}");
     assert_eq!(lines[1], "/probe-hidden error: 2");
@@ -124,7 +132,11 @@ pub async fn devices_and_whiteout_devices() {
 pub async fn bombs() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = new_config(dir.path());
-    config.image_limits = ImageLimits { layer_bytes: 20 << 20, layer_entries: 2000, keep_free_bytes: 1 << 20 };
+    config.image_limits = ImageLimits {
+        layer_bytes: 20 << 20,
+        layer_entries: 2000,
+        keep_free_bytes: 1 << 20,
+    };
     let bed = Bed::with(dir, config).await;
     let mut large = Layer::new();
     large.file("zeros", 0o644, &vec![0; 30 << 20]);

@@ -20,7 +20,9 @@ pub struct Layer {
 
 impl Layer {
     pub fn new() -> Layer {
-        Layer { builder: tar::Builder::new(Vec::new()) }
+        Layer {
+            builder: tar::Builder::new(Vec::new()),
+        }
     }
 
     fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
@@ -48,7 +50,11 @@ impl Layer {
     }
 
     pub fn file(&mut self, name: &str, mode: u32, data: &[u8]) {
-        self.entry(Layer::header(tar::EntryType::Regular, mode, data.len() as u64), name, data);
+        self.entry(
+            Layer::header(tar::EntryType::Regular, mode, data.len() as u64),
+            name,
+            data,
+        );
     }
 
     pub fn dir(&mut self, name: &str, mode: u32) {
@@ -113,7 +119,9 @@ fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 /// What `docker save` writes.
 pub fn docker_archive(tags: &[&str], config: &[u8], layers: &[&Layer]) -> Vec<u8> {
     let config_name = format!("{}.json", digest(config).trim_start_matches("sha256:"));
-    let names: Vec<String> = (0..layers.len()).map(|index| format!("layer{index}/layer.tar")).collect();
+    let names: Vec<String> = (0..layers.len())
+        .map(|index| format!("layer{index}/layer.tar"))
+        .collect();
     let manifest = json!([{ "Config": config_name, "RepoTags": tags, "Layers": names }]);
     let mut files = vec![
         (config_name, config.to_vec()),
@@ -143,7 +151,9 @@ fn oci_archive(name: &str, config: &[u8], layers: &[&Layer]) -> Vec<u8> {
         .map(|layer| blob(gzip(&layer.tar()), "application/vnd.oci.image.layer.v1.tar+gzip"))
         .collect();
     let config = blob(config.to_vec(), "application/vnd.oci.image.config.v1+json");
-    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers }).to_string().into_bytes();
+    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": layers })
+        .to_string()
+        .into_bytes();
     let mut ours = blob(manifest, "application/vnd.oci.image.manifest.v1+json");
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     ours["platform"] = json!({ "os": "linux", "architecture": arch });
@@ -153,10 +163,14 @@ fn oci_archive(name: &str, config: &[u8], layers: &[&Layer]) -> Vec<u8> {
         "size": 1,
         "platform": { "os": "linux", "architecture": "s390x" },
     });
-    let inner = json!({ "schemaVersion": 2, "manifests": [other, ours] }).to_string().into_bytes();
+    let inner = json!({ "schemaVersion": 2, "manifests": [other, ours] })
+        .to_string()
+        .into_bytes();
     let mut top = blob(inner, "application/vnd.oci.image.index.v1+json");
     top["annotations"] = json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": "latest" });
-    let index = json!({ "schemaVersion": 2, "manifests": [top] }).to_string().into_bytes();
+    let index = json!({ "schemaVersion": 2, "manifests": [top] })
+        .to_string()
+        .into_bytes();
     files.push(("./oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
     files.push(("./index.json".to_owned(), index));
     archive(&files)
@@ -194,12 +208,22 @@ pub async fn docker_save_archive() {
 pub async fn oci_layout_archive() {
     let bed = Bed::bare().await;
     let layer = probe_layer();
-    let config = image_config(&[&layer], json!({ "Cmd": ["/probe", "print", "from", "oci"], "User": "7:8" }));
-    let images = import(&bed, &oci_archive("example.org/a/b:v1", &config, &[&layer])).await.unwrap();
+    let config = image_config(
+        &[&layer],
+        json!({ "Cmd": ["/probe", "print", "from", "oci"], "User": "7:8" }),
+    );
+    let images = import(&bed, &oci_archive("example.org/a/b:v1", &config, &[&layer]))
+        .await
+        .unwrap();
     assert_eq!(images[0].repo_tags, ["example.org/a/b:v1"]);
     assert!(images[0].repo_digests[0].starts_with("example.org/a/b@sha256:"));
     assert_eq!((images[0].uid, images[0].id.clone()), (Some(7), digest(&config)));
-    let by_digest = bed.runtime().image_status(&images[0].repo_digests[0]).await.unwrap().unwrap();
+    let by_digest = bed
+        .runtime()
+        .image_status(&images[0].repo_digests[0])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(by_digest.id, images[0].id);
     let mut container = bed.container(&[]);
     container.image = "example.org/a/b:v1".into();
@@ -215,7 +239,10 @@ pub async fn layers_are_shared() {
     let base = probe_layer();
     let layers_dir = bed.config.data_dir.join("images/layers");
     let count = || {
-        let names = std::fs::read_dir(&layers_dir).unwrap().flatten().map(|entry| entry.file_name());
+        let names = std::fs::read_dir(&layers_dir)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name());
         names.filter(|name| name.to_string_lossy().ends_with(".json")).count()
     };
     for name in ["one", "two"] {
@@ -223,7 +250,9 @@ pub async fn layers_are_shared() {
         top.file("name", 0o644, name.as_bytes());
         let config = image_config(&[&base, &top], json!({ "Entrypoint": ["/probe"] }));
         let tag = format!("test.local/{name}:1");
-        import(&bed, &docker_archive(&[&tag], &config, &[&base, &top])).await.unwrap();
+        import(&bed, &docker_archive(&[&tag], &config, &[&base, &top]))
+            .await
+            .unwrap();
     }
     assert_eq!(count(), 3);
     for name in ["one", "two"] {
@@ -246,9 +275,16 @@ pub async fn removal_and_collection() {
     assert!(bed.runtime().list_images().await.unwrap().is_empty());
     // The container goes on, and its layer stays, also when the runtime is opened anew.
     bed.reopen().await;
-    let result = bed.runtime().exec_sync(&id, vec!["/probe".into(), "print".into(), "here".into()], None).await.unwrap();
+    let result = bed
+        .runtime()
+        .exec_sync(&id, vec!["/probe".into(), "print".into(), "here".into()], None)
+        .await
+        .unwrap();
     assert_eq!(result.stdout, b"here\n");
-    assert_eq!(bed.runtime().image_fs_info().await.unwrap().used_bytes, before.used_bytes);
+    assert_eq!(
+        bed.runtime().image_fs_info().await.unwrap().used_bytes,
+        before.used_bytes
+    );
     bed.runtime().remove_container(&id).await.unwrap();
     assert_eq!(bed.runtime().image_fs_info().await.unwrap().used_bytes, 0);
     bed.finish().await;
@@ -297,10 +333,38 @@ async fn whiteouts(bed: &Bed) {
     upper.file("twice", 0o644, b"first");
     upper.file("twice", 0o644, b"second");
     let config = image_config(&[&lower, &upper], json!({ "Entrypoint": ["/probe"] }));
-    import(bed, &docker_archive(&["test.local/white:1"], &config, &[&lower, &upper])).await.unwrap();
+    import(
+        bed,
+        &docker_archive(&["test.local/white:1"], &config, &[&lower, &upper]),
+    )
+    .await
+    .unwrap();
     let mut container = bed.container(&[
-        "list", "/keep", "+", "list", "/opaque", "+", "read", "/usr/lib/through-link", "+", "read", "/replaced/inside",
-        "+", "read", "/twice", "+", "stat", "/keep", "+", "stat", "/keep/linked", "+", "stat", "/lib", "+", "read",
+        "list",
+        "/keep",
+        "+",
+        "list",
+        "/opaque",
+        "+",
+        "read",
+        "/usr/lib/through-link",
+        "+",
+        "read",
+        "/replaced/inside",
+        "+",
+        "read",
+        "/twice",
+        "+",
+        "stat",
+        "/keep",
+        "+",
+        "stat",
+        "/keep/linked",
+        "+",
+        "stat",
+        "/lib",
+        "+",
+        "read",
         "/keep/linked",
     ]);
     container.image = "test.local/white:1".into();
@@ -343,7 +407,10 @@ pub async fn broken_archives() {
     let mut nameless = Layer::new();
     nameless.file("readme", 0o644, b"x");
     for (bytes, expected) in [
-        (b"not a tar file at all, just some text that is long enough to look at".repeat(20), "not a tar"),
+        (
+            b"not a tar file at all, just some text that is long enough to look at".repeat(20),
+            "not a tar",
+        ),
         (good[..good.len() / 2].to_vec(), ""),
         (docker_archive(&["test.local/z:1"], &other, &[&layer]), "digest"),
         (docker_archive(&["test.local/z:1"], &other, &[]), "does not match"),
@@ -353,7 +420,11 @@ pub async fn broken_archives() {
         let error = import(&bed, &bytes).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
-    let missing = bed.runtime().import_images(std::path::Path::new("/nonexistent.tar")).await.unwrap_err();
+    let missing = bed
+        .runtime()
+        .import_images(std::path::Path::new("/nonexistent.tar"))
+        .await
+        .unwrap_err();
     assert!(missing.to_string().contains("/nonexistent.tar"), "{missing}");
     assert!(bed.runtime().list_images().await.unwrap().is_empty());
     bed.finish().await;

@@ -3,6 +3,8 @@
 //!
 //! `cargo test -p runtime --test containers [-- NAME…]` runs the tests whose names contain one of the words.
 
+#![allow(clippy::unwrap_used)] // It is all tests.
+
 mod bed;
 mod hostile;
 mod images;
@@ -53,9 +55,16 @@ fn main() {
         Some("agent") => restart::agent_main(&args[1..]),
         _ => {}
     }
-    assert!(nix::unistd::geteuid().is_root(), "these tests run real containers and need root: run them as root");
-    let words: Vec<String> =
-        args.iter().filter_map(|arg| arg.to_str()).filter(|arg| !arg.starts_with('-')).map(String::from).collect();
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests run real containers and need root: run them as root"
+    );
+    let words: Vec<String> = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .filter(|arg| !arg.starts_with('-'))
+        .map(String::from)
+        .collect();
     if args.iter().any(|arg| arg == "--list") {
         CASES.iter().for_each(|(name, _)| println!("{name}: test"));
         return;
@@ -77,7 +86,9 @@ fn main() {
                     .build()
                     .expect("tokio can be started");
                 tokio.block_on(async {
-                    tokio::time::timeout(PATIENCE, case()).await.expect("the test took too long");
+                    tokio::time::timeout(PATIENCE, case())
+                        .await
+                        .expect("the test took too long");
                 });
             })
             .expect("a thread can be started")

@@ -10,12 +10,21 @@ use crate::images::{Layer, image_config, probe_layer};
 use crate::registry::{Access, PASSWORD, Registry, USER};
 
 fn request(image: impl Into<String>) -> PullRequest {
-    PullRequest { image: image.into(), ..Default::default() }
+    PullRequest {
+        image: image.into(),
+        ..Default::default()
+    }
 }
 
 fn with_password(image: String, password: &str) -> PullRequest {
-    let auth = RegistryAuth::Basic { username: USER.into(), password: password.into() };
-    PullRequest { auth: Some(auth), ..request(image) }
+    let auth = RegistryAuth::Basic {
+        username: USER.into(),
+        password: password.into(),
+    };
+    PullRequest {
+        auth: Some(auth),
+        ..request(image)
+    }
 }
 
 fn push_probe(registry: &Registry) -> serde_json::Value {
@@ -39,13 +48,16 @@ pub async fn plain() {
     let manifest = push_probe(&registry);
     let name = registry.name("a/probe:v1");
     let image = bed.runtime().pull_image(request(&name)).await.unwrap();
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, [name.as_str()]);
     let digest = manifest["digest"].as_str().unwrap();
     assert_eq!(image.repo_digests, [registry.name(&format!("a/probe@{digest}"))]);
     let mut config = bed.container(&["read", "/second"]);
     config.image = name.clone();
     let (status, text) = bed.run_config(config).await;
-    assert_eq!((text.as_str(), &status.image_ref), ("second layer\n", &image.repo_digests[0]));
+    assert_eq!(
+        (text.as_str(), &status.image_ref),
+        ("second layer\n", &image.repo_digests[0])
+    );
     // Once more: the layers are here.
     let before = registry.requests("/blobs/");
     assert_eq!(bed.runtime().pull_image(request(&name)).await.unwrap(), image);
@@ -66,7 +78,10 @@ pub async fn basic_auth() {
     let bed = Bed::bare().await;
     let registry = Registry::start(Access::Basic).await;
     push_probe(&registry);
-    bed.runtime().pull_image(with_password(registry.name("a/probe:v1"), PASSWORD)).await.unwrap();
+    bed.runtime()
+        .pull_image(with_password(registry.name("a/probe:v1"), PASSWORD))
+        .await
+        .unwrap();
     bed.finish().await;
 }
 
@@ -74,7 +89,10 @@ pub async fn token_auth() {
     let bed = Bed::bare().await;
     let registry = Registry::start(Access::Token).await;
     push_probe(&registry);
-    bed.runtime().pull_image(with_password(registry.name("a/probe:v1"), PASSWORD)).await.unwrap();
+    bed.runtime()
+        .pull_image(with_password(registry.name("a/probe:v1"), PASSWORD))
+        .await
+        .unwrap();
     assert!(registry.requests("/token") >= 1);
     bed.finish().await;
 }
@@ -99,15 +117,30 @@ pub async fn missing_things() {
     let registry = Registry::start(Access::Everybody).await;
     push_probe(&registry);
     for name in ["a/probe:v2", "a/other:v1"] {
-        let error = image_error(bed.runtime().pull_image(request(registry.name(name))).await.unwrap_err());
+        let error = image_error(
+            bed.runtime()
+                .pull_image(request(registry.name(name)))
+                .await
+                .unwrap_err(),
+        );
         assert!(matches!(error, ImageError::NotFound { .. }), "{error}");
         assert!(error.to_string().contains(name), "{error}");
     }
-    let error = image_error(bed.runtime().pull_image(request("UPPER/case")).await.unwrap_err());
+    let error = image_error(bed.runtime().pull_image(request("a/UPPER")).await.unwrap_err());
     assert!(matches!(error, ImageError::InvalidReference { .. }), "{error}");
     // A layer that the manifest names is gone.
-    registry.state.lock().unwrap().blobs.retain(|_, bytes| bytes.len() < 1000 && bytes.starts_with(b"{"));
-    let error = image_error(bed.runtime().pull_image(request(registry.name("a/probe:v1"))).await.unwrap_err());
+    registry
+        .state
+        .lock()
+        .unwrap()
+        .blobs
+        .retain(|_, bytes| bytes.len() < 1000 && bytes.starts_with(b"{"));
+    let error = image_error(
+        bed.runtime()
+            .pull_image(request(registry.name("a/probe:v1")))
+            .await
+            .unwrap_err(),
+    );
     assert!(matches!(error, ImageError::NotFound { .. }), "{error}");
     assert!(bed.runtime().list_images().await.unwrap().is_empty());
     bed.finish().await;
@@ -122,14 +155,23 @@ pub async fn index_selection() {
     let theirs = registry.push("a/probe", "other", &image_config(&[&foreign], json!({})), &[&foreign]);
     let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     let index = registry.push_index("a/probe", "multi", &[(&theirs, "s390x"), (&ours, architecture)]);
-    let image = bed.runtime().pull_image(request(registry.name("a/probe:multi"))).await.unwrap();
+    let image = bed
+        .runtime()
+        .pull_image(request(registry.name("a/probe:multi")))
+        .await
+        .unwrap();
     let digest = index["digest"].as_str().unwrap();
     assert_eq!(image.repo_digests, [registry.name(&format!("a/probe@{digest}"))]);
     let mut config = bed.container(&["print", "ours"]);
     config.image = registry.name("a/probe:multi");
     assert_eq!(bed.run_config(config).await.1, "ours\n");
     registry.push_index("a/probe", "none", &[(&theirs, "s390x")]);
-    let error = image_error(bed.runtime().pull_image(request(registry.name("a/probe:none"))).await.unwrap_err());
+    let error = image_error(
+        bed.runtime()
+            .pull_image(request(registry.name("a/probe:none")))
+            .await
+            .unwrap_err(),
+    );
     assert!(matches!(error, ImageError::NoPlatform { .. }), "{error}");
     bed.finish().await;
 }
@@ -141,7 +183,7 @@ pub async fn by_digest() {
     let name = registry.name(&format!("a/probe@{}", manifest["digest"].as_str().unwrap()));
     let image = bed.runtime().pull_image(request(&name)).await.unwrap();
     assert!(image.repo_tags.is_empty());
-    assert_eq!(image.repo_digests, [name.clone()]);
+    assert_eq!(image.repo_digests, [name.as_str()]);
     assert!(bed.runtime().image_status(&name).await.unwrap().is_some());
     // What the registry says is that manifest is another one.
     {
@@ -161,7 +203,12 @@ pub async fn wrong_digest() {
     let registry = Registry::start(Access::Everybody).await;
     push_probe(&registry);
     registry.state.lock().unwrap().lies = true;
-    let error = image_error(bed.runtime().pull_image(request(registry.name("a/probe:v1"))).await.unwrap_err());
+    let error = image_error(
+        bed.runtime()
+            .pull_image(request(registry.name("a/probe:v1")))
+            .await
+            .unwrap_err(),
+    );
     assert!(matches!(error, ImageError::Corrupt { .. }), "{error}");
     assert!(bed.runtime().list_images().await.unwrap().is_empty());
     bed.finish().await;
@@ -176,11 +223,24 @@ pub async fn broken_off() {
             let mut state = registry.state.lock().unwrap();
             (state.cut_off, state.no_ranges) = (2, no_ranges);
         }
-        let image = bed.runtime().pull_image(request(registry.name("a/probe:v1"))).await.unwrap();
-        assert_eq!(registry.requests("/blobs/"), 5, "two layers, the configuration, and two more attempts");
+        let image = bed
+            .runtime()
+            .pull_image(request(registry.name("a/probe:v1")))
+            .await
+            .unwrap();
+        assert_eq!(
+            registry.requests("/blobs/"),
+            5,
+            "two layers, the configuration, and two more attempts"
+        );
         bed.runtime().remove_image(&image.id).await.unwrap();
         registry.state.lock().unwrap().cut_off = 100;
-        let error = image_error(bed.runtime().pull_image(request(registry.name("a/probe:v1"))).await.unwrap_err());
+        let error = image_error(
+            bed.runtime()
+                .pull_image(request(registry.name("a/probe:v1")))
+                .await
+                .unwrap_err(),
+        );
         assert!(matches!(error, ImageError::Unreachable { .. }), "{error}");
     }
     bed.finish().await;
@@ -192,9 +252,15 @@ pub async fn concurrent_pulls() {
     push_probe(&registry);
     // Another image with the same first layer.
     let layer = probe_layer();
-    registry.push("b/probe", "v1", &image_config(&[&layer], json!({ "Entrypoint": ["/probe"] })), &[&layer]);
-    let names: Vec<String> =
-        (0..8).map(|number| registry.name(["a/probe:v1", "b/probe:v1"][number % 2])).collect();
+    registry.push(
+        "b/probe",
+        "v1",
+        &image_config(&[&layer], json!({ "Entrypoint": ["/probe"] })),
+        &[&layer],
+    );
+    let names: Vec<String> = (0..8)
+        .map(|number| registry.name(["a/probe:v1", "b/probe:v1"][number % 2]))
+        .collect();
     let pulls = names.iter().map(|name| bed.runtime().pull_image(request(name)));
     for result in futures_util::future::join_all(pulls).await {
         result.unwrap();
@@ -229,7 +295,10 @@ pub async fn progress() {
     let seen: Arc<Mutex<Vec<PullProgress>>> = Arc::default();
     let sink = seen.clone();
     let progress: ProgressFn = Arc::new(move |progress| sink.lock().unwrap().push(progress));
-    let request = PullRequest { progress: Some(progress), ..request(registry.name("a/probe:v1")) };
+    let request = PullRequest {
+        progress: Some(progress),
+        ..request(registry.name("a/probe:v1"))
+    };
     bed.runtime().pull_image(request).await.unwrap();
     let last = seen.lock().unwrap().last().unwrap().clone();
     assert_eq!((last.layers_done, last.layers_total), (2, 2));

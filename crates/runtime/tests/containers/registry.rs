@@ -138,7 +138,13 @@ impl Registry {
     }
 
     pub fn requests(&self, containing: &str) -> usize {
-        self.state.lock().unwrap().requests.iter().filter(|line| line.contains(containing)).count()
+        self.state
+            .lock()
+            .unwrap()
+            .requests
+            .iter()
+            .filter(|line| line.contains(containing))
+            .count()
     }
 }
 
@@ -148,11 +154,18 @@ fn full(status: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
-    full(status, json!({ "errors": [{ "code": code, "message": message }] }).to_string())
+    full(
+        status,
+        json!({ "errors": [{ "code": code, "message": message }] }).to_string(),
+    )
 }
 
 fn is_allowed(access: Access, request: &Request<Incoming>) -> bool {
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
     match access {
         Access::Everybody => true,
         Access::Basic => given == basic(),
@@ -161,24 +174,29 @@ fn is_allowed(access: Access, request: &Request<Incoming>) -> bool {
 }
 
 fn basic() -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}")))
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"))
+    )
 }
 
-fn answer(
-    state: &Mutex<State>,
-    access: Access,
-    address: SocketAddr,
-    request: &Request<Incoming>,
-) -> Response<Body> {
+fn answer(state: &Mutex<State>, access: Access, address: SocketAddr, request: &Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{} {path}", request.method()));
     if path == "/token" {
-        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         return if given == Some(basic().as_str()) {
             full(StatusCode::OK, json!({ "token": TOKEN }).to_string())
         } else {
-            error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "incorrect username or password")
+            error(
+                StatusCode::UNAUTHORIZED,
+                "UNAUTHORIZED",
+                "incorrect username or password",
+            )
         };
     }
     if !is_allowed(access, request) {
@@ -187,7 +205,9 @@ fn answer(
             Access::Token => format!("Bearer realm=\"http://{address}/token\",service=\"test\""),
             _ => "Basic realm=\"test\"".to_owned(),
         };
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_str(&challenge).unwrap());
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_str(&challenge).unwrap());
         return response;
     }
     let rest = path.strip_prefix("/v2/").unwrap_or("");
@@ -198,7 +218,9 @@ fn answer(
         return match state.manifests.get(&(repository.to_owned(), reference.to_owned())) {
             Some((media_type, bytes)) => {
                 let mut response = full(StatusCode::OK, bytes.clone());
-                response.headers_mut().insert("content-type", HeaderValue::from_str(media_type).unwrap());
+                response
+                    .headers_mut()
+                    .insert("content-type", HeaderValue::from_str(media_type).unwrap());
                 response
             }
             None => error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
@@ -226,5 +248,9 @@ fn answer(
     let half = Bytes::copy_from_slice(&bytes[..bytes.len() / 2]);
     let broken = std::io::Error::other("cut off");
     let body = StreamBody::new(stream::iter([Ok(Frame::data(half)), Err(broken)])).boxed();
-    Response::builder().status(status).header("content-length", bytes.len()).body(body).unwrap()
+    Response::builder()
+        .status(status)
+        .header("content-length", bytes.len())
+        .body(body)
+        .unwrap()
 }

@@ -10,7 +10,13 @@ use crate::bed::{Bed, output};
 fn request(id: &str, words: &[&str]) -> ExecRequest {
     let mut command = vec!["/probe".to_owned()];
     command.extend(words.iter().map(|word| word.to_string()));
-    ExecRequest { container_id: id.into(), command, stdout: true, stderr: true, ..Default::default() }
+    ExecRequest {
+        container_id: id.into(),
+        command,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    }
 }
 
 async fn text(stream: Option<OutputStream>) -> String {
@@ -39,30 +45,59 @@ async fn sleeping(bed: &Bed) -> String {
 pub async fn exec_output_and_code() {
     let bed = Bed::new().await;
     let id = sleeping(&bed).await;
-    let session = bed.runtime().exec(request(&id, &["print", "out", "+", "eprint", "err", "+", "exit", "9"])).await.unwrap();
+    let session = bed
+        .runtime()
+        .exec(request(&id, &["print", "out", "+", "eprint", "err", "+", "exit", "9"]))
+        .await
+        .unwrap();
     assert!(session.stdin.is_none() && session.resize.is_none());
     assert_eq!(text(session.stdout).await, "out\n");
     assert_eq!(text(session.stderr).await, "err\n");
     assert_eq!(session.exit.await.unwrap(), 9);
     let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
-    let result = bed.runtime().exec_sync(&id, words(&["/probe", "env", "FROM"]), None).await.unwrap();
-    assert_eq!((result.exit_code, result.stdout.as_slice()), (0, b"FROM=image\n".as_slice()));
-    let error = bed.runtime().exec_sync(&id, words(&["nowhere"]), None).await.unwrap_err();
-    assert!(error.to_string().contains("executable file not found in $PATH"), "{error}");
+    let result = bed
+        .runtime()
+        .exec_sync(&id, words(&["/probe", "env", "FROM"]), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (result.exit_code, result.stdout.as_slice()),
+        (0, b"FROM=image\n".as_slice())
+    );
+    let error = bed
+        .runtime()
+        .exec_sync(&id, words(&["nowhere"]), None)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("executable file not found in $PATH"),
+        "{error}"
+    );
     let error = bed.runtime().exec_sync(&id, words(&[]), None).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Invalid { .. }));
     // A lot of output, from many at once.
     let many = (0..10).map(|_| async {
-        let result = bed.runtime().exec_sync(&id, words(&["/probe", "lines", "5000", "80"]), None).await.unwrap();
+        let result = bed
+            .runtime()
+            .exec_sync(&id, words(&["/probe", "lines", "5000", "80"]), None)
+            .await
+            .unwrap();
         assert_eq!(result.stdout.iter().filter(|byte| **byte == b'\n').count(), 5000);
     });
     futures_util::future::join_all(many).await;
     // One that leaves somebody with its pipes behind does not hold us up.
     let started = Instant::now();
-    let result = bed.runtime().exec_sync(&id, words(&["/probe", "daemon", "+", "exit", "4"]), None).await.unwrap();
+    let result = bed
+        .runtime()
+        .exec_sync(&id, words(&["/probe", "daemon", "+", "exit", "4"]), None)
+        .await
+        .unwrap();
     assert_eq!(result.exit_code, 4);
     assert!(started.elapsed() < Duration::from_secs(10));
-    bed.runtime().stop_container(&id, Duration::from_secs(10)).await.unwrap();
+    bed.runtime()
+        .stop_container(&id, Duration::from_secs(10))
+        .await
+        .unwrap();
     let error = bed.runtime().exec(request(&id, &["exit", "0"])).await.err().unwrap();
     assert!(matches!(error, RuntimeError::WrongState { .. }), "{error}");
     bed.finish().await;
@@ -71,7 +106,14 @@ pub async fn exec_output_and_code() {
 pub async fn exec_stdin() {
     let bed = Bed::new().await;
     let id = sleeping(&bed).await;
-    let session = bed.runtime().exec(ExecRequest { stdin: true, ..request(&id, &["cat"]) }).await.unwrap();
+    let session = bed
+        .runtime()
+        .exec(ExecRequest {
+            stdin: true,
+            ..request(&id, &["cat"])
+        })
+        .await
+        .unwrap();
     let mut stdin = session.stdin.unwrap();
     let big = vec![b'z'; 300_000];
     let copy = big.clone();
@@ -92,13 +134,22 @@ pub async fn exec_stdin() {
 pub async fn exec_tty() {
     let bed = Bed::new().await;
     let id = sleeping(&bed).await;
-    let request = ExecRequest { stdin: true, tty: true, stderr: false, ..request(&id, &["env", "TERM", "+", "talk"]) };
+    let request = ExecRequest {
+        stdin: true,
+        tty: true,
+        stderr: false,
+        ..request(&id, &["env", "TERM", "+", "talk"])
+    };
     let session = bed.runtime().exec(request).await.unwrap();
     assert!(session.stderr.is_none());
     let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
     until(&mut stdout, "TERM=xterm").await;
     until(&mut stdout, "size 0x0\r\n").await;
-    session.resize.as_ref().unwrap().resize(TerminalSize { width: 101, height: 33 });
+    session
+        .resize
+        .as_ref()
+        .unwrap()
+        .resize(TerminalSize { width: 101, height: 33 });
     stdin.write_all(b"hello\n").await.unwrap();
     until(&mut stdout, "<hello> size 101x33\r\n").await;
     stdin.write_all(b"quit\n").await.unwrap();
@@ -112,7 +163,10 @@ pub async fn exec_sync_timeout() {
     let bed = Bed::new().await;
     let id = sleeping(&bed).await;
     let command = vec!["/probe".to_owned(), "sleep".to_owned()];
-    let result = bed.runtime().exec_sync(&id, command, Some(Duration::from_millis(200))).await;
+    let result = bed
+        .runtime()
+        .exec_sync(&id, command, Some(Duration::from_millis(200)))
+        .await;
     assert!(matches!(result, Err(RuntimeError::Timeout { .. })));
     wait_for_processes(&bed, &id, 1).await;
     bed.finish().await;
@@ -124,7 +178,12 @@ async fn wait_for_processes(bed: &Bed, id: &str, count: usize) {
         let listed = bed.runtime().exec_sync(id, command, None).await.unwrap();
         let listed = String::from_utf8(listed.stdout).unwrap();
         // The one that lists is one of them.
-        if listed.split_ascii_whitespace().filter(|name| name.parse::<u32>().is_ok()).count() == count + 1 {
+        if listed
+            .split_ascii_whitespace()
+            .filter(|name| name.parse::<u32>().is_ok())
+            .count()
+            == count + 1
+        {
             return;
         }
     }
@@ -142,7 +201,12 @@ pub async fn exec_dies_with_its_session() {
 }
 
 fn attach(id: &str, stdin: bool) -> AttachRequest {
-    AttachRequest { container_id: id.into(), stdin, stdout: true, stderr: true }
+    AttachRequest {
+        container_id: id.into(),
+        stdin,
+        stdout: true,
+        stderr: true,
+    }
 }
 
 pub async fn attach_pipes() {
@@ -182,11 +246,18 @@ pub async fn attach_tty() {
     let session = bed.runtime().attach(attach(&id, true)).await.unwrap();
     assert!(session.stderr.is_none());
     let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
-    session.resize.as_ref().unwrap().resize(TerminalSize { width: 77, height: 22 });
+    session
+        .resize
+        .as_ref()
+        .unwrap()
+        .resize(TerminalSize { width: 77, height: 22 });
     loop {
         stdin.write_all(b"x\n").await.unwrap();
         // Input may overtake the first size, which takes another way.
-        if until(&mut stdout, "\r\n<x> size ").await.len() + until(&mut stdout, "\r\n").await.find("77x22").map_or(0, |_| 1000) > 1000 {
+        if until(&mut stdout, "\r\n<x> size ").await.len()
+            + until(&mut stdout, "\r\n").await.find("77x22").map_or(0, |_| 1000)
+            > 1000
+        {
             break;
         }
     }
@@ -215,7 +286,10 @@ pub async fn stdin_once() {
 
 pub async fn log_reopen_and_rotation() {
     let mut bed = Bed::new().await;
-    bed.config.log_rotation = LogRotation { max_bytes: 20_000, max_files: 2 };
+    bed.config.log_rotation = LogRotation {
+        max_bytes: 20_000,
+        max_files: 2,
+    };
     bed.reopen().await;
     let pod = bed.run_pod("p").await;
     let mut config = bed.container(&["talk"]);
@@ -237,8 +311,11 @@ pub async fn log_reopen_and_rotation() {
     config.log_path = "big/0.log".into();
     let (status, _) = bed.run_in(&pod, config).await;
     let folder = status.log_path.parent().unwrap();
-    let sizes: Vec<u64> =
-        std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.metadata().unwrap().len()).collect();
+    let sizes: Vec<u64> = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.metadata().unwrap().len())
+        .collect();
     assert!((1..=2).contains(&sizes.len()), "{sizes:?}");
     assert!(sizes.len() == 2, "{sizes:?}");
     bed.finish().await;

@@ -28,9 +28,22 @@ fn on_sigterm() {
 fn identity() {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     for line in status.lines() {
-        if ["Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn"]
-            .iter()
-            .any(|name| line.starts_with(&format!("{name}:")))
+        if [
+            "Uid",
+            "Gid",
+            "Groups",
+            "CapPrm",
+            "CapEff",
+            "CapBnd",
+            "CapInh",
+            "CapAmb",
+            "NoNewPrivs",
+            "Seccomp",
+            "SigBlk",
+            "SigIgn",
+        ]
+        .iter()
+        .any(|name| line.starts_with(&format!("{name}:")))
         {
             println!("{}", line.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
         }
@@ -46,10 +59,19 @@ fn hog(bytes: usize) {
 }
 
 fn size_of_terminal() -> String {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the call writes a size, which lives through it.
     let result = unsafe { libc::ioctl(std::io::stdin().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
-    if result == 0 { format!("{}x{}", size.ws_col, size.ws_row) } else { "no terminal".to_owned() }
+    if result == 0 {
+        format!("{}x{}", size.ws_col, size.ws_row)
+    } else {
+        "no terminal".to_owned()
+    }
 }
 
 /// Says the terminal's size at each line of input, until one says `quit`.
@@ -65,7 +87,12 @@ fn talk() {
 
 fn list(path: &str) {
     let mut names: Vec<String> = std::fs::read_dir(path)
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        })
         .unwrap_or_else(|error| vec![format!("error: {error}")]);
     names.sort();
     println!("{}", names.join(" "));
@@ -79,7 +106,11 @@ fn say(result: std::io::Result<()>) {
 }
 
 fn last(result: libc::c_int) -> std::io::Result<()> {
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn system_call(name: &str) {
@@ -87,7 +118,13 @@ fn system_call(name: &str) {
     say(last(unsafe {
         match name {
             "unshare" => libc::unshare(libc::CLONE_NEWNS),
-            "mount" => libc::mount(c"none".as_ptr(), c"/tmp".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()),
+            "mount" => libc::mount(
+                c"none".as_ptr(),
+                c"/tmp".as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                std::ptr::null(),
+            ),
             "clone3" => libc::syscall(libc::SYS_clone3, 0, 0) as libc::c_int,
             "mknod" => libc::mknod(c"/tmp/disk".as_ptr(), libc::S_IFBLK | 0o600, libc::makedev(254, 0)),
             "chroot" => libc::chroot(c"/".as_ptr()),
@@ -123,7 +160,9 @@ fn main() {
             ["cat"] => {
                 let mut buffer = [0u8; 4096];
                 while let Ok(length @ 1..) = std::io::stdin().read(&mut buffer) {
-                    std::io::stdout().write_all(&buffer[..length]).expect("standard output is open");
+                    std::io::stdout()
+                        .write_all(&buffer[..length])
+                        .expect("standard output is open");
                     std::io::stdout().flush().expect("standard output is open");
                 }
                 println!("end of input");
@@ -149,12 +188,19 @@ fn main() {
             ["hog", bytes] => hog(bytes.parse().expect("a number")),
             ["tasks", count] => {
                 let spawned = (0..count.parse::<usize>().expect("a number"))
-                    .map_while(|_| std::thread::Builder::new().stack_size(16 << 10).spawn(|| forever()).ok())
+                    .map_while(|_| {
+                        std::thread::Builder::new()
+                            .stack_size(16 << 10)
+                            .spawn(|| forever())
+                            .ok()
+                    })
                     .count();
                 println!("spawned {spawned}");
             }
             ["daemon"] => {
                 let me = std::env::current_exe().expect("it is known");
+                // Whoever runs this wants to see what becomes of it.
+                #[allow(clippy::zombie_processes)]
                 let child = std::process::Command::new(me).arg("sleep").spawn().expect("can spawn");
                 println!("spawned {}", child.id());
             }
