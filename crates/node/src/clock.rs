@@ -17,7 +17,9 @@ impl Clock {
     pub fn tokio(start: Timestamp) -> Clock {
         let began = tokio::time::Instant::now();
         Clock(Arc::new(move || {
-            start.saturating_add(jiff::SignedDuration::try_from(began.elapsed()).unwrap_or_default()).unwrap_or(start)
+            start
+                .saturating_add(jiff::SignedDuration::try_from(began.elapsed()).unwrap_or_default())
+                .unwrap_or(start)
         }))
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Signal {
     pub pulse: u64,
     /// Counts changes of ConfigMaps and Secrets it refers to.
     pub sources: u64,
+    /// It is to be evicted, and why.
+    pub evict: Option<Arc<str>>,
 }
 
 /// The workers, by pod UID.
@@ -96,7 +98,13 @@ impl Workers {
         if !present {
             return None;
         }
-        let (sender, receiver) = watch::channel(Signal { pod: pod.clone(), present, pulse: 0, sources: 0 });
+        let (sender, receiver) = watch::channel(Signal {
+            pod: pod.clone(),
+            present,
+            pulse: 0,
+            sources: 0,
+            evict: None,
+        });
         all.insert(uid, sender);
         Some(receiver)
     }
@@ -104,18 +112,30 @@ impl Workers {
     /// Something happened in the runtime; false if there is no such worker.
     pub fn pulse(&self, uid: &str) -> bool {
         let all = self.all.lock();
-        all.get(uid).map(|sender| sender.send_modify(|signal| signal.pulse += 1)).is_some()
+        all.get(uid)
+            .map(|sender| sender.send_modify(|signal| signal.pulse += 1))
+            .is_some()
     }
 
     /// Anything may have happened in the runtime.
     pub fn pulse_all(&self) {
-        self.all.lock().values().for_each(|sender| sender.send_modify(|signal| signal.pulse += 1));
+        self.all
+            .lock()
+            .values()
+            .for_each(|sender| sender.send_modify(|signal| signal.pulse += 1));
     }
 
     /// A ConfigMap or Secret that the pod refers to changed.
     pub fn sources_changed(&self, uid: &str) {
         if let Some(sender) = self.all.lock().get(uid) {
             sender.send_modify(|signal| signal.sources += 1);
+        }
+    }
+
+    /// The pod has to go.
+    pub fn evict(&self, uid: &str, message: &str) {
+        if let Some(sender) = self.all.lock().get(uid) {
+            sender.send_modify(|signal| signal.evict = Some(message.into()));
         }
     }
 

@@ -13,7 +13,9 @@ use client::{Cache, CacheOptions, Client, ClientError, DeleteParams, PatchKind, 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
-use podlife::{Container, ContainerState, Lifecycle, ProbeResult, ProbeResults, RuntimeStatus, Sandbox, StatusInputs, spec};
+use podlife::{
+    Container, ContainerState, Lifecycle, ProbeResult, ProbeResults, RuntimeStatus, Sandbox, StatusInputs, spec,
+};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -111,8 +113,13 @@ impl Shared {
             }
             tokio::time::sleep(RETRY).await;
         };
-        let lease =
-            registration::keep_lease(self.client.clone(), name.into(), uid, self.clock.clone(), self.stop.clone());
+        let lease = registration::keep_lease(
+            self.client.clone(),
+            name.into(),
+            uid,
+            self.clock.clone(),
+            self.stop.clone(),
+        );
         let report = async {
             loop {
                 tokio::time::sleep(REPORT).await;
@@ -149,15 +156,29 @@ impl Shared {
     async fn report(&self, name: &str, times: Times) -> Result<Node, ClientError> {
         let mut status = status(name, self.clock.now());
         if let (Times::Keep, Some(conditions)) = (times, status["conditions"].as_array_mut()) {
-            conditions.iter_mut().for_each(|c| drop(c.as_object_mut().and_then(|c| c.remove("lastTransitionTime"))));
+            conditions
+                .iter_mut()
+                .for_each(|c| drop(c.as_object_mut().and_then(|c| c.remove("lastTransitionTime"))));
         }
         let patch = json!({"status": status});
         let nodes = self.client.of::<Node>();
-        nodes.patch_sub("", name, "status", PatchKind::Strategic, &patch, &WriteParams::default()).await
+        nodes
+            .patch_sub(
+                "",
+                name,
+                "status",
+                PatchKind::Strategic,
+                &patch,
+                &WriteParams::default(),
+            )
+            .await
     }
 
     async fn follow_pods(self: Arc<Self>, tracker: TaskTracker) {
-        let options = CacheOptions { field_selector: "spec.nodeName!=".into(), ..CacheOptions::default() };
+        let options = CacheOptions {
+            field_selector: "spec.nodeName!=".into(),
+            ..CacheOptions::default()
+        };
         let pods = Cache::start(self.client.of::<Pod>(), options, &self.stop);
         let mut changes = pods.subscribe();
         loop {
@@ -165,7 +186,9 @@ impl Shared {
                 change = changes.next() => change,
                 () = self.stop.cancelled() => return,
             };
-            let Some(pod) = change.new.filter(|pod| self.is_due(pod)) else { continue };
+            let Some(pod) = change.new.filter(|pod| self.is_due(pod)) else {
+                continue;
+            };
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             if !self.busy.lock().insert(uid.clone()) {
                 continue;
@@ -182,8 +205,16 @@ impl Shared {
 
     /// The pod is on one of the nodes, and something is to be done about it.
     fn is_due(&self, pod: &Pod) -> bool {
-        let on_node = pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_some_and(|name| self.names.contains(name));
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        let on_node = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.node_name.as_ref())
+            .is_some_and(|name| self.names.contains(name));
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.phase.as_deref())
+            .unwrap_or("Pending");
         on_node && (pod.metadata.deletion_timestamp.is_some() || phase == "Pending")
     }
 
@@ -212,7 +243,10 @@ impl Shared {
             };
             // Under the lock: a change that comes now finds the pod busy, or is seen here.
             let mut busy = self.busy.lock();
-            match pods.get(&namespace, &name).filter(|p| p.metadata.uid.as_deref() == Some(&uid) && self.is_due(p)) {
+            match pods
+                .get(&namespace, &name)
+                .filter(|p| p.metadata.uid.as_deref() == Some(&uid) && self.is_due(p))
+            {
                 Some(newer) if failed || newer.metadata.resource_version != pod.metadata.resource_version => {
                     pod = newer;
                 }
@@ -229,7 +263,10 @@ impl Shared {
         if pod.metadata.deletion_timestamp.is_some() {
             let params = DeleteParams {
                 grace_period_seconds: Some(0),
-                preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), ..Preconditions::default() }),
+                preconditions: Some(Preconditions {
+                    uid: pod.metadata.uid.clone(),
+                    ..Preconditions::default()
+                }),
                 ..DeleteParams::default()
             };
             handle.delete(namespace, name, &params).await?;
@@ -237,8 +274,13 @@ impl Shared {
         }
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": self.running(pod)});
         let params = WriteParams::default();
-        let written = handle.patch_sub(namespace, name, "status", PatchKind::Strategic, &patch, &params).await?;
-        Ok(written.metadata.resource_version.and_then(|revision| revision.parse().ok()))
+        let written = handle
+            .patch_sub(namespace, name, "status", PatchKind::Strategic, &patch, &params)
+            .await?;
+        Ok(written
+            .metadata
+            .resource_version
+            .and_then(|revision| revision.parse().ok()))
     }
 
     /// The status of a pod all of whose containers run and are ready.
@@ -269,7 +311,10 @@ impl Shared {
             pod,
             spec: &pod_spec,
             previous: &pod.status.clone().unwrap_or_default(),
-            runtime: &RuntimeStatus { sandboxes: vec![sandbox], containers },
+            runtime: &RuntimeStatus {
+                sandboxes: vec![sandbox],
+                containers,
+            },
             probes: &probes,
             waiting: &BTreeMap::new(),
             lifecycle: Lifecycle::Syncing,
@@ -282,12 +327,21 @@ impl Shared {
     }
 }
 
-fn simulated(role: podlife::Role, container: &k8s_openapi::api::core::v1::Container, id: String, now: Timestamp) -> Container {
+fn simulated(
+    role: podlife::Role,
+    container: &k8s_openapi::api::core::v1::Container,
+    id: String,
+    now: Timestamp,
+) -> Container {
     let ended = role == podlife::Role::Init;
     Container {
         sandbox_id: String::new(),
         name: container.name.clone(),
-        state: if ended { ContainerState::Exited } else { ContainerState::Running },
+        state: if ended {
+            ContainerState::Exited
+        } else {
+            ContainerState::Running
+        },
         created_at: now,
         started_at: Some(now),
         finished_at: ended.then_some(now),
@@ -305,9 +359,24 @@ fn simulated(role: podlife::Role, container: &k8s_openapi::api::core::v1::Contai
 
 fn status(name: &str, now: Timestamp) -> Value {
     let conditions = [
-        ("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        (
+            "MemoryPressure",
+            false,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            false,
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
         ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
     ];
     let conditions: Vec<_> = conditions

@@ -19,13 +19,21 @@ pub(crate) async fn run(
 ) -> Result<(), String> {
     if let Some(exec) = &hook.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let answer = ctx.runtime().exec_sync(id, command.clone(), None).await.map_err(|error| error.to_string())?;
+        let answer = ctx
+            .runtime()
+            .exec_sync(id, command.clone(), None)
+            .await
+            .map_err(|error| error.to_string())?;
         if answer.exit_code == 0 {
             return Ok(());
         }
-        let output = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).trim().to_string();
+        let output = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat())
+            .trim()
+            .to_string();
         let code = answer.exit_code;
-        return Err(format!("Exec lifecycle hook ({command:?}) failed - exit code {code}, message: {output:?}"));
+        return Err(format!(
+            "Exec lifecycle hook ({command:?}) failed - exit code {code}, message: {output:?}"
+        ));
     }
     if let Some(action) = &hook.http_get {
         let target = http::Target::of(action, container, ips.first().copied())?;

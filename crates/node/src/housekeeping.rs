@@ -76,7 +76,11 @@ fn rotate(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
     };
     let prefix = format!("{stem}.");
     let entries = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    let is_older = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&prefix));
+    let is_older = |p: &PathBuf| {
+        p.file_name()
+            .and_then(|n| n.to_str())
+            .is_some_and(|n| n.starts_with(&prefix))
+    };
     let mut older: Vec<PathBuf> = entries.filter(is_older).collect();
     older.sort();
     let surplus = (older.len() + 1).saturating_sub(MAX_LOGS);
@@ -90,11 +94,17 @@ fn rotate(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
 async fn remove_dead(ctx: &Context, containers: &[ContainerStatus]) {
     let mut pods: BTreeMap<&str, Vec<podlife::Container>> = BTreeMap::new();
     for container in containers {
-        let Some(uid) = container.labels.get(labels::POD_UID) else { continue };
+        let Some(uid) = container.labels.get(labels::POD_UID) else {
+            continue;
+        };
         pods.entry(uid).or_default().push(plain(container));
     }
     for list in pods.values_mut() {
-        list.sort_by(|a, b| b.created_at.cmp(&a.created_at).then(b.restart_count.cmp(&a.restart_count)));
+        list.sort_by(|a, b| {
+            b.created_at
+                .cmp(&a.created_at)
+                .then(b.restart_count.cmp(&a.restart_count))
+        });
         for id in reclaim::dead_containers(list) {
             let log = containers.iter().find(|c| c.id == id).map(|c| c.log_path.clone());
             if let Err(error) = ctx.runtime().remove_container(&id).await {
@@ -107,7 +117,9 @@ async fn remove_dead(ctx: &Context, containers: &[ContainerStatus]) {
 }
 
 fn remove_logs(log: &Path) {
-    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str())) else { return };
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str())) else {
+        return;
+    };
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let found = entry.file_name();
         let found = found.to_string_lossy();
@@ -154,13 +166,16 @@ async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut
     // What a pod is about to start is in use as well.
     let pods = ctx.pods.list();
     let specs = pods.iter().filter_map(|pod| pod.spec.as_ref());
-    let wanted: HashSet<String> = specs.flat_map(|s| spec::containers(s).into_iter().filter_map(|(_, c)| c.image)).collect();
+    let wanted: HashSet<String> = specs
+        .flat_map(|s| spec::containers(s).into_iter().filter_map(|(_, c)| c.image))
+        .collect();
     seen.0.retain(|id, _| all.iter().any(|image| image.id == *id));
     let uses: Vec<ImageUse> = all
         .iter()
         .map(|image| {
             let names = || image.repo_tags.iter().chain(&image.repo_digests);
-            let in_use = used.contains(image.id.as_str()) || names().any(|n| used.contains(n.as_str()) || wanted.contains(n));
+            let in_use =
+                used.contains(image.id.as_str()) || names().any(|n| used.contains(n.as_str()) || wanted.contains(n));
             let (detected, last_used) = seen.0.entry(image.id.clone()).or_insert((now, Timestamp::UNIX_EPOCH));
             if in_use {
                 *last_used = now;
@@ -176,9 +191,18 @@ async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut
         })
         .collect();
     let disk = ctx.runtime().image_fs_info().await.map_err(|error| error.to_string())?;
-    for id in reclaim::images(&uses, disk.capacity_bytes, disk.available_bytes, ImagePolicy::default(), now) {
+    for id in reclaim::images(
+        &uses,
+        disk.capacity_bytes,
+        disk.available_bytes,
+        ImagePolicy::default(),
+        now,
+    ) {
         tracing::info!(image = id, "removing an unused image: the disk is filling up");
-        ctx.runtime().remove_image(&id).await.map_err(|error| format!("cannot remove image {id}: {error}"))?;
+        ctx.runtime()
+            .remove_image(&id)
+            .await
+            .map_err(|error| format!("cannot remove image {id}: {error}"))?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@
 mod clock;
 mod config;
 mod context;
+mod eviction;
 pub mod hollow;
 mod hooks;
 mod housekeeping;
@@ -125,8 +126,15 @@ impl Node {
         }
         tracker.spawn(pods::dispatch(ctx.clone(), tracker.clone()));
         tracker.spawn(housekeeping::run(ctx.clone()));
+        tracker.spawn(eviction::run(ctx.clone()));
         tracker.spawn(keep_registered(ctx.clone(), is_ready));
-        Ok(Node { stop, tracker, ready, address, pods: ctx.pods.clone() })
+        Ok(Node {
+            stop,
+            tracker,
+            ready,
+            address,
+            pods: ctx.pods.clone(),
+        })
     }
 
     /// Waits until the node is registered and reported Ready; false if it was stopped before.
@@ -177,7 +185,10 @@ async fn open(
     let client = config.client.clone();
     let workers = Arc::new(Workers::default());
     let told = workers.clone();
-    let pods = CacheOptions { field_selector: format!("spec.nodeName={}", config.name), ..CacheOptions::default() };
+    let pods = CacheOptions {
+        field_selector: format!("spec.nodeName={}", config.name),
+        ..CacheOptions::default()
+    };
     let services = config.services.clone();
     let ctx = Context {
         recorder: Recorder::start(client.clone(), &config.name, clock.clone(), stop.clone()),
@@ -206,7 +217,11 @@ async fn keep_registered(ctx: Arc<Context>, is_ready: watch::Sender<bool>) {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = |c: &k8s_openapi::api::core::v1::NodeCondition| c.type_ == "Ready" && c.status == "True";
     if conditions.into_iter().flatten().any(ready) {
-        ctx.recorder.node(Type::Normal, "NodeReady", format!("Node {} status is now: NodeReady", ctx.config.name));
+        ctx.recorder.node(
+            Type::Normal,
+            "NodeReady",
+            format!("Node {} status is now: NodeReady", ctx.config.name),
+        );
     }
     is_ready.send_replace(true);
     let uid = node.metadata.uid.clone().unwrap_or_default();

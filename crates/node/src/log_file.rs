@@ -36,7 +36,12 @@ impl<'a> Line<'a> {
         };
         let tag = parts.next()?;
         let text = parts.next().unwrap_or_default();
-        Some(Line { time, stream, partial: tag.first() == Some(&b'P'), text })
+        Some(Line {
+            time,
+            stream,
+            partial: tag.first() == Some(&b'P'),
+            text,
+        })
     }
 
     /// When it was written.
@@ -90,7 +95,11 @@ pub(crate) fn tail_text(path: &Path) -> String {
         Ok(out)
     };
     let mut out = Vec::new();
-    for line in read().unwrap_or_default().split(|byte| *byte == b'\n').filter_map(Line::parse) {
+    for line in read()
+        .unwrap_or_default()
+        .split(|byte| *byte == b'\n')
+        .filter_map(Line::parse)
+    {
         out.extend_from_slice(line.text);
         if !line.partial {
             out.push(b'\n');
@@ -106,7 +115,10 @@ mod tests {
     #[test]
     fn lines() {
         let line = Line::parse(b"2026-11-20T21:00:00.000000001Z stdout F hello  world").unwrap();
-        assert_eq!((line.text, line.partial, line.stream), (&b"hello  world"[..], false, Stream::Stdout));
+        assert_eq!(
+            (line.text, line.partial, line.stream),
+            (&b"hello  world"[..], false, Stream::Stdout)
+        );
         assert_eq!(line.timestamp().unwrap().subsec_nanosecond(), 1);
         assert!(Line::parse(b"t stderr P ").unwrap().partial);
         assert_eq!(Line::parse(b"t stdout F").unwrap().text, b"");

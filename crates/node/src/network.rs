@@ -14,7 +14,10 @@ pub struct NodeNetwork(pub net::PodNetwork);
 
 fn failed(message: &str) -> impl FnOnce(PodNetError) -> NetworkError {
     let message = message.to_string();
-    move |source| NetworkError { message: format!("{message}: {}", report(&source)), source: Some(Box::new(source)) }
+    move |source| NetworkError {
+        message: format!("{message}: {}", report(&source)),
+        source: Some(Box::new(source)),
+    }
 }
 
 fn report(error: &dyn std::error::Error) -> String {
@@ -41,16 +44,26 @@ impl PodNetwork for NodeNetwork {
                 .map_err(|error| NetworkError::new(format!("the sandbox's host ports cannot be read: {error}")))?,
             None => Vec::new(),
         };
-        let address = self.0.setup(sandbox_id, netns, &ports).await.map_err(failed("cannot connect the pod"))?;
+        let address = self
+            .0
+            .setup(sandbox_id, netns, &ports)
+            .await
+            .map_err(failed("cannot connect the pod"))?;
         Ok(vec![IpAddr::V4(address)])
     }
 
     async fn teardown(&self, sandbox_id: &str, _: Option<&Path>, _: &PodSandboxConfig) -> Result<(), NetworkError> {
-        self.0.teardown(sandbox_id).await.map_err(failed("cannot disconnect the pod"))
+        self.0
+            .teardown(sandbox_id)
+            .await
+            .map_err(failed("cannot disconnect the pod"))
     }
 
     async fn retain(&self, attached: &[AttachedSandbox]) -> Result<(), NetworkError> {
         let live = attached.iter().map(|sandbox| sandbox.id.clone()).collect();
-        self.0.reconcile(&live).await.map_err(failed("cannot tidy the pod network"))
+        self.0
+            .reconcile(&live)
+            .await
+            .map_err(failed("cannot tidy the pod network"))
     }
 }

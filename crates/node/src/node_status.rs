@@ -17,7 +17,7 @@ const MAX_IMAGES: usize = 50;
 /// Names of an image shown at most.
 const MAX_NAMES: usize = 5;
 /// Memory that is to be left, bytes.
-const MIN_MEMORY: u64 = 100 << 20;
+pub(crate) const MIN_MEMORY: u64 = 100 << 20;
 /// Percent of the disk that is to be left.
 const MIN_DISK: u64 = 10;
 /// Percent of the disk's files that are to be left.
@@ -30,8 +30,14 @@ pub(crate) fn capacity(ctx: &Context) -> BTreeMap<String, Quantity> {
     let disk = ctx.config.machine.filesystem(ctx.data_dir()).unwrap_or_default();
     BTreeMap::from([
         ("cpu".to_string(), Quantity(ctx.facts.cpus.to_string())),
-        ("memory".to_string(), Quantity(format!("{}Ki", ctx.facts.memory_bytes / 1024))),
-        ("ephemeral-storage".to_string(), Quantity(format!("{}Ki", disk.capacity / 1024))),
+        (
+            "memory".to_string(),
+            Quantity(format!("{}Ki", ctx.facts.memory_bytes / 1024)),
+        ),
+        (
+            "ephemeral-storage".to_string(),
+            Quantity(format!("{}Ki", disk.capacity / 1024)),
+        ),
         ("pods".to_string(), Quantity(ctx.config.max_pods.to_string())),
     ])
 }
@@ -45,11 +51,15 @@ pub(crate) struct Pressure {
 }
 
 pub(crate) fn pressure(ctx: &Context) -> Pressure {
-    let Load { memory_available, pids, max_pids, .. } = ctx.config.machine.load();
+    let Load {
+        memory_available,
+        pids,
+        max_pids,
+        ..
+    } = ctx.config.machine.load();
     let disk = ctx.config.machine.filesystem(ctx.data_dir()).unwrap_or_default();
-    let short = |left: u64, all: u64, percent: u64| {
-        all > 0 && u128::from(left) * 100 < u128::from(all) * u128::from(percent)
-    };
+    let short =
+        |left: u64, all: u64, percent: u64| all > 0 && u128::from(left) * 100 < u128::from(all) * u128::from(percent);
     Pressure {
         memory: memory_available > 0 && memory_available < MIN_MEMORY,
         disk: short(disk.available, disk.capacity, MIN_DISK) || short(disk.inodes_free, disk.inodes, MIN_INODES),
@@ -63,14 +73,21 @@ pub(crate) async fn status(ctx: &Context, previous: Option<&NodeStatus>) -> Node
     let capacity = capacity(ctx);
     let addresses = ctx.config.ips.iter().map(|ip| ("InternalIP", ip.to_string()));
     let addresses = addresses.chain([("Hostname", ctx.config.name.clone())]);
-    let addresses = addresses.map(|(kind, address)| NodeAddress { type_: kind.to_string(), address }).collect();
+    let addresses = addresses
+        .map(|(kind, address)| NodeAddress {
+            type_: kind.to_string(),
+            address,
+        })
+        .collect();
     NodeStatus {
         addresses: Some(addresses),
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
         conditions: Some(conditions(ctx, previous, now).await),
         daemon_endpoints: ctx.config.server.as_ref().map(|server| NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(server.listen.port()) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(server.listen.port()),
+            }),
         }),
         images: Some(images(ctx).await),
         node_info: Some(info(ctx)),
@@ -99,7 +116,14 @@ async fn images(ctx: &Context) -> Vec<ContainerImage> {
     let mut all = ctx.runtime().list_images().await.unwrap_or_default();
     all.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
     let shown = all.into_iter().take(MAX_IMAGES).map(|image| ContainerImage {
-        names: Some(image.repo_digests.into_iter().chain(image.repo_tags).take(MAX_NAMES).collect()),
+        names: Some(
+            image
+                .repo_digests
+                .into_iter()
+                .chain(image.repo_tags)
+                .take(MAX_NAMES)
+                .collect(),
+        ),
         size_bytes: i64::try_from(image.size_bytes).ok(),
     });
     shown.collect()
@@ -108,10 +132,10 @@ async fn images(ctx: &Context) -> Vec<ContainerImage> {
 async fn conditions(ctx: &Context, previous: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
     let pressure = pressure(ctx);
     let ready = match ctx.runtime().status().await {
-        Ok(status) => match status.runtime_not_ready.or(status.network_not_ready) {
-            None => None,
-            Some(why) => Some(format!("container runtime is not ready: {why}")),
-        },
+        Ok(status) => {
+            let why = status.runtime_not_ready.or(status.network_not_ready);
+            why.map(|why| format!("container runtime is not ready: {why}"))
+        }
         Err(error) => Some(format!("container runtime status check failed: {error}")),
     };
     let under = |kind, is: bool, good: (&'static str, &'static str), bad: (&'static str, &'static str)| {
@@ -123,7 +147,10 @@ async fn conditions(ctx: &Context, previous: Option<&NodeStatus>, now: Timestamp
             "MemoryPressure",
             pressure.memory,
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            (
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
         ),
         under(
             "DiskPressure",
@@ -138,7 +165,14 @@ async fn conditions(ctx: &Context, previous: Option<&NodeStatus>, now: Timestamp
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
         ),
         match ready {
-            None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status", previous, now),
+            None => condition(
+                "Ready",
+                true,
+                "KubeletReady",
+                "kubelet is posting ready status",
+                previous,
+                now,
+            ),
             Some(why) => condition("Ready", false, "KubeletNotReady", &why, previous, now),
         },
     ]
@@ -154,9 +188,15 @@ pub(crate) fn condition(
     now: Timestamp,
 ) -> NodeCondition {
     let status = if is { "True" } else { "False" };
-    let old = previous.and_then(|s| s.conditions.as_ref()).into_iter().flatten().find(|c| c.type_ == kind);
+    let old = previous
+        .and_then(|s| s.conditions.as_ref())
+        .into_iter()
+        .flatten()
+        .find(|c| c.type_ == kind);
     let now = Some(Time(podlife::whole_seconds(now)));
-    let kept = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+    let kept = old
+        .filter(|c| c.status == status)
+        .and_then(|c| c.last_transition_time.clone());
     NodeCondition {
         type_: kind.to_string(),
         status: status.to_string(),
@@ -171,7 +211,11 @@ pub(crate) fn condition(
 pub(crate) fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
     let plain = |status: &NodeStatus| {
         let mut status = status.clone();
-        status.conditions.iter_mut().flatten().for_each(|c| c.last_heartbeat_time = None);
+        status
+            .conditions
+            .iter_mut()
+            .flatten()
+            .for_each(|c| c.last_heartbeat_time = None);
         status
     };
     plain(a) == plain(b)

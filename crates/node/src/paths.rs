@@ -13,8 +13,12 @@ impl PodDir {
     pub fn of(data_dir: &Path, pod: &Pod) -> PodDir {
         let meta = &pod.metadata;
         let part = |text: Option<&String>| text.map(String::as_str).unwrap_or_default().replace(['/', '\0'], "");
-        let name =
-            format!("{}_{}_{}", part(meta.namespace.as_ref()), part(meta.name.as_ref()), part(meta.uid.as_ref()));
+        let name = format!(
+            "{}_{}_{}",
+            part(meta.namespace.as_ref()),
+            part(meta.name.as_ref()),
+            part(meta.uid.as_ref())
+        );
         PodDir(pods(data_dir).join(name))
     }
 
@@ -45,7 +49,11 @@ impl PodDir {
 
     /// Where a sub-path of a volume is made visible.
     pub fn sub_path(&self, volume: &str, container: &str, index: usize) -> PathBuf {
-        self.0.join("volume-subpaths").join(volume).join(container).join(index.to_string())
+        self.0
+            .join("volume-subpaths")
+            .join(volume)
+            .join(container)
+            .join(index.to_string())
     }
 
     /// The hosts file.
@@ -55,7 +63,10 @@ impl PodDir {
 
     /// A container's termination message, one file for each of its starts.
     pub fn termination_log(&self, container: &str, restart_count: i32) -> PathBuf {
-        self.0.join("containers").join(container).join(format!("{restart_count}.termination"))
+        self.0
+            .join("containers")
+            .join(container)
+            .join(format!("{restart_count}.termination"))
     }
 }
 

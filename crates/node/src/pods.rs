@@ -85,12 +85,19 @@ async fn remove_orphans(ctx: &Arc<Context>, tracker: &TaskTracker) {
         Ok(sandboxes) => sandboxes,
         Err(error) => return tracing::warn!(%error, "cannot list sandboxes; orphans stay until the next start"),
     };
-    let known: BTreeSet<String> = ctx.pods.list().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    let known: BTreeSet<String> = ctx
+        .pods
+        .list()
+        .iter()
+        .filter_map(|pod| pod.metadata.uid.clone())
+        .collect();
     let is_orphan = |uid: &str| !known.contains(uid) && !ctx.workers.has(uid);
     let mut orphans: HashMap<String, Orphan> = HashMap::new();
     for sandbox in sandboxes {
         // A sandbox without the node's label is somebody else's.
-        let Some(uid) = sandbox.labels.get(labels::POD_UID).cloned() else { continue };
+        let Some(uid) = sandbox.labels.get(labels::POD_UID).cloned() else {
+            continue;
+        };
         if is_orphan(&uid) {
             orphans.entry(uid).or_default().sandboxes.push(sandbox);
         }
@@ -132,7 +139,10 @@ impl Orphan {
     async fn try_end(&self, ctx: &Arc<Context>) -> Result<(), String> {
         for sandbox in &self.sandboxes {
             stop_containers(ctx, &sandbox.id).await?;
-            ctx.runtime().remove_pod_sandbox(&sandbox.id).await.map_err(|error| error.to_string())?;
+            ctx.runtime()
+                .remove_pod_sandbox(&sandbox.id)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         let (ctx, folders) = (ctx.clone(), self.folders.clone());
         volumes::blocking(move || {
@@ -155,11 +165,22 @@ async fn stop_containers(ctx: &Context, sandbox_id: &str) -> Result<(), String> 
         state: Some(runtime::ContainerState::Running),
         ..ContainerFilter::default()
     };
-    let running = ctx.runtime().list_containers(filter).await.map_err(|error| error.to_string())?;
+    let running = ctx
+        .runtime()
+        .list_containers(filter)
+        .await
+        .map_err(|error| error.to_string())?;
     let stops = running.iter().map(|container| {
-        let grace = container.annotations.get(labels::GRACE).and_then(|text| text.parse().ok()).unwrap_or(30u64);
+        let grace = container
+            .annotations
+            .get(labels::GRACE)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(30u64);
         ctx.runtime().stop_container(&container.id, Duration::from_secs(grace))
     });
     let results = futures_util::future::join_all(stops).await;
-    results.into_iter().collect::<Result<(), _>>().map_err(|error| error.to_string())
+    results
+        .into_iter()
+        .collect::<Result<(), _>>()
+        .map_err(|error| error.to_string())
 }

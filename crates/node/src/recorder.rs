@@ -67,9 +67,19 @@ impl Recorder {
     /// Starts the task that writes events until `stop`.
     pub fn start(client: Client, node: &str, clock: Clock, stop: CancellationToken) -> Recorder {
         let (notes, receiver) = mpsc::channel(DEPTH);
-        let writer = Writer { client, node: node.into(), clock, stamp: 0, seen: HashMap::new(), budgets: HashMap::new() };
+        let writer = Writer {
+            client,
+            node: node.into(),
+            clock,
+            stamp: 0,
+            seen: HashMap::new(),
+            budgets: HashMap::new(),
+        };
         tokio::spawn(writer.run(receiver, stop));
-        Recorder { notes, node: node.into() }
+        Recorder {
+            notes,
+            node: node.into(),
+        }
     }
 
     /// About a pod.
@@ -183,11 +193,18 @@ impl Writer {
         let now = self.clock.now();
         let params = WriteParams::default();
         let events = self.client.of::<Event>();
-        if let Some(seen) = self.seen.get_mut(note).filter(|seen| now.duration_since(seen.last) < SAME) {
+        if let Some(seen) = self
+            .seen
+            .get_mut(note)
+            .filter(|seen| now.duration_since(seen.last) < SAME)
+        {
             seen.count += 1;
             seen.last = now;
             let patch = json!({"count": seen.count, "lastTimestamp": Time(podlife::whole_seconds(now))});
-            match events.patch(&note.namespace, &seen.name, PatchKind::Merge, &patch, &params).await {
+            match events
+                .patch(&note.namespace, &seen.name, PatchKind::Merge, &patch, &params)
+                .await
+            {
                 Err(error) if error.is_not_found() => {}
                 other => return other.map(drop),
             }
@@ -195,14 +212,23 @@ impl Writer {
         // Names are unique even where the clock stands still.
         self.stamp = now.as_nanosecond().max(self.stamp + 1);
         let name = format!("{}.{:x}", note.name, self.stamp);
-        events.create(&note.namespace, &self.event(note, &name, now), &params).await?;
+        events
+            .create(&note.namespace, &self.event(note, &name, now), &params)
+            .await?;
         if self.seen.len() >= MEMORY {
             self.seen.retain(|_, seen| now.duration_since(seen.last) < SAME);
             if self.seen.len() >= MEMORY {
                 self.seen.clear();
             }
         }
-        self.seen.insert(note.clone(), Seen { name, count: 1, last: now });
+        self.seen.insert(
+            note.clone(),
+            Seen {
+                name,
+                count: 1,
+                last: now,
+            },
+        );
         Ok(())
     }
 
@@ -226,7 +252,10 @@ impl Writer {
             reason: Some(note.reason.clone()),
             message: Some(note.message.clone()),
             type_: Some(note.kind_of_event.as_str().into()),
-            source: Some(EventSource { component: Some("kubelet".into()), host: Some(self.node.clone()) }),
+            source: Some(EventSource {
+                component: Some("kubelet".into()),
+                host: Some(self.node.clone()),
+            }),
             reporting_component: Some("kubelet".into()),
             reporting_instance: Some(self.node.clone()),
             count: Some(1),

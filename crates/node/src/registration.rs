@@ -70,7 +70,9 @@ async fn try_register(ctx: &Context) -> Result<Node, ClientError> {
                 node
             } else {
                 let patch = json!({"metadata": {"labels": wanted}});
-                nodes.patch("", name, PatchKind::Merge, &patch, &WriteParams::default()).await?
+                nodes
+                    .patch("", name, PatchKind::Merge, &patch, &WriteParams::default())
+                    .await?
             }
         }
         None => {
@@ -80,7 +82,11 @@ async fn try_register(ctx: &Context) -> Result<Node, ClientError> {
                 ..NodeSpec::default()
             };
             let node = Node {
-                metadata: ObjectMeta { name: Some(name.clone()), labels: Some(wanted), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.clone()),
+                    labels: Some(wanted),
+                    ..ObjectMeta::default()
+                },
                 spec: Some(spec),
                 status: Some(node_status::status(ctx, None).await),
             };
@@ -94,7 +100,16 @@ async fn try_register(ctx: &Context) -> Result<Node, ClientError> {
 async fn report(ctx: &Context, status: &NodeStatus) -> Result<Node, ClientError> {
     let patch = json!({"status": status});
     let nodes = ctx.client().of::<Node>();
-    nodes.patch_sub("", &ctx.config.name, "status", PatchKind::Strategic, &patch, &WriteParams::default()).await
+    nodes
+        .patch_sub(
+            "",
+            &ctx.config.name,
+            "status",
+            PatchKind::Strategic,
+            &patch,
+            &WriteParams::default(),
+        )
+        .await
 }
 
 /// Keeps the Node's status up to date until the node stops.
@@ -107,7 +122,10 @@ pub(crate) async fn keep_status(ctx: Arc<Context>, mut node: Node, changed: Arc<
             () = changed.notified() => {}
         }
         let status = node_status::status(&ctx, node.status.as_ref()).await;
-        let same = node.status.as_ref().is_some_and(|old| node_status::same(old, &merged(old, &status)));
+        let same = node
+            .status
+            .as_ref()
+            .is_some_and(|old| node_status::same(old, &merged(old, &status)));
         if same && reported.elapsed() < REPORT {
             continue;
         }
@@ -167,7 +185,10 @@ async fn renew(client: &client::Client, name: &str, uid: &str, clock: &Clock) ->
     let leases = client.of::<Lease>();
     let now = MicroTime(clock.now());
     let patch = json!({"spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
-    match leases.patch(LEASES, name, PatchKind::Merge, &patch, &WriteParams::default()).await {
+    match leases
+        .patch(LEASES, name, PatchKind::Merge, &patch, &WriteParams::default())
+        .await
+    {
         Err(error) if error.is_not_found() => {}
         other => return other.map(drop),
     }

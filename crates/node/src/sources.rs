@@ -43,13 +43,17 @@ pub fn references(pod: &Pod) -> References {
         out.config_maps.extend(names.config_maps);
         out.secrets.extend(names.secrets);
     }
-    out.secrets.extend(spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()));
+    out.secrets
+        .extend(spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()));
     for volume in spec.volumes.iter().flatten() {
-        out.config_maps.extend(volume.config_map.as_ref().map(|v| v.name.clone()));
-        out.secrets.extend(volume.secret.as_ref().and_then(|v| v.secret_name.clone()));
+        out.config_maps
+            .extend(volume.config_map.as_ref().map(|v| v.name.clone()));
+        out.secrets
+            .extend(volume.secret.as_ref().and_then(|v| v.secret_name.clone()));
         let projected = volume.projected.as_ref().and_then(|v| v.sources.as_ref());
         for source in projected.into_iter().flatten() {
-            out.config_maps.extend(source.config_map.as_ref().map(|v| v.name.clone()));
+            out.config_maps
+                .extend(source.config_map.as_ref().map(|v| v.name.clone()));
             out.secrets.extend(source.secret.as_ref().map(|v| v.name.clone()));
         }
     }

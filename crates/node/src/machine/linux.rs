@@ -15,7 +15,10 @@ impl Machine for Linux {
     fn facts(&self) -> Facts {
         let uname = nix::sys::utsname::uname().ok();
         let part = |of: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-            uname.as_ref().map(|u| of(u).to_string_lossy().into_owned()).unwrap_or_default()
+            uname
+                .as_ref()
+                .map(|u| of(u).to_string_lossy().into_owned())
+                .unwrap_or_default()
         };
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         Facts {
@@ -43,7 +46,11 @@ impl Machine for Linux {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let available = kib(&meminfo, "MemAvailable:");
         let tasks = line("/proc/loadavg");
-        let pids = tasks.split_whitespace().nth(3).and_then(|pair| pair.split('/').nth(1)).and_then(|n| n.parse().ok());
+        let pids = tasks
+            .split_whitespace()
+            .nth(3)
+            .and_then(|pair| pair.split('/').nth(1))
+            .and_then(|n| n.parse().ok());
         Load {
             memory_available: available,
             memory_working_set: kib(&meminfo, "MemTotal:").saturating_sub(available),
@@ -67,12 +74,24 @@ impl Machine for Linux {
     fn mount_tmpfs(&self, target: &Path, size: Option<u64>) -> io::Result<()> {
         let options = size.map_or("mode=0777".to_string(), |bytes| format!("mode=0777,size={bytes}"));
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        Ok(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options.as_str()))?)
+        Ok(mount(
+            Some("tmpfs"),
+            target,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )?)
     }
 
     fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
         let none: Option<&str> = None;
-        Ok(mount(Some(source), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?)
+        Ok(mount(
+            Some(source),
+            target,
+            none,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            none,
+        )?)
     }
 
     fn unmount(&self, target: &Path) -> io::Result<()> {
@@ -85,8 +104,10 @@ impl Machine for Linux {
     fn mounts_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let table = fs::read_to_string("/proc/self/mountinfo")?;
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-        let mut found: Vec<PathBuf> =
-            points.map(PathBuf::from).filter(|point| point.starts_with(folder) && point != folder).collect();
+        let mut found: Vec<PathBuf> = points
+            .map(PathBuf::from)
+            .filter(|point| point.starts_with(folder) && point != folder)
+            .collect();
         found.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
         Ok(found)
     }
@@ -102,14 +123,28 @@ fn line(path: &str) -> String {
 
 fn kib(meminfo: &str, name: &str) -> u64 {
     let found = meminfo.lines().find_map(|line| line.strip_prefix(name));
-    found.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * 1024
+    found
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 /// All but idle and iowait of the first line of /proc/stat; a tick is 10 ms on every Linux that matters.
 fn busy_nanos(stat: &str) -> u64 {
     let Some(first) = stat.lines().next() else { return 0 };
-    let ticks: Vec<u64> = first.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
-    let busy: u64 = ticks.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, n)| n).sum();
+    let ticks: Vec<u64> = first
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    let busy: u64 = ticks
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(at, _)| !matches!(at, 3 | 4))
+        .map(|(_, n)| n)
+        .sum();
     busy * 10_000_000
 }
 
@@ -126,5 +161,8 @@ fn system_uuid() -> String {
 
 /// mountinfo writes blanks and backslashes as octal.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    text.replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
 }

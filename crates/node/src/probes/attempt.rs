@@ -22,15 +22,24 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub fn success() -> Outcome {
-        Outcome { result: ProbeResult::Success, message: String::new() }
+        Outcome {
+            result: ProbeResult::Success,
+            message: String::new(),
+        }
     }
 
     pub fn failure(message: impl Into<String>) -> Outcome {
-        Outcome { result: ProbeResult::Failure, message: message.into() }
+        Outcome {
+            result: ProbeResult::Failure,
+            message: message.into(),
+        }
     }
 
     fn error(message: impl Into<String>) -> Outcome {
-        Outcome { result: ProbeResult::Unknown, message: message.into() }
+        Outcome {
+            result: ProbeResult::Unknown,
+            message: message.into(),
+        }
     }
 }
 
@@ -67,8 +76,12 @@ pub(super) async fn attempt(target: &Target, timeout: SignedDuration) -> Outcome
         return tcp(&host, port, timeout).await;
     }
     if let Some(action) = &probe.grpc {
-        let Some(ip) = target.ip else { return Outcome::error("the pod has no address") };
-        let Ok(port) = u16::try_from(action.port) else { return Outcome::error("invalid port number") };
+        let Some(ip) = target.ip else {
+            return Outcome::error("the pod has no address");
+        };
+        let Ok(port) = u16::try_from(action.port) else {
+            return Outcome::error("invalid port number");
+        };
         return grpc::check(ip, port, action.service.as_deref().unwrap_or_default(), timeout).await;
     }
     Outcome::error("missing probe handler")
@@ -78,7 +91,10 @@ async fn exec(target: &Target, command: Vec<String>, timeout: Duration) -> Outco
     let statics = |text: &String| {
         let lookup = |name: &str| {
             let variables = target.container.env.iter().flatten();
-            variables.filter(|var| var.name == name).map(|var| var.value.clone().unwrap_or_default()).next()
+            variables
+                .filter(|var| var.name == name)
+                .map(|var| var.value.clone().unwrap_or_default())
+                .next()
         };
         podlife::expand::expand(text, lookup)
     };
@@ -91,16 +107,21 @@ async fn exec(target: &Target, command: Vec<String>, timeout: Duration) -> Outco
             output.truncate(MAX_OUTPUT);
             Outcome::failure(String::from_utf8_lossy(&output).into_owned())
         }
-        Err(RuntimeError::Timeout { .. }) => {
-            Outcome::failure(format!("command timed out: {shown:?} timed out after {}s", timeout.as_secs()))
-        }
+        Err(RuntimeError::Timeout { .. }) => Outcome::failure(format!(
+            "command timed out: {shown:?} timed out after {}s",
+            timeout.as_secs()
+        )),
         Err(error @ RuntimeError::Exec { .. }) => Outcome::failure(error.to_string()),
         Err(error) => Outcome::error(error.to_string()),
     }
 }
 
 async fn tcp(host: &str, port: u16, timeout: Duration) -> Outcome {
-    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let shown = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     match tokio::time::timeout(timeout, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => Outcome::success(),
         Ok(Err(error)) => Outcome::failure(format!("dial tcp {shown}: connect: {}", plain(&error))),
@@ -124,9 +145,16 @@ pub(super) fn port(port: &IntOrString, container: &Container) -> Result<u16, Str
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            let named = container
+                .ports
+                .iter()
+                .flatten()
+                .find(|port| port.name.as_deref() == Some(name));
             named.map(|port| port.container_port).or_else(|| name.parse().ok())
         }
     };
-    number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).ok_or_else(|| format!("invalid port number: {port:?}"))
+    number
+        .and_then(|n| u16::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("invalid port number: {port:?}"))
 }

@@ -30,21 +30,23 @@ pub(super) async fn check(ip: IpAddr, port: u16, service: &str, timeout: Duratio
             Outcome::failure(format!("service unhealthy (responded with {name:?})"))
         }
         Ok(Err(message)) => Outcome::failure(message),
-        Err(_) => {
-            Outcome::failure(format!("timeout: failed to connect service {address:?} within {seconds}s: context deadline exceeded"))
-        }
+        Err(_) => Outcome::failure(format!(
+            "timeout: failed to connect service {address:?} within {seconds}s: context deadline exceeded"
+        )),
     }
 }
 
 async fn exchange(address: std::net::SocketAddr, service: &str) -> Result<u64, String> {
     let failed = |error: &dyn std::fmt::Display| format!("error: health rpc failed: {error}");
-    let socket = TcpStream::connect(address)
+    let socket = TcpStream::connect(address).await.map_err(|error| {
+        format!(
+            "error: this server cannot be reached: dial tcp {address}: connect: {}",
+            plain(&error)
+        )
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
         .await
-        .map_err(|error| format!("error: this server cannot be reached: dial tcp {address}: connect: {}", plain(&error)))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-            .await
-            .map_err(|error| failed(&error))?;
+        .map_err(|error| failed(&error))?;
     let connection = tokio::spawn(connection);
     let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
@@ -55,11 +57,16 @@ async fn exchange(address: std::net::SocketAddr, service: &str) -> Result<u64, S
     let result = async {
         let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
         let head = code(answer.headers());
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|error| failed(&error))?;
+        let body = Limited::new(answer.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| failed(&error))?;
         let status = body.trailers().and_then(code).or(head);
         match status.as_deref() {
             None | Some("0") => reading(&body.to_bytes()).ok_or_else(|| failed(&"the answer cannot be read")),
-            Some("12") => Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into()),
+            Some("12") => {
+                Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into())
+            }
             Some("5") => Err(format!("service {service:?} is not known to the server")),
             Some(code) => Err(failed(&format!("grpc status {code}"))),
         }
@@ -70,7 +77,10 @@ async fn exchange(address: std::net::SocketAddr, service: &str) -> Result<u64, S
 }
 
 fn code(headers: &http::HeaderMap) -> Option<String> {
-    headers.get("grpc-status").and_then(|value| value.to_str().ok()).map(String::from)
+    headers
+        .get("grpc-status")
+        .and_then(|value| value.to_str().ok())
+        .map(String::from)
 }
 
 /// HealthCheckRequest { string service = 1 } in a gRPC frame.
@@ -123,5 +133,55 @@ mod tests {
         assert_eq!(reading(&[0, 0, 0, 0, 2, 8, 1]), Some(1));
         assert_eq!(reading(&[0, 0, 0, 0, 0]), Some(0));
         assert_eq!(reading(&[0, 0]), None);
+    }
+
+    /// A health server that answers once with this status (none: an error).
+    async fn serve(status: Option<u8>) -> std::net::SocketAddr {
+        use http_body_util::StreamBody;
+        use hyper::body::Frame;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| async move {
+                assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                assert_eq!(request.headers()["te"], "trailers");
+                let mut trailers = http::HeaderMap::new();
+                let code = if status.is_some() { "0" } else { "12" };
+                trailers.insert("grpc-status", code.parse().unwrap());
+                let data = status.map(|status| Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status])));
+                let frames = data
+                    .into_iter()
+                    .chain([Frame::trailers(trailers)])
+                    .map(Ok::<_, std::io::Error>);
+                let body = StreamBody::new(futures_util::stream::iter(frames));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let _ = builder.serve_connection(TokioIo::new(socket), service).await;
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn answers() {
+        for (status, expected) in [
+            (Some(1), ""),
+            (Some(2), "service unhealthy (responded with \"NOT_SERVING\")"),
+            (
+                None,
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)",
+            ),
+        ] {
+            let address = serve(status).await;
+            let outcome = check(address.ip(), address.port(), "", Duration::from_secs(10)).await;
+            assert_eq!(outcome.message, expected);
+        }
+        let outcome = check([127, 0, 0, 1].into(), 1, "", Duration::from_secs(10)).await;
+        assert!(
+            outcome.message.ends_with("connect: connection refused"),
+            "{}",
+            outcome.message
+        );
     }
 }

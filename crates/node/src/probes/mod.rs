@@ -64,7 +64,11 @@ pub(crate) struct Target {
 
 impl ProbeSet {
     pub fn new(ctx: Arc<Context>) -> ProbeSet {
-        ProbeSet { ctx, running: HashMap::new(), shared: Arc::default() }
+        ProbeSet {
+            ctx,
+            running: HashMap::new(),
+            shared: Arc::default(),
+        }
     }
 
     /// The verdicts now.
@@ -92,16 +96,23 @@ impl ProbeSet {
                 (Kind::Liveness, &container.liveness_probe),
                 (Kind::Readiness, &container.readiness_probe),
             ];
-            let Some(running) = runtime.latest(&container.name).filter(|c| c.state == ContainerState::Running) else {
+            let Some(running) = runtime
+                .latest(&container.name)
+                .filter(|c| c.state == ContainerState::Running)
+            else {
                 continue;
             };
             for (kind, probe) in kinds {
                 let Some(probe) = probe else { continue };
                 let key = (running.id.clone(), kind);
                 keep.push(key.clone());
-                let around = Around { started: self.is_started(&container, &running.id), deleted };
+                let around = Around {
+                    started: self.is_started(&container, &running.id),
+                    deleted,
+                };
                 if let Some(task) = self.running.get(&key) {
-                    task.around.send_if_modified(|old| std::mem::replace(old, around) != around);
+                    task.around
+                        .send_if_modified(|old| std::mem::replace(old, around) != around);
                     continue;
                 }
                 let known = known_verdict(previous, &running.id, kind);
@@ -124,8 +135,7 @@ impl ProbeSet {
     }
 
     fn is_started(&self, container: &Container, id: &str) -> bool {
-        container.startup_probe.is_none()
-            || self.shared.results.lock().startup.get(id) == Some(&ProbeResult::Success)
+        container.startup_probe.is_none() || self.shared.results.lock().startup.get(id) == Some(&ProbeResult::Success)
     }
 
     fn start(
@@ -137,7 +147,12 @@ impl ProbeSet {
         around: Around,
     ) {
         let kind = key.1;
-        let prober = Prober::new(kind, &target.probe, started_at.unwrap_or_else(|| self.ctx.clock.now()), known);
+        let prober = Prober::new(
+            kind,
+            &target.probe,
+            started_at.unwrap_or_else(|| self.ctx.clock.now()),
+            known,
+        );
         map_of(&mut self.shared.results.lock(), kind).insert(key.0.clone(), prober.verdict());
         let (around, receiver) = watch::channel(around);
         let task = tokio::spawn(run(target, prober, receiver, self.shared.clone())).abort_handle();
@@ -148,9 +163,8 @@ impl ProbeSet {
 /// What was reported of this very container before: the verdict of an agent that ran earlier.
 fn known_verdict(previous: &PodStatus, id: &str, kind: Kind) -> Option<ProbeResult> {
     let lists = [&previous.container_statuses, &previous.init_container_statuses];
-    let is_it = |status: &&ContainerStatus| {
-        status.container_id.as_deref().and_then(|full| full.rsplit('/').next()) == Some(id)
-    };
+    let is_it =
+        |status: &&ContainerStatus| status.container_id.as_deref().and_then(|full| full.rsplit('/').next()) == Some(id);
     let status = lists.into_iter().flatten().flatten().find(is_it)?;
     let good = match kind {
         Kind::Startup => status.started == Some(true),
@@ -187,5 +201,8 @@ fn report(target: &Target, kind: Kind, outcome: &attempt::Outcome) {
         ProbeResult::Unknown => "errored",
     };
     let message = format!("{} probe {what}: {}", kind.as_str(), outcome.message);
-    target.ctx.recorder.container(&target.pod, &target.container.name, Type::Warning, "Unhealthy", message);
+    target
+        .ctx
+        .recorder
+        .container(&target.pod, &target.container.name, Type::Warning, "Unhealthy", message);
 }

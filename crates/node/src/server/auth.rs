@@ -38,7 +38,10 @@ impl User {
         let subject = certificate.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_string();
         let organizations = subject.iter_organization().filter_map(|o| o.as_str().ok());
-        let groups = organizations.chain(["system:authenticated"]).map(String::from).collect();
+        let groups = organizations
+            .chain(["system:authenticated"])
+            .map(String::from)
+            .collect();
         Some(User { name, groups })
     }
 }
@@ -53,14 +56,22 @@ pub(super) struct Auth {
 
 impl Auth {
     pub fn new(client: Client, node: String) -> Auth {
-        Auth { client, node, tokens: Mutex::default(), verdicts: Mutex::default() }
+        Auth {
+            client,
+            node,
+            tokens: Mutex::default(),
+            verdicts: Mutex::default(),
+        }
     }
 
     /// The user of a request's bearer token.
     pub async fn of_token(&self, headers: &HeaderMap) -> Result<User, Refusal> {
         let unauthorized = || Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized");
         let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = value.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim).filter(|t| !t.is_empty());
+        let token = value
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(str::trim)
+            .filter(|t| !t.is_empty());
         let token = token.ok_or_else(unauthorized)?;
         if let Some((until, user)) = self.tokens.lock().get(token)
             && *until > Instant::now()
@@ -68,7 +79,10 @@ impl Auth {
             return Ok(user.clone());
         }
         let review = TokenReview {
-            spec: TokenReviewSpec { token: token.to_string(), ..TokenReviewSpec::default() },
+            spec: TokenReviewSpec {
+                token: token.to_string(),
+                ..TokenReviewSpec::default()
+            },
             ..TokenReview::default()
         };
         let answer = self
@@ -76,13 +90,23 @@ impl Auth {
             .create("", &review, &WriteParams::default())
             .await
             .map_err(|error| Refusal::internal(format!("cannot review the token: {}", error.report())))?;
-        let status = answer.status.filter(|status| status.authenticated == Some(true)).ok_or_else(unauthorized)?;
+        let status = answer
+            .status
+            .filter(|status| status.authenticated == Some(true))
+            .ok_or_else(unauthorized)?;
         let found = status.user.unwrap_or_default();
         let user = User {
-            name: found.username.filter(|name| !name.is_empty()).ok_or_else(unauthorized)?,
+            name: found
+                .username
+                .filter(|name| !name.is_empty())
+                .ok_or_else(unauthorized)?,
             groups: found.groups.unwrap_or_default(),
         };
-        remember(&mut self.tokens.lock(), token.to_string(), (Instant::now() + TOKEN, user.clone()));
+        remember(
+            &mut self.tokens.lock(),
+            token.to_string(),
+            (Instant::now() + TOKEN, user.clone()),
+        );
         Ok(user)
     }
 
@@ -101,7 +125,10 @@ impl Auth {
         }
         Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource={tried:?})", user.name),
+            format!(
+                "Forbidden (user={}, verb={verb}, resource=nodes, subresource={tried:?})",
+                user.name
+            ),
         ))
     }
 
@@ -193,7 +220,11 @@ mod tests {
             (Method::GET, "/stats/summary", "get", &["stats"]),
             (Method::GET, "/pods", "get", &["pods", "proxy"]),
         ] {
-            assert_eq!((verb(&method, path), subresources(path)), (expected_verb, expected_sub), "{path}");
+            assert_eq!(
+                (verb(&method, path), subresources(path)),
+                (expected_verb, expected_sub),
+                "{path}"
+            );
         }
     }
 }

@@ -37,7 +37,11 @@ pub(super) async fn answer(
     let query = Query::of(request.uri());
     let (pod, found) = lookup::running(&server.ctx, namespace, pod, uid, container).await?;
     let any = |names: [&str; 2]| names.iter().any(|name| query.is_set(name));
-    let spec = pod.spec.as_ref().and_then(|spec| podlife::spec::find(spec, container)).map(|(_, c)| c);
+    let spec = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| podlife::spec::find(spec, container))
+        .map(|(_, c)| c);
     let tty = match kind {
         Kind::Exec => query.is_set("tty"),
         Kind::Attach => spec.as_ref().is_some_and(|c| c.tty == Some(true)),
@@ -92,10 +96,35 @@ async fn connect(
     mut streams: RemoteCommand,
 ) {
     let runtime = server.ctx.runtime();
-    let Options { stdin, stdout, stderr, tty } = options;
+    let Options {
+        stdin,
+        stdout,
+        stderr,
+        tty,
+    } = options;
     let session = match kind {
-        Kind::Exec => runtime.exec(ExecRequest { container_id: id, command, stdin, stdout, stderr, tty }).await,
-        Kind::Attach => runtime.attach(AttachRequest { container_id: id, stdin, stdout, stderr }).await,
+        Kind::Exec => {
+            runtime
+                .exec(ExecRequest {
+                    container_id: id,
+                    command,
+                    stdin,
+                    stdout,
+                    stderr,
+                    tty,
+                })
+                .await
+        }
+        Kind::Attach => {
+            runtime
+                .attach(AttachRequest {
+                    container_id: id,
+                    stdin,
+                    stdout,
+                    stderr,
+                })
+                .await
+        }
     };
     let session = match session {
         Ok(session) => session,
@@ -112,7 +141,13 @@ async fn connect(
 
 /// Copies until the command has ended and its output is sent; `None` if the client went away.
 async fn copy(session: StreamSession, streams: &mut RemoteCommand) -> Option<runtime::Result<i32>> {
-    let StreamSession { stdin, stdout, stderr, resize, exit } = session;
+    let StreamSession {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        exit,
+    } = session;
     let (from_client, resizes) = (streams.stdin.take(), streams.resizes.take());
     let input = async {
         if let (Some(mut from), Some(mut to)) = (from_client, stdin) {
@@ -124,7 +159,10 @@ async fn copy(session: StreamSession, streams: &mut RemoteCommand) -> Option<run
     let sizes = async {
         if let (Some(mut sizes), Some(resizer)) = (resizes, resize) {
             while let Some(size) = sizes.next().await {
-                resizer.resize(runtime::TerminalSize { width: size.width, height: size.height });
+                resizer.resize(runtime::TerminalSize {
+                    width: size.width,
+                    height: size.height,
+                });
             }
         }
         std::future::pending::<()>().await;
@@ -173,15 +211,27 @@ pub(super) async fn run(
     query: &Query,
 ) -> Answer {
     let (_, found) = lookup::running(&server.ctx, namespace, pod, uid, container).await?;
-    let command: Vec<String> = query.get("cmd").unwrap_or_default().split_whitespace().map(String::from).collect();
+    let command: Vec<String> = query
+        .get("cmd")
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(String::from)
+        .collect();
     if command.is_empty() {
         return Err(Refusal::bad("the query has no cmd"));
     }
-    let answer = server.ctx.runtime().exec_sync(&found.id, command, None).await.map_err(Refusal::internal)?;
+    let answer = server
+        .ctx
+        .runtime()
+        .exec_sync(&found.id, command, None)
+        .await
+        .map_err(Refusal::internal)?;
     let output = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned();
     if answer.exit_code != 0 {
         let code = answer.exit_code;
-        return Err(Refusal::internal(format!("command terminated with exit code {code}: {output}")));
+        return Err(Refusal::internal(format!(
+            "command terminated with exit code {code}: {output}"
+        )));
     }
     Ok(super::text(StatusCode::OK, output))
 }

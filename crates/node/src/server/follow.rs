@@ -25,7 +25,9 @@ impl Folder {
         inotify.add_watch(path, flags)?;
         // The watch belongs to the open file, which the copy keeps.
         let copy = inotify.as_fd().try_clone_to_owned()?;
-        Ok(Folder { events: Receiver::from_owned_fd_unchecked(copy)? })
+        Ok(Folder {
+            events: Receiver::from_owned_fd_unchecked(copy)?,
+        })
     }
 
     /// Something changed since the last call. Cancel-safe.

@@ -27,16 +27,27 @@ pub(super) async fn answer(
     let pod = lookup::pod(&server.ctx, namespace, name, uid)?;
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let sandboxes = worker::sandboxes(&server.ctx, uid).await.map_err(Refusal::internal)?;
-    let ready = sandboxes.into_iter().find(|sandbox| sandbox.state == runtime::PodSandboxState::Ready);
+    let ready = sandboxes
+        .into_iter()
+        .find(|sandbox| sandbox.state == runtime::PodSandboxState::Ready);
     let sandbox = ready.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("pod {name:?} is not running")))?;
-    let netns = server.ctx.runtime().sandbox_netns(&sandbox.id).await.map_err(Refusal::internal)?;
+    let netns = server
+        .ctx
+        .runtime()
+        .sandbox_netns(&sandbox.id)
+        .await
+        .map_err(Refusal::internal)?;
     let given = query.all("port").into_iter().chain(query.all("ports"));
     let ports = given.flat_map(|list| list.split(',').map(String::from).collect::<Vec<_>>());
     let ports: Result<Vec<u16>, _> = ports.map(|port| port.parse()).collect();
     let ports = ports.map_err(|_| Refusal::bad("ports are numbers from 1 to 65535"))?;
     let (response, pending) = port_forward::accept(&mut request, ports).map_err(refusal)?;
     if let Some(pending) = pending {
-        let (stop, tasks, pod) = (server.ctx.stop.clone(), server.tasks.clone(), podlife::spec::display(&pod));
+        let (stop, tasks, pod) = (
+            server.ctx.stop.clone(),
+            server.tasks.clone(),
+            podlife::spec::display(&pod),
+        );
         server.tasks.spawn(async move {
             let work = async {
                 let mut forwards = match pending.start().await {
@@ -65,7 +76,9 @@ async fn carry(forward: Forward, netns: Option<PathBuf>, pod: String) {
             }
         }
         Err(error) => {
-            let message = format!("error forwarding port {port} to pod {pod}: failed to connect to localhost:{port} inside the pod: {error}");
+            let message = format!(
+                "error forwarding port {port} to pod {pod}: failed to connect to localhost:{port} inside the pod: {error}"
+            );
             forward.fail(&message).await;
         }
     }
@@ -78,7 +91,9 @@ async fn connect(netns: Option<PathBuf>, port: u16) -> io::Result<tokio::net::Tc
         // Nobody waits any more if the client is gone.
         let _ = sender.send(enter_and_connect(netns.as_deref(), port));
     })?;
-    let socket = receiver.await.map_err(|_| io::Error::other("the connecting thread broke off"))??;
+    let socket = receiver
+        .await
+        .map_err(|_| io::Error::other("the connecting thread broke off"))??;
     tokio::net::TcpStream::from_std(socket)
 }
 

@@ -47,10 +47,15 @@ impl Options {
             n => Ok(n.map(i64::cast_unsigned)),
         };
         let since = match (query.get("sinceTime"), positive("sinceSeconds", 1)?) {
-            (Some(_), Some(_)) => return Err(Refusal::bad("at most one of sinceTime or sinceSeconds may be specified")),
-            (Some(text), None) => {
-                Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime {text:?}: RFC 3339 is expected")))?)
+            (Some(_), Some(_)) => {
+                return Err(Refusal::bad(
+                    "at most one of sinceTime or sinceSeconds may be specified",
+                ));
             }
+            (Some(text), None) => Some(
+                text.parse()
+                    .map_err(|_| Refusal::bad(format!("invalid sinceTime {text:?}: RFC 3339 is expected")))?,
+            ),
             (None, Some(seconds)) => {
                 let seconds = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
                 Some(now.saturating_sub(seconds).unwrap_or(Timestamp::MIN))
@@ -84,10 +89,14 @@ pub(super) async fn answer(server: &Arc<Server>, namespace: &str, pod: &str, con
     let mut found = found.into_iter().filter(|c| c.state != ContainerState::Created);
     let chosen = if options.previous {
         // Of a container that waits to be restarted, the one that ended last is the previous one.
-        let ended_last = found.next().filter(|c| c.state == ContainerState::Exited && is_waiting(&pod, container));
+        let ended_last = found
+            .next()
+            .filter(|c| c.state == ContainerState::Exited && is_waiting(&pod, container));
         ended_last.or_else(|| found.next()).ok_or_else(|| {
             let pod = pod.metadata.name.as_deref().unwrap_or_default();
-            Refusal::bad(format!("previous terminated container {container:?} in pod {pod:?} not found"))
+            Refusal::bad(format!(
+                "previous terminated container {container:?} in pod {pod:?} not found"
+            ))
         })?
     } else {
         found.next().ok_or_else(|| not_started(&pod, container))?
@@ -96,34 +105,57 @@ pub(super) async fn answer(server: &Arc<Server>, namespace: &str, pod: &str, con
         .await
         .map_err(|error| Refusal::internal(format!("cannot open the log {}: {error}", chosen.log_path.display())))?;
     let (sender, receiver) = mpsc::channel(DEPTH);
-    let sending = Sending { ctx: ctx.clone(), options, path: chosen.log_path, id: chosen.id, sender, left: None };
+    let sending = Sending {
+        ctx: ctx.clone(),
+        options,
+        path: chosen.log_path,
+        id: chosen.id,
+        sender,
+        left: None,
+    };
     server.tasks.spawn(sending.run(file));
     let frames = futures_util::stream::unfold(receiver, |mut receiver: mpsc::Receiver<Bytes>| async move {
         let chunk = receiver.recv().await?;
         Some((Ok(Frame::data(chunk)), receiver))
     });
-    Ok(super::answer(StatusCode::OK, "text/plain; charset=utf-8", StreamBody::new(frames).boxed_unsync()))
+    Ok(super::answer(
+        StatusCode::OK,
+        "text/plain; charset=utf-8",
+        StreamBody::new(frames).boxed_unsync(),
+    ))
 }
 
 fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     lists.into_iter().flatten().flatten().find(|c| c.name == container)
 }
 
 fn is_waiting(pod: &Pod, container: &str) -> bool {
-    status_of(pod, container).and_then(|c| c.state.as_ref()).is_some_and(|state| state.waiting.is_some())
+    status_of(pod, container)
+        .and_then(|c| c.state.as_ref())
+        .is_some_and(|state| state.waiting.is_some())
 }
 
 fn not_started(pod: &Pod, container: &str) -> Refusal {
-    let waiting = status_of(pod, container).and_then(|c| c.state.as_ref()).and_then(|state| state.waiting.as_ref());
+    let waiting = status_of(pod, container)
+        .and_then(|c| c.state.as_ref())
+        .and_then(|state| state.waiting.as_ref());
     let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or("ContainerCreating");
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let message = match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => "trying and failing to pull image".to_string(),
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+            "trying and failing to pull image".to_string()
+        }
         _ => reason.to_string(),
     };
-    Refusal::bad(format!("container {container:?} in pod {name:?} is waiting to start: {message}"))
+    Refusal::bad(format!(
+        "container {container:?} in pod {name:?} is waiting to start: {message}"
+    ))
 }
 
 /// A log on its way to a client.
@@ -153,7 +185,11 @@ impl Sending {
             file.seek(SeekFrom::Start(start)).await?;
         }
         let folder = self.path.parent().unwrap_or(Path::new("/")).to_path_buf();
-        let mut changes = if self.options.follow { Some(Folder::watch(&folder)?) } else { None };
+        let mut changes = if self.options.follow {
+            Some(Folder::watch(&folder)?)
+        } else {
+            None
+        };
         let mut events = self.ctx.runtime().events();
         let mut pending = Vec::new();
         loop {

@@ -20,7 +20,10 @@ pub(super) fn pod(ctx: &Context, namespace: &str, name: &str, uid: Option<&str>)
 
 /// All containers of the name in the pod, newest first.
 pub(super) async fn containers(ctx: &Context, pod: &Pod, name: &str) -> Result<Vec<ContainerStatus>, Refusal> {
-    let known = pod.spec.as_ref().is_some_and(|spec| podlife::spec::find(spec, name).is_some());
+    let known = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| podlife::spec::find(spec, name).is_some());
     if !known {
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
         return Err(Refusal::bad(format!("container {name} is not valid for pod {pod}")));
@@ -43,19 +46,30 @@ pub(super) async fn running(
     let newest = containers(ctx, &pod, container).await?.into_iter().next();
     match newest {
         Some(found) if found.state == ContainerState::Running => Ok((pod, found)),
-        _ => Err(Refusal::new(StatusCode::NOT_FOUND, format!("container not found ({container:?})"))),
+        _ => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("container not found ({container:?})"),
+        )),
     }
 }
 
 /// All pods of the node, as the API has them.
 pub(super) fn pods(ctx: &Context) -> Response<Body> {
-    let items: Vec<Value> = ctx.pods.list().iter().filter_map(|pod| serde_json::to_value(&**pod).ok()).collect();
+    let items: Vec<Value> = ctx
+        .pods
+        .list()
+        .iter()
+        .filter_map(|pod| serde_json::to_value(&**pod).ok())
+        .collect();
     super::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
 /// Pods that have running containers, as the runtime has them.
 pub(super) async fn running_pods(ctx: &Context) -> Answer {
-    let filter = ContainerFilter { state: Some(ContainerState::Running), ..ContainerFilter::default() };
+    let filter = ContainerFilter {
+        state: Some(ContainerState::Running),
+        ..ContainerFilter::default()
+    };
     let mut pods: std::collections::BTreeMap<String, Value> = Default::default();
     for container in ctx.runtime().list_containers(filter).await.map_err(Refusal::internal)? {
         let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
@@ -75,7 +89,9 @@ pub(super) async fn running_pods(ctx: &Context) -> Answer {
         }
     }
     let items: Vec<Value> = pods.into_values().collect();
-    Ok(super::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
+    Ok(super::json(
+        &json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}),
+    ))
 }
 
 /// `/configz`.

@@ -40,7 +40,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into() }
+        Refusal {
+            status,
+            message: message.into(),
+        }
     }
 
     pub fn bad(message: impl Into<String>) -> Refusal {
@@ -64,7 +67,9 @@ pub(crate) struct Server {
 
 /// Serves until the node stops.
 pub(crate) async fn serve(ctx: Arc<Context>, listener: TcpListener) {
-    let Some(config) = ctx.config.server.clone() else { return };
+    let Some(config) = ctx.config.server.clone() else {
+        return;
+    };
     let acceptor = TlsAcceptor::from(config.tls);
     let server = Arc::new(Server {
         auth: auth::Auth::new(ctx.client().clone(), ctx.config.name.clone()),
@@ -110,7 +115,10 @@ async fn connection(server: Arc<Server>, acceptor: TlsAcceptor, socket: TcpStrea
         async move { Ok::<_, Infallible>(server.handle(request, &peer).await) }
     });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+    {
         tracing::debug!(error, "connection to the node's API ended");
     }
 }
@@ -147,7 +155,9 @@ impl Server {
                 let query = Query::of(request.uri());
                 logs::answer(self, namespace, pod, container, &query).await
             }
-            (["exec", namespace, pod, rest @ ..], _) => self.exec(namespace, pod, rest, request, exec::Kind::Exec).await,
+            (["exec", namespace, pod, rest @ ..], _) => {
+                self.exec(namespace, pod, rest, request, exec::Kind::Exec).await
+            }
             (["attach", namespace, pod, rest @ ..], _) => {
                 self.exec(namespace, pod, rest, request, exec::Kind::Attach).await
             }
@@ -194,7 +204,11 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub fn of(uri: &http::Uri) -> Query {
-        let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        let pairs = uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty());
         Query(
             pairs
                 .map(|pair| {
@@ -206,11 +220,18 @@ impl Query {
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(k, v)| k == key && !v.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn all(&self, key: &str) -> Vec<String> {
-        self.0.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect()
+        self.0
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, value)| value.clone())
+            .collect()
     }
 
     pub fn is_set(&self, key: &str) -> bool {
@@ -219,7 +240,9 @@ impl Query {
 
     pub fn number(&self, key: &str) -> Result<Option<i64>, Refusal> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Refusal::bad(format!("invalid value {text:?} of {key}: it must be a number")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Refusal::bad(format!("invalid value {text:?} of {key}: it must be a number")))
     }
 }
 
@@ -228,7 +251,10 @@ fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        let hex = bytes
+            .get(at + 1..at + 3)
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
         match (bytes[at], hex) {
             (b'%', Some(byte)) => {
                 out.push(byte);
@@ -250,7 +276,9 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }
 
@@ -269,7 +297,11 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = Query::of(&"/x?command=ls&command=-l+a%2Fb&input=1&tty=false&tailLines=x".parse().unwrap());
+        let query = Query::of(
+            &"/x?command=ls&command=-l+a%2Fb&input=1&tty=false&tailLines=x"
+                .parse()
+                .unwrap(),
+        );
         assert_eq!(query.all("command"), ["ls", "-l a/b"]);
         assert!(query.is_set("input") && !query.is_set("tty"));
         assert!(query.number("tailLines").is_err());

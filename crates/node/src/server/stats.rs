@@ -47,7 +47,13 @@ fn memory(time: Timestamp, usage: MemoryUsage) -> Value {
     out
 }
 
-fn container(ctx: &Context, samples: &Samples, stats: &ContainerStats, fs: &Value, started: Option<Timestamp>) -> Value {
+fn container(
+    ctx: &Context,
+    samples: &Samples,
+    stats: &ContainerStats,
+    fs: &Value,
+    started: Option<Timestamp>,
+) -> Value {
     let time = stats.timestamp;
     let mut root = fs.clone();
     root["usedBytes"] = json!(stats.writable_layer_bytes);
@@ -82,12 +88,21 @@ pub(super) async fn summary(ctx: &Context, samples: &Samples) -> Answer {
     let now = ctx.clock.now();
     let load = ctx.config.machine.load();
     let fs = filesystem(ctx, now);
-    let filter = PodSandboxFilter { state: Some(PodSandboxState::Ready), ..PodSandboxFilter::default() };
-    let sandboxes = ctx.runtime().list_pod_sandboxes(filter).await.map_err(Refusal::internal)?;
+    let filter = PodSandboxFilter {
+        state: Some(PodSandboxState::Ready),
+        ..PodSandboxFilter::default()
+    };
+    let sandboxes = ctx
+        .runtime()
+        .list_pod_sandboxes(filter)
+        .await
+        .map_err(Refusal::internal)?;
     let mut pods = Vec::new();
     for sandbox in sandboxes {
         // One that ends meanwhile has no usage.
-        let Ok(stats) = ctx.runtime().pod_sandbox_stats(&sandbox.id).await else { continue };
+        let Ok(stats) = ctx.runtime().pod_sandbox_stats(&sandbox.id).await else {
+            continue;
+        };
         let mut containers = Vec::new();
         for one in &stats.containers {
             let status = ctx.runtime().container_status(&one.id).await.ok();
@@ -114,7 +129,9 @@ pub(super) async fn summary(ctx: &Context, samples: &Samples) -> Answer {
         }
         pods.push(pod);
     }
-    let usage = CpuUsage { usage_core_nano_seconds: load.cpu_nanos };
+    let usage = CpuUsage {
+        usage_core_nano_seconds: load.cpu_nanos,
+    };
     let node = json!({
         "nodeName": ctx.config.name,
         "startTime": ctx.started_at.to_string(),

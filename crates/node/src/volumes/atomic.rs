@@ -48,7 +48,10 @@ pub(crate) fn write(
         Err(error) => return Err(io_error("read", &data)(error)),
     };
     if current.as_deref().is_none_or(|current| !same(current, files)) {
-        let fresh = target.join(format!("..{}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f")));
+        let fresh = target.join(format!(
+            "..{}",
+            jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f")
+        ));
         remove_tree(&fresh)?;
         fill(machine, &fresh, files, group)?;
         let new_data = target.join(NEW_DATA);
@@ -65,8 +68,14 @@ pub(crate) fn write(
 fn check(path: &str) -> Result<(), VolumeError> {
     let fine = !path.is_empty()
         && !path.starts_with("..")
-        && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    if fine { Ok(()) } else { Err(VolumeError::BadPath(path.to_string())) }
+        && Path::new(path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+    if fine {
+        Ok(())
+    } else {
+        Err(VolumeError::BadPath(path.to_string()))
+    }
 }
 
 fn same(current: &Path, files: &Files) -> bool {
@@ -100,8 +109,12 @@ fn fill(machine: &dyn Machine, fresh: &Path, files: &Files, group: Option<u32>) 
     folder(machine, fresh, group)?;
     for (path, file) in files {
         let at = fresh.join(path);
-        let mut parents: Vec<PathBuf> =
-            at.ancestors().skip(1).take_while(|p| *p != fresh).map(Path::to_path_buf).collect();
+        let mut parents: Vec<PathBuf> = at
+            .ancestors()
+            .skip(1)
+            .take_while(|p| *p != fresh)
+            .map(Path::to_path_buf)
+            .collect();
         parents.reverse();
         for parent in parents {
             if !parent.exists() {
@@ -110,7 +123,9 @@ fn fill(machine: &dyn Machine, fresh: &Path, files: &Files, group: Option<u32>) 
         }
         fs::write(&at, &file.data).map_err(io_error("write", &at))?;
         if group.is_some() || file.owner.is_some() {
-            machine.chown(&at, file.owner, group).map_err(io_error("change the group of", &at))?;
+            machine
+                .chown(&at, file.owner, group)
+                .map_err(io_error("change the group of", &at))?;
         }
         let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
         fs::set_permissions(&at, fs::Permissions::from_mode(mode)).map_err(io_error("change the mode of", &at))?;
@@ -121,7 +136,9 @@ fn fill(machine: &dyn Machine, fresh: &Path, files: &Files, group: Option<u32>) 
 fn folder(machine: &dyn Machine, path: &Path, group: Option<u32>) -> Result<(), VolumeError> {
     fs::create_dir(path).map_err(io_error("make folder", path))?;
     if group.is_some() {
-        machine.chown(path, None, group).map_err(io_error("change the group of", path))?;
+        machine
+            .chown(path, None, group)
+            .map_err(io_error("change the group of", path))?;
     }
     let mode = if group.is_some() { 0o2775 } else { 0o755 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io_error("change the mode of", path))
@@ -166,13 +183,19 @@ mod tests {
     use crate::machine::Linux;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        let file = |data: &str| File { data: data.into(), mode: 0o640, owner: None };
+        let file = |data: &str| File {
+            data: data.into(),
+            mode: 0o640,
+            owner: None,
+        };
         list.iter().map(|(path, data)| (path.to_string(), file(data))).collect()
     }
 
     fn listing(target: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(target).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = fs::read_dir(target)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| !name.starts_with("..2"));
         names.sort();
         names
@@ -185,11 +208,18 @@ mod tests {
         write(&Linux, target, &files(&[("a", "1"), ("d/e/f", "2")]), None).unwrap();
         assert_eq!(listing(target), ["..data", "a", "d"]);
         assert_eq!(fs::read_to_string(target.join("d/e/f")).unwrap(), "2");
-        assert_eq!(fs::metadata(target.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(target.join("a")).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         assert_eq!(fs::read_link(target.join("a")).unwrap(), Path::new("..data/a"));
         let before = fs::read_link(target.join(DATA)).unwrap();
         write(&Linux, target, &files(&[("a", "1"), ("d/e/f", "2")]), None).unwrap();
-        assert_eq!(fs::read_link(target.join(DATA)).unwrap(), before, "the second run does nothing");
+        assert_eq!(
+            fs::read_link(target.join(DATA)).unwrap(),
+            before,
+            "the second run does nothing"
+        );
         write(&Linux, target, &files(&[("a", "x"), ("b", "3")]), None).unwrap();
         assert_eq!(listing(target), ["..data", "a", "b"]);
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "x");
@@ -201,7 +231,10 @@ mod tests {
     fn no_path_leads_out() {
         let folder = tempfile::tempdir().unwrap();
         for path in ["../x", "a/../../x", "/etc/x", "..data", "", "..x"] {
-            assert!(write(&Linux, folder.path(), &files(&[(path, "")]), None).is_err(), "{path}");
+            assert!(
+                write(&Linux, folder.path(), &files(&[(path, "")]), None).is_err(),
+                "{path}"
+            );
         }
     }
 

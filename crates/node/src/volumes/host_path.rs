@@ -12,7 +12,12 @@ use super::{VolumeError, io_error};
 /// Checks that the path is of its type, and makes it where the type says so.
 pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeError> {
     let path = Path::new(&source.path);
-    let problem = |problem| Err(VolumeError::HostPath { path: source.path.clone(), problem });
+    let problem = |problem| {
+        Err(VolumeError::HostPath {
+            path: source.path.clone(),
+            problem,
+        })
+    };
     if path.components().any(|part| part == std::path::Component::ParentDir) || !path.is_absolute() {
         return Err(VolumeError::BadPath(source.path.clone()));
     }
@@ -23,9 +28,11 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), VolumeError> {
     };
     match (source.type_.as_deref().unwrap_or_default(), found) {
         ("", Some(_)) => Ok(()),
-        ("", None) | ("DirectoryOrCreate", None) => {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(io_error("make folder", path))
-        }
+        ("", None) | ("DirectoryOrCreate", None) => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(io_error("make folder", path)),
         ("FileOrCreate", None) => {
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true).mode(0o644);

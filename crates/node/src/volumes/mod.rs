@@ -43,14 +43,22 @@ pub(crate) enum VolumeError {
     )]
     Unsupported(&'static str),
     #[error("{operation} {}: {source}", path.display())]
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the task that writes files broke off")]
     Broken,
 }
 
 pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
     let path = path.to_path_buf();
-    move |source| VolumeError::Io { operation, path, source }
+    move |source| VolumeError::Io {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// A volume that is not there, by name.
@@ -67,9 +75,10 @@ pub(crate) async fn ensure(ctx: &Arc<Context>, pod: &Pod) -> Result<Option<Times
     let Some(spec) = pod.spec.as_ref() else { return Ok(None) };
     let mut again: Option<Timestamp> = None;
     for volume in spec.volumes.iter().flatten() {
-        let due = one(ctx, pod, spec, volume)
-            .await
-            .map_err(|source| MountError { volume: volume.name.clone(), source })?;
+        let due = one(ctx, pod, spec, volume).await.map_err(|source| MountError {
+            volume: volume.name.clone(),
+            source,
+        })?;
         again = match (again, due) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -78,19 +87,20 @@ pub(crate) async fn ensure(ctx: &Arc<Context>, pod: &Pod) -> Result<Option<Times
     Ok(again)
 }
 
-async fn one(
-    ctx: &Arc<Context>,
-    pod: &Pod,
-    spec: &PodSpec,
-    volume: &Volume,
-) -> Result<Option<Timestamp>, VolumeError> {
+async fn one(ctx: &Arc<Context>, pod: &Pod, spec: &PodSpec, volume: &Volume) -> Result<Option<Timestamp>, VolumeError> {
     let dir = ctx.pod_dir(pod);
     let target = host_folder(&dir, volume)?;
     if let Some(empty) = &volume.empty_dir {
         let in_memory = empty.medium.as_deref() == Some("Memory");
-        let limit = empty.size_limit.as_ref().map(podlife::amount::value).and_then(|n| u64::try_from(n).ok());
+        let limit = empty
+            .size_limit
+            .as_ref()
+            .map(podlife::amount::value)
+            .and_then(|n| u64::try_from(n).ok());
         let (ctx, group) = (ctx.clone(), fs_group(spec));
-        return blocking(move || empty_dir(&ctx, &target, in_memory, limit.filter(|n| *n > 0), group)).await.map(|()| None);
+        return blocking(move || empty_dir(&ctx, &target, in_memory, limit.filter(|n| *n > 0), group))
+            .await
+            .map(|()| None);
     }
     if let Some(host) = volume.host_path.clone() {
         return blocking(move || host_path::check(&host)).await.map(|()| None);
@@ -150,18 +160,27 @@ fn foreign_kind(volume: &Volume) -> &'static str {
 
 /// Whether a pod with this volume wants changes of its sources.
 pub(crate) fn fs_group(spec: &PodSpec) -> Option<u32> {
-    spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|group| u32::try_from(group).ok())
+    spec.security_context
+        .as_ref()
+        .and_then(|s| s.fs_group)
+        .and_then(|group| u32::try_from(group).ok())
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
 ) -> Result<T, VolumeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| VolumeError::Broken)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| VolumeError::Broken)?
 }
 
 pub(crate) fn make_folder(path: &Path) -> Result<(), VolumeError> {
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o750).create(path).map_err(io_error("make folder", path))
+    builder
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .map_err(io_error("make folder", path))
 }
 
 fn empty_dir(
@@ -182,7 +201,9 @@ fn empty_dir(
     let now = target.metadata().map_err(io_error("look at", target))?;
     if now.permissions().mode() & 0o7777 != mode || group.is_some_and(|group| now.gid() != group) {
         if group.is_some() {
-            machine.chown(target, None, group).map_err(io_error("change the group of", target))?;
+            machine
+                .chown(target, None, group)
+                .map_err(io_error("change the group of", target))?;
         }
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(target, permissions).map_err(io_error("change the mode of", target))?;
@@ -201,17 +222,24 @@ fn tmpfs(machine: &dyn Machine, target: &Path, limit: Option<u64>) -> Result<(),
     if mounted {
         return Ok(());
     }
-    machine.mount_tmpfs(target, limit).map_err(io_error("mount a tmpfs at", target))
+    machine
+        .mount_tmpfs(target, limit)
+        .map_err(io_error("mount a tmpfs at", target))
 }
 
 /// Unmounts and removes the folder's volumes. Whatever a volume of type hostPath shows stays untouched.
 pub(crate) fn tear_down(machine: &dyn Machine, dir: &PodDir) -> Result<(), VolumeError> {
     for folder in [dir.root().join("volume-subpaths"), dir.volumes()] {
-        for point in machine.mounts_below(&folder).map_err(io_error("list mounts below", &folder))? {
+        for point in machine
+            .mounts_below(&folder)
+            .map_err(io_error("list mounts below", &folder))?
+        {
             machine.unmount(&point).map_err(io_error("unmount", &point))?;
         }
         // A mount that is still there must not be emptied: what it shows may belong to somebody else.
-        let left = machine.mounts_below(&folder).map_err(io_error("list mounts below", &folder))?;
+        let left = machine
+            .mounts_below(&folder)
+            .map_err(io_error("list mounts below", &folder))?;
         if let Some(point) = left.first() {
             return Err(io_error("unmount", point)(io::Error::from(io::ErrorKind::ResourceBusy)));
         }

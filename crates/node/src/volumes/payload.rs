@@ -28,9 +28,22 @@ pub(super) async fn of(
         add_config_map(ctx, pod, &source.name, &items, &mut files).await?;
     } else if let Some(source) = &volume.secret {
         let items = Selection::new(&source.items, source.default_mode, source.optional);
-        add_secret(ctx, pod, source.secret_name.as_deref().unwrap_or_default(), &items, &mut files).await?;
+        add_secret(
+            ctx,
+            pod,
+            source.secret_name.as_deref().unwrap_or_default(),
+            &items,
+            &mut files,
+        )
+        .await?;
     } else if let Some(source) = &volume.downward_api {
-        add_fields(ctx, pod, source.items.as_deref().unwrap_or_default(), source.default_mode, &mut files)?;
+        add_fields(
+            ctx,
+            pod,
+            source.items.as_deref().unwrap_or_default(),
+            source.default_mode,
+            &mut files,
+        )?;
     } else if let Some(source) = &volume.projected {
         let mut again: Option<Timestamp> = None;
         for part in source.sources.iter().flatten() {
@@ -63,8 +76,19 @@ async fn add_projection(
         let token = ctx.tokens.get(ctx, pod, volume, source).await?;
         let owner = shared_user(spec);
         let narrow = owner.is_some() || super::fs_group(spec).is_some();
-        let mode = if narrow { 0o600 } else { octal(mode.unwrap_or(DEFAULT_MODE)) };
-        files.insert(source.path.clone(), File { data: token.text.into_bytes(), mode, owner });
+        let mode = if narrow {
+            0o600
+        } else {
+            octal(mode.unwrap_or(DEFAULT_MODE))
+        };
+        files.insert(
+            source.path.clone(),
+            File {
+                data: token.text.into_bytes(),
+                mode,
+                owner,
+            },
+        );
         return Ok(Some(token.refresh_at));
     } else if part.cluster_trust_bundle.is_some() {
         return Err(VolumeError::Unsupported("clusterTrustBundle"));
@@ -74,9 +98,13 @@ async fn add_projection(
 
 /// The user of all containers, if it is the same for all.
 fn shared_user(spec: &PodSpec) -> Option<u32> {
-    let mut users = podlife::spec::containers(spec).into_iter().map(|(_, c)| podlife::security::effective(spec, &c).run_as_user);
+    let mut users = podlife::spec::containers(spec)
+        .into_iter()
+        .map(|(_, c)| podlife::security::effective(spec, &c).run_as_user);
     let first = users.next()??;
-    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
+    users
+        .all(|user| user == Some(first))
+        .then(|| u32::try_from(first).ok())?
 }
 
 /// Which keys, under which paths.
@@ -98,7 +126,14 @@ impl<'a> Selection<'a> {
     fn add(&self, kind: &'static str, data: BTreeMap<String, Vec<u8>>, files: &mut Files) -> Result<(), VolumeError> {
         if self.items.is_empty() {
             for (key, data) in data {
-                files.insert(key, File { data, mode: self.mode, owner: None });
+                files.insert(
+                    key,
+                    File {
+                        data,
+                        mode: self.mode,
+                        owner: None,
+                    },
+                );
             }
             return Ok(());
         }
@@ -107,10 +142,20 @@ impl<'a> Selection<'a> {
                 if self.optional {
                     continue;
                 }
-                return Err(VolumeError::NoKey { kind, key: item.key.clone() });
+                return Err(VolumeError::NoKey {
+                    kind,
+                    key: item.key.clone(),
+                });
             };
             let mode = item.mode.map_or(self.mode, octal);
-            files.insert(item.path.clone(), File { data: data.clone(), mode, owner: None });
+            files.insert(
+                item.path.clone(),
+                File {
+                    data: data.clone(),
+                    mode,
+                    owner: None,
+                },
+            );
         }
         Ok(())
     }
@@ -128,16 +173,32 @@ async fn add_config_map(
     files: &mut Files,
 ) -> Result<(), VolumeError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    match ctx.sources.config_maps(namespace, &[name.to_string()]).await.remove(name) {
+    match ctx
+        .sources
+        .config_maps(namespace, &[name.to_string()])
+        .await
+        .remove(name)
+    {
         Some(found) => items.add("config", config_map_data(found), files),
         None if items.optional => Ok(()),
-        None => Err(VolumeError::NotFound { kind: "configmap", name: name.to_string() }),
+        None => Err(VolumeError::NotFound {
+            kind: "configmap",
+            name: name.to_string(),
+        }),
     }
 }
 
 fn config_map_data(found: ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let text = found.data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
-    let binary = found.binary_data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0));
+    let text = found
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, text)| (key, text.into_bytes()));
+    let binary = found
+        .binary_data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, bytes)| (key, bytes.0));
     text.chain(binary).collect()
 }
 
@@ -152,12 +213,20 @@ async fn add_secret(
     match ctx.sources.secrets(namespace, &[name.to_string()]).await.remove(name) {
         Some(found) => items.add("secret", secret_data(found), files),
         None if items.optional => Ok(()),
-        None => Err(VolumeError::NotFound { kind: "secret", name: name.to_string() }),
+        None => Err(VolumeError::NotFound {
+            kind: "secret",
+            name: name.to_string(),
+        }),
     }
 }
 
 fn secret_data(found: Secret) -> BTreeMap<String, Vec<u8>> {
-    found.data.unwrap_or_default().into_iter().map(|(key, bytes)| (key, bytes.0)).collect()
+    found
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(key, bytes)| (key, bytes.0))
+        .collect()
 }
 
 fn add_fields(
@@ -168,7 +237,11 @@ fn add_fields(
     files: &mut Files,
 ) -> Result<(), VolumeError> {
     let allocatable = ctx.allocatable();
-    let facts = NodeFacts { host_ips: &ctx.config.ips, pod_ips: &[], allocatable: Some(&allocatable) };
+    let facts = NodeFacts {
+        host_ips: &ctx.config.ips,
+        pod_ips: &[],
+        allocatable: Some(&allocatable),
+    };
     for item in items {
         let text = if let Some(field) = &item.field_ref {
             fields::field(pod, &field.field_path, &facts)?
@@ -178,7 +251,14 @@ fn add_fields(
             continue;
         };
         let mode = octal(item.mode.or(mode).unwrap_or(DEFAULT_MODE));
-        files.insert(item.path.clone(), File { data: text.into_bytes(), mode, owner: None });
+        files.insert(
+            item.path.clone(),
+            File {
+                data: text.into_bytes(),
+                mode,
+                owner: None,
+            },
+        );
     }
     Ok(())
 }

@@ -32,7 +32,10 @@ pub(crate) fn resolve(
 ) -> Result<PathBuf, VolumeError> {
     let bad = || VolumeError::BadPath(part.to_string());
     let relative = Path::new(part);
-    if relative.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+    if relative
+        .components()
+        .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
+    {
         return Err(bad());
     }
     let root = Opened(
@@ -65,7 +68,11 @@ fn beneath(root: &Opened, path: &Path) -> io::Result<Opened> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     loop {
         match openat2(root.0, path, how) {
             Ok(fd) => return Ok(Opened(fd)),
@@ -148,7 +155,14 @@ mod tests {
         symlink("../..", volume.join("up")).unwrap();
         symlink("a", volume.join("in")).unwrap();
         let machine = Noting::default();
-        let at = |part: &str| resolve(&machine, &volume, part, folder.path().join("place").join(part.replace('/', "_")));
+        let at = |part: &str| {
+            resolve(
+                &machine,
+                &volume,
+                part,
+                folder.path().join("place").join(part.replace('/', "_")),
+            )
+        };
         assert!(at("a/file").unwrap().is_file());
         assert!(at("in/file").unwrap().is_file());
         assert!(at("new/deep").unwrap().is_dir());
@@ -157,6 +171,9 @@ mod tests {
             assert!(at(part).is_err(), "{part}");
         }
         let bound = machine.0.lock().clone();
-        assert_eq!(bound, [volume.join("a/file"), volume.join("a/file"), volume.join("new/deep")]);
+        assert_eq!(
+            bound,
+            [volume.join("a/file"), volume.join("a/file"), volume.join("new/deep")]
+        );
     }
 }

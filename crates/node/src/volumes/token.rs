@@ -54,7 +54,9 @@ impl Tokens {
             Err(error) => match old.filter(|token| now < token.expires) {
                 Some(mut token) => {
                     tracing::warn!(error, pod = key.0, "cannot renew a token; the old one still holds");
-                    token.refresh_at = now.saturating_add(SignedDuration::from_secs(30)).unwrap_or(token.expires);
+                    token.refresh_at = now
+                        .saturating_add(SignedDuration::from_secs(30))
+                        .unwrap_or(token.expires);
                     Ok(token)
                 }
                 None => Err(VolumeError::Token(error)),
@@ -75,7 +77,11 @@ async fn request(
     now: Timestamp,
 ) -> Result<Token, String> {
     let meta = &pod.metadata;
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).filter(|name| !name.is_empty());
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.service_account_name.as_deref())
+        .filter(|name| !name.is_empty());
     let audiences: Vec<&String> = source.audience.iter().filter(|audience| !audience.is_empty()).collect();
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -89,15 +95,28 @@ async fn request(
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     let accounts = ctx.client().of::<ServiceAccount>();
     let answer: Value = accounts
-        .create_sub(namespace, account.unwrap_or("default"), "token", &body, &WriteParams::default())
+        .create_sub(
+            namespace,
+            account.unwrap_or("default"),
+            "token",
+            &body,
+            &WriteParams::default(),
+        )
         .await
         .map_err(|error| error.report())?;
-    let text = answer["status"]["token"].as_str().ok_or("the API answered without a token")?.to_string();
+    let text = answer["status"]["token"]
+        .as_str()
+        .ok_or("the API answered without a token")?
+        .to_string();
     let expires: Timestamp = answer["status"]["expirationTimestamp"]
         .as_str()
         .and_then(|text| text.parse().ok())
         .ok_or("the API answered without an expiration time")?;
     let life = expires.duration_since(now);
     let use_for = (life / 5 * 4).min(MAX_AGE).max(SignedDuration::from_secs(1));
-    Ok(Token { text, expires, refresh_at: now.saturating_add(use_for).unwrap_or(expires) })
+    Ok(Token {
+        text,
+        expires,
+        refresh_at: now.saturating_add(use_for).unwrap_or(expires),
+    })
 }

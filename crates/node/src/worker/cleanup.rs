@@ -67,7 +67,11 @@ impl Worker {
 
     pub(super) fn clean_up(&mut self) {
         let now = self.now();
-        let level = if self.pod.metadata.deletion_timestamp.is_some() { Level::Deleted } else { Level::Finished };
+        let level = if self.pod.metadata.deletion_timestamp.is_some() {
+            Level::Deleted
+        } else {
+            Level::Finished
+        };
         if self.end.busy || self.volumes.busy || self.end.retry.waits(now) {
             return;
         }
@@ -75,7 +79,12 @@ impl Worker {
         if self.end.cleaned < Some(level) {
             self.end.busy = true;
             let uid = self.uid.clone();
-            self.spawn(async move { Done::Cleaned { level, result: remove(&ctx, &pod, &uid, level).await } });
+            self.spawn(async move {
+                Done::Cleaned {
+                    level,
+                    result: remove(&ctx, &pod, &uid, level).await,
+                }
+            });
         } else if level == Level::Deleted && self.present && !self.end.deleted && self.publishing.is_settled() {
             self.end.busy = true;
             self.spawn(async move { Done::Deleted(delete(&ctx, &pod).await) });
@@ -88,7 +97,10 @@ async fn remove(ctx: &Arc<Context>, pod: &Pod, uid: &str, level: Level) -> Resul
     if level == Level::Deleted {
         let sandboxes = observe::sandboxes(ctx, uid).await.map_err(|error| error.to_string())?;
         for sandbox in sandboxes {
-            ctx.runtime().remove_pod_sandbox(&sandbox.id).await.map_err(|error| error.to_string())?;
+            ctx.runtime()
+                .remove_pod_sandbox(&sandbox.id)
+                .await
+                .map_err(|error| error.to_string())?;
         }
     }
     let ctx = ctx.clone();
@@ -107,10 +119,16 @@ async fn delete(ctx: &Context, pod: &Pod) -> Result<(), String> {
     let meta = &pod.metadata;
     let params = DeleteParams {
         grace_period_seconds: Some(0),
-        preconditions: Some(Preconditions { uid: meta.uid.clone(), ..Preconditions::default() }),
+        preconditions: Some(Preconditions {
+            uid: meta.uid.clone(),
+            ..Preconditions::default()
+        }),
         ..DeleteParams::default()
     };
-    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let (namespace, name) = (
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    );
     match ctx.client().of::<Pod>().delete(namespace, name, &params).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),

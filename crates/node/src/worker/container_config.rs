@@ -34,11 +34,22 @@ pub(crate) struct Start<'a> {
 
 /// The configuration. Makes the files and sub-paths that the container mounts.
 pub(crate) async fn build(ctx: &Arc<Context>, start: &Start<'_>) -> Result<ContainerConfig, Failure> {
-    let Start { pod, spec, container, restart_count, image, .. } = *start;
+    let Start {
+        pod,
+        spec,
+        container,
+        restart_count,
+        image,
+        ..
+    } = *start;
     let config_error = |message: String| Failure::new("CreateContainerConfigError", message);
     let effective = security::effective(spec, container);
     let user = image.uid.map_or_else(|| image.username.clone(), |uid| uid.to_string());
-    let user = if user.is_empty() { image.config.user.clone() } else { user };
+    let user = if user.is_empty() {
+        image.config.user.clone()
+    } else {
+        user
+    };
     security::verify_non_root(&effective, &user, &podlife::spec::display(pod), &container.name)
         .map_err(|error| config_error(error.to_string()))?;
     let environment = environment(ctx, start).await.map_err(config_error)?;
@@ -54,7 +65,14 @@ pub(crate) async fn build(ctx: &Arc<Context>, start: &Start<'_>) -> Result<Conta
         command: expand(&container.command),
         args: expand(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        envs: environment.variables.iter().map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() }).collect(),
+        envs: environment
+            .variables
+            .iter()
+            .map(|(k, v)| KeyValue {
+                key: k.clone(),
+                value: v.clone(),
+            })
+            .collect(),
         mounts,
         devices: Vec::new(),
         labels: BTreeMap::from([
@@ -68,19 +86,32 @@ pub(crate) async fn build(ctx: &Arc<Context>, start: &Start<'_>) -> Result<Conta
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
-        stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()).unwrap_or_default(),
+        stop_signal: container
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.stop_signal.clone())
+            .unwrap_or_default(),
         resources: limits(ctx, pod, spec, container),
         security_context: security_context(ctx, spec, &effective),
     })
 }
 
 fn annotations(ctx: &Context, start: &Start<'_>) -> BTreeMap<String, String> {
-    let Start { pod, spec, container, restart_count, .. } = *start;
+    let Start {
+        pod,
+        spec,
+        container,
+        restart_count,
+        ..
+    } = *start;
     let file = ctx.pod_dir(pod).termination_log(&container.name, restart_count);
     let policy = container.termination_message_policy.as_deref().unwrap_or("File");
     let grace = spec.termination_grace_period_seconds.unwrap_or(30);
     BTreeMap::from([
-        (labels::HASH.to_string(), format!("{:x}", podlife::spec::hash(container))),
+        (
+            labels::HASH.to_string(),
+            format!("{:x}", podlife::spec::hash(container)),
+        ),
         (labels::RESTART_COUNT.to_string(), restart_count.to_string()),
         (labels::TERMINATION_LOG.to_string(), file.to_string_lossy().into_owned()),
         (labels::TERMINATION_POLICY.to_string(), policy.to_string()),
@@ -89,26 +120,41 @@ fn annotations(ctx: &Context, start: &Start<'_>) -> BTreeMap<String, String> {
 }
 
 async fn environment(ctx: &Arc<Context>, start: &Start<'_>) -> Result<Environment, String> {
-    let Start { pod, spec, container, .. } = *start;
+    let Start {
+        pod, spec, container, ..
+    } = *start;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let names = env::references(container);
     let config_maps = ctx.sources.config_maps(namespace, &names.config_maps).await;
     let secrets = ctx.sources.secrets(namespace, &names.secrets).await;
     ctx.services.synced().await;
-    let links = if spec.enable_service_links == Some(false) { Links::None } else { Links::Own };
+    let links = if spec.enable_service_links == Some(false) {
+        Links::None
+    } else {
+        Links::Own
+    };
     let services = ctx.services.list();
     let services = service_env::variables(services.iter().map(|service| &**service), namespace, links);
     let allocatable = ctx.allocatable();
-    let facts =
-        NodeFacts { host_ips: &ctx.config.ips, pod_ips: &start.pod_ips, allocatable: Some(&allocatable) };
-    let sources = Sources { config_maps: &config_maps, secrets: &secrets, services: &services, facts };
+    let facts = NodeFacts {
+        host_ips: &ctx.config.ips,
+        pod_ips: &start.pod_ips,
+        allocatable: Some(&allocatable),
+    };
+    let sources = Sources {
+        config_maps: &config_maps,
+        secrets: &secrets,
+        services: &services,
+        facts,
+    };
     let out = env::environment(pod, container, &sources).map_err(|error| error.to_string())?;
     for (kind, name, keys) in &out.skipped {
         let keys = keys.join(", ");
         let message = format!(
             "Keys [{keys}] from the EnvFrom {kind} {namespace}/{name} were skipped since they are considered invalid environment variable names."
         );
-        ctx.recorder.pod(pod, Type::Warning, "InvalidEnvironmentVariableNames", message);
+        ctx.recorder
+            .pod(pod, Type::Warning, "InvalidEnvironmentVariableNames", message);
     }
     Ok(out)
 }
@@ -142,7 +188,10 @@ fn security_context(ctx: &Context, spec: &PodSpec, effective: &security::Effecti
         strict_supplemental_groups: effective.strict_groups,
         readonly_rootfs: effective.read_only_root,
         no_new_privs: effective.no_new_privileges,
-        seccomp: effective.seccomp.as_ref().map_or(SecurityProfile::Unconfined, |profile| seccomp(ctx, profile)),
+        seccomp: effective
+            .seccomp
+            .as_ref()
+            .map_or(SecurityProfile::Unconfined, |profile| seccomp(ctx, profile)),
         masked_paths: (effective.unmasked_proc || effective.privileged).then(Vec::new),
         readonly_paths: (effective.unmasked_proc || effective.privileged).then(Vec::new),
         pid: pid_namespace(spec),
@@ -171,7 +220,13 @@ fn seccomp(ctx: &Context, profile: &SeccompProfile) -> SecurityProfile {
 }
 
 async fn mounts(ctx: &Arc<Context>, start: &Start<'_>, environment: &Environment) -> Result<Vec<Mount>, String> {
-    let Start { pod, spec, container, restart_count, .. } = *start;
+    let Start {
+        pod,
+        spec,
+        container,
+        restart_count,
+        ..
+    } = *start;
     let dir = ctx.pod_dir(pod);
     let mut out = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -192,14 +247,25 @@ async fn mounts(ctx: &Arc<Context>, start: &Start<'_>, environment: &Environment
         let text = hosts_file(ctx, start);
         let path = dir.etc_hosts();
         write_beside(path.clone(), text.into_bytes(), 0o644).await?;
-        out.push(Mount { container_path: "/etc/hosts".into(), host_path: path, ..Mount::default() });
+        out.push(Mount {
+            container_path: "/etc/hosts".into(),
+            host_path: path,
+            ..Mount::default()
+        });
     }
-    let message_path = container.termination_message_path.as_deref().filter(|path| !path.is_empty());
+    let message_path = container
+        .termination_message_path
+        .as_deref()
+        .filter(|path| !path.is_empty());
     let message_path = message_path.unwrap_or(DEFAULT_MESSAGE_PATH);
     if !mounted(&out, message_path) {
         let path = dir.termination_log(&container.name, restart_count);
         write_beside(path.clone(), Vec::new(), 0o666).await?;
-        out.push(Mount { container_path: message_path.into(), host_path: path, ..Mount::default() });
+        out.push(Mount {
+            container_path: message_path.into(),
+            host_path: path,
+            ..Mount::default()
+        });
     }
     Ok(out)
 }
@@ -212,7 +278,11 @@ fn projected_from_api(spec: &PodSpec, name: &str) -> bool {
 }
 
 fn absolute(path: &str) -> String {
-    if path.starts_with('/') { path.to_string() } else { format!("/{path}") }
+    if path.starts_with('/') {
+        path.to_string()
+    } else {
+        format!("/{path}")
+    }
 }
 
 async fn volume_path(
@@ -226,7 +296,12 @@ async fn volume_path(
 ) -> Result<PathBuf, String> {
     let dir = ctx.pod_dir(pod);
     let volume = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
-    let volume = volume.ok_or_else(|| format!("volume {:?} of the mount at {} is not there", mount.name, mount.mount_path))?;
+    let volume = volume.ok_or_else(|| {
+        format!(
+            "volume {:?} of the mount at {} is not there",
+            mount.name, mount.mount_path
+        )
+    })?;
     let folder = volumes::host_folder(&dir, volume).map_err(|error| error.to_string())?;
     let expression = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty());
     let part = match expression {
@@ -240,7 +315,12 @@ async fn volume_path(
     let ctx = ctx.clone();
     volumes::blocking(move || volumes::resolve_sub_path(&*ctx.config.machine, &folder, &part, place))
         .await
-        .map_err(|error| format!("failed to prepare subPath for volumeMount {:?} of container {:?}: {error}", mount.name, container.name))
+        .map_err(|error| {
+            format!(
+                "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                mount.name, container.name
+            )
+        })
 }
 
 fn hosts_file(ctx: &Context, start: &Start<'_>) -> String {

@@ -31,41 +31,68 @@ impl Worker {
     pub(super) fn killed(&mut self, id: &str, result: Result<(), String>, now: Timestamp) {
         self.memory.killing.remove(id);
         if let Err(error) = result {
-            tracing::warn!(error, uid = self.uid, container = id, "cannot kill a container; will retry");
-            self.ctx.recorder.pod(&self.pod, Type::Warning, "FailedKillPod", format!("error killing pod: {error}"));
-            self.memory.not_before.insert(id.to_string(), now.saturating_add(RETRY).unwrap_or(now));
+            tracing::warn!(
+                error,
+                uid = self.uid,
+                container = id,
+                "cannot kill a container; will retry"
+            );
+            self.ctx.recorder.pod(
+                &self.pod,
+                Type::Warning,
+                "FailedKillPod",
+                format!("error killing pod: {error}"),
+            );
+            self.memory
+                .not_before
+                .insert(id.to_string(), now.saturating_add(RETRY).unwrap_or(now));
         } else {
             self.memory.not_before.remove(id);
         }
     }
 }
 
-async fn carry_out(
-    ctx: &Arc<Context>,
-    pod: &Pod,
-    kill: &Kill,
-    ips: Vec<std::net::IpAddr>,
-) -> Result<(), String> {
+async fn carry_out(ctx: &Arc<Context>, pod: &Pod, kill: &Kill, ips: Vec<std::net::IpAddr>) -> Result<(), String> {
     if !kill.hurry {
-        ctx.recorder.container(pod, &kill.name, Type::Normal, "Killing", kill.message.clone());
+        ctx.recorder
+            .container(pod, &kill.name, Type::Normal, "Killing", kill.message.clone());
         pre_stop(ctx, pod, kill, &ips).await;
     }
     let left = shutdown::remaining(kill.deadline, ctx.clock.now());
     let left = Duration::try_from(left).unwrap_or_default();
-    ctx.runtime().stop_container(&kill.id, left).await.map_err(|error| error.to_string())
+    ctx.runtime()
+        .stop_container(&kill.id, left)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Runs the hook, for as long as the grace period lasts.
 async fn pre_stop(ctx: &Arc<Context>, pod: &Pod, kill: &Kill, ips: &[std::net::IpAddr]) {
-    let container = pod.spec.as_ref().and_then(|s| spec::find(s, &kill.name)).map(|(_, container)| container);
+    let container = pod
+        .spec
+        .as_ref()
+        .and_then(|s| spec::find(s, &kill.name))
+        .map(|(_, container)| container);
     let Some(container) = container else { return };
-    let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref()) else { return };
+    let Some(hook) = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.pre_stop.as_ref())
+    else {
+        return;
+    };
     let left = ctx.clock.until(kill.deadline);
     match tokio::time::timeout(left, hooks::run(ctx, &container, &kill.id, ips, hook)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(error, container = kill.name, "preStop hook failed");
-            ctx.recorder.container(pod, &kill.name, Type::Warning, "FailedPreStopHook", "PreStopHook failed");
+            ctx.recorder.container(
+                pod,
+                &kill.name,
+                Type::Warning,
+                "FailedPreStopHook",
+                "PreStopHook failed",
+            );
         }
         Err(_) => tracing::debug!(container = kill.name, "preStop hook did not end in the grace period"),
     }

@@ -21,10 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use podlife::decide::SANDBOX;
-use podlife::{Backoffs, Inputs, Lifecycle, Memory, PodActions, RuntimeStatus, SandboxAction, Waiting, decide};
+use podlife::{
+    Backoffs, Cause, Ending, Inputs, Lifecycle, Memory, PodActions, RuntimeStatus, SandboxAction, Waiting, decide,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,19 +51,36 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(reason: &'static str, message: impl Into<String>) -> Failure {
-        Failure { reason, message: message.into(), until: None, pull: false }
+        Failure {
+            reason,
+            message: message.into(),
+            until: None,
+            pull: false,
+        }
     }
 }
 
 /// What a task of the worker reports.
 enum Done {
     Sandbox(Result<(), String>),
-    Started { name: String, result: Result<(), Failure> },
+    Started {
+        name: String,
+        result: Result<(), Failure>,
+    },
     Starts,
-    Killed { id: String, result: Result<(), String> },
+    Killed {
+        id: String,
+        result: Result<(), String>,
+    },
     Volumes(Result<Option<Timestamp>, String>),
-    Published { status: Box<PodStatus>, result: Result<(), String> },
-    Cleaned { level: cleanup::Level, result: Result<(), String> },
+    Published {
+        status: Box<PodStatus>,
+        result: Result<(), String>,
+    },
+    Cleaned {
+        level: cleanup::Level,
+        result: Result<(), String>,
+    },
     Deleted(Result<(), String>),
 }
 
@@ -198,15 +217,48 @@ impl Worker {
         if signal.pod.spec != self.pod.spec {
             self.ctx.sources.follow(&signal.pod);
         }
+        if let (Some(message), None) = (&signal.evict, &self.memory.ending) {
+            self.evict(message);
+        }
         self.present = signal.present;
         self.pod = signal.pod;
         if !self.present && self.pod.metadata.deletion_timestamp.is_none() {
             // Deleted at once: it still ends with the grace it asks for, as if it had been told in time.
             let mut pod = (*self.pod).clone();
-            let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+            let grace = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.termination_grace_period_seconds)
+                .unwrap_or(30);
             pod.metadata.deletion_timestamp = Some(Time(self.now()));
             pod.metadata.deletion_grace_period_seconds = Some(grace);
             self.pod = Arc::new(pod);
+        }
+    }
+
+    /// The pod ends at once and fails.
+    fn evict(&mut self, message: &str) {
+        let now = self.now();
+        self.ctx.recorder.pod(&self.pod, Type::Warning, "Evicted", message);
+        self.memory.ending = Some(Ending {
+            deadline: now,
+            cause: Cause::Failed {
+                reason: "Evicted".into(),
+                message: message.into(),
+            },
+        });
+        let generation = self.pod.metadata.generation;
+        self.previous.conditions.get_or_insert_default().push(PodCondition {
+            type_: "DisruptionTarget".into(),
+            status: "True".into(),
+            reason: Some("TerminationByKubelet".into()),
+            message: Some(message.into()),
+            last_transition_time: Some(Time(podlife::whole_seconds(now))),
+            observed_generation: generation,
+            ..PodCondition::default()
+        });
+        if let Some(starting) = &self.starting {
+            starting.cancel();
         }
     }
 
@@ -222,8 +274,13 @@ impl Worker {
         let now = self.now();
         self.probes.sync(&self.pod, &self.runtime, &self.previous);
         let probes = self.probes.results();
-        let inputs =
-            Inputs { pod: &self.pod, runtime: &self.runtime, probes: &probes, memory: &self.memory, now };
+        let inputs = Inputs {
+            pod: &self.pod,
+            runtime: &self.runtime,
+            probes: &probes,
+            memory: &self.memory,
+            now,
+        };
         let actions = decide(&inputs);
         self.carry_out(&actions, now);
         if actions.lifecycle == Lifecycle::Terminated {
@@ -232,7 +289,12 @@ impl Worker {
             self.care_for_volumes(actions.lifecycle, now);
         }
         self.publish(actions.lifecycle, &probes, now);
-        let times = [actions.wake_at, self.volumes.wake_at(), self.publishing.retry.not_before, self.end.wake_at()];
+        let times = [
+            actions.wake_at,
+            self.volumes.wake_at(),
+            self.publishing.retry.not_before,
+            self.end.wake_at(),
+        ];
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
 
@@ -256,9 +318,13 @@ impl Worker {
         }
         for (name, why) in &actions.waiting {
             if self.waiting.get(name) != Some(why) {
-                let message =
-                    format!("Back-off restarting failed container {name} in pod {}", podlife::spec::display(&self.pod));
-                self.ctx.recorder.container(&self.pod, name, Type::Warning, "BackOff", message);
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    podlife::spec::display(&self.pod)
+                );
+                self.ctx
+                    .recorder
+                    .container(&self.pod, name, Type::Warning, "BackOff", message);
                 self.waiting.insert(name.clone(), why.clone());
             }
         }

@@ -18,15 +18,25 @@ fn of_pod(uid: &str) -> BTreeMap<String, String> {
 
 /// The pod's sandboxes, newest first.
 pub(crate) async fn sandboxes(ctx: &Context, uid: &str) -> runtime::Result<Vec<PodSandboxStatus>> {
-    let filter = PodSandboxFilter { labels: of_pod(uid), ..PodSandboxFilter::default() };
+    let filter = PodSandboxFilter {
+        labels: of_pod(uid),
+        ..PodSandboxFilter::default()
+    };
     let mut found = ctx.runtime().list_pod_sandboxes(filter).await?;
-    found.sort_by(|a, b| b.created_at.cmp(&a.created_at).then(b.metadata.attempt.cmp(&a.metadata.attempt)));
+    found.sort_by(|a, b| {
+        b.created_at
+            .cmp(&a.created_at)
+            .then(b.metadata.attempt.cmp(&a.metadata.attempt))
+    });
     Ok(found)
 }
 
 /// The pod's containers, newest first.
 pub(crate) async fn containers(ctx: &Context, uid: &str) -> runtime::Result<Vec<ContainerStatus>> {
-    let filter = ContainerFilter { labels: of_pod(uid), ..ContainerFilter::default() };
+    let filter = ContainerFilter {
+        labels: of_pod(uid),
+        ..ContainerFilter::default()
+    };
     let mut found = ctx.runtime().list_containers(filter).await?;
     found.sort_by(|a, b| b.created_at.cmp(&a.created_at).then(b.attempt.cmp(&a.attempt)));
     Ok(found)
@@ -52,7 +62,10 @@ pub(crate) async fn observe(ctx: &Context, uid: &str, messages: &mut Messages) -
         };
         out.push(container(status, message));
     }
-    Ok(RuntimeStatus { sandboxes, containers: out })
+    Ok(RuntimeStatus {
+        sandboxes,
+        containers: out,
+    })
 }
 
 fn sandbox(status: PodSandboxStatus) -> Sandbox {
@@ -70,7 +83,9 @@ fn container(status: ContainerStatus, message: String) -> Container {
     let annotation = |key: &str| status.annotations.get(key).map(String::as_str).unwrap_or_default();
     Container {
         hash: u64::from_str_radix(annotation(labels::HASH), 16).unwrap_or(0),
-        restart_count: annotation(labels::RESTART_COUNT).parse().unwrap_or(status.attempt as i32),
+        restart_count: annotation(labels::RESTART_COUNT)
+            .parse()
+            .unwrap_or(status.attempt as i32),
         state: match status.state {
             runtime::ContainerState::Created => ContainerState::Created,
             runtime::ContainerState::Running => ContainerState::Running,
@@ -94,12 +109,19 @@ fn container(status: ContainerStatus, message: String) -> Container {
 
 async fn last_words(status: &ContainerStatus) -> String {
     let annotation = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
-    let (path, policy) = (annotation(labels::TERMINATION_LOG), annotation(labels::TERMINATION_POLICY));
+    let (path, policy) = (
+        annotation(labels::TERMINATION_LOG),
+        annotation(labels::TERMINATION_POLICY),
+    );
     let (log, code, said) = (status.log_path.clone(), status.exit_code, status.message.clone());
     let read = tokio::task::spawn_blocking(move || {
         let file = read_tail(Path::new(&path), termination_message::MAX_FILE_BYTES);
         let policy = termination_message::Policy::parse(Some(&policy));
-        let log = if policy.wants_log(code, &file) { log_file::tail_text(&log) } else { String::new() };
+        let log = if policy.wants_log(code, &file) {
+            log_file::tail_text(&log)
+        } else {
+            String::new()
+        };
         termination_message::message(&said, &file, &log)
     });
     read.await.unwrap_or_default()
@@ -113,7 +135,12 @@ fn read_tail(path: &Path, limit: usize) -> Vec<u8> {
     let Ok(mut file) = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path) else {
         return Vec::new();
     };
-    let Some(size) = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len()) else {
+    let Some(size) = file
+        .metadata()
+        .ok()
+        .filter(|meta| meta.is_file())
+        .map(|meta| meta.len())
+    else {
         return Vec::new();
     };
     let mut out = Vec::new();

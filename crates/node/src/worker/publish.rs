@@ -10,7 +10,12 @@ use serde_json::{Map, Value, json};
 use super::{Done, Retry, Worker};
 
 /// Fields of the status that others own.
-const FOREIGN: [&str; 4] = ["nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus", "resize"];
+const FOREIGN: [&str; 4] = [
+    "nominatedNodeName",
+    "resourceClaimStatuses",
+    "extendedResourceClaimStatus",
+    "resize",
+];
 
 /// What the API was told.
 pub(super) struct Publishing {
@@ -22,12 +27,19 @@ pub(super) struct Publishing {
 
 impl Publishing {
     pub fn new(known: &PodStatus) -> Publishing {
-        Publishing { published: known.clone(), wanted: None, busy: false, retry: Retry::default() }
+        Publishing {
+            published: known.clone(),
+            wanted: None,
+            busy: false,
+            retry: Retry::default(),
+        }
     }
 
     /// The API knows the newest status.
     pub fn is_settled(&self) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| own_part(wanted) == own_part(&self.published))
+        self.wanted
+            .as_ref()
+            .is_some_and(|wanted| own_part(wanted) == own_part(&self.published))
     }
 
     pub fn done(&mut self, status: PodStatus, result: Result<(), String>, now: Timestamp) {
@@ -72,26 +84,41 @@ impl Worker {
         let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
         self.spawn(async move {
             let meta = &pod.metadata;
-            let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+            let (namespace, name) = (
+                meta.namespace.as_deref().unwrap_or_default(),
+                meta.name.as_deref().unwrap_or_default(),
+            );
             let pods = ctx.client().of::<Pod>();
             let params = WriteParams::default();
-            let result = match pods.patch_sub(namespace, name, "status", PatchKind::Strategic, &patch, &params).await {
+            let result = match pods
+                .patch_sub(namespace, name, "status", PatchKind::Strategic, &patch, &params)
+                .await
+            {
                 Ok(_) => Ok(()),
                 // It is gone, or another one has its name: the watch will say so.
                 Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
                 Err(error) => Err(error.report()),
             };
-            Done::Published { status: Box::new(status), result }
+            Done::Published {
+                status: Box::new(status),
+                result,
+            }
         });
     }
 }
 
 /// The status without what others own.
 fn own_part(status: &PodStatus) -> Map<String, Value> {
-    let Ok(Value::Object(mut map)) = serde_json::to_value(status) else { return Map::new() };
+    let Ok(Value::Object(mut map)) = serde_json::to_value(status) else {
+        return Map::new();
+    };
     FOREIGN.iter().for_each(|field| drop(map.remove(*field)));
     if let Some(Value::Array(conditions)) = map.get_mut("conditions") {
-        conditions.retain(|c| c["type"].as_str().is_some_and(|kind| OWNED.contains(&kind) || kind == "DisruptionTarget"));
+        conditions.retain(|c| {
+            c["type"]
+                .as_str()
+                .is_some_and(|kind| OWNED.contains(&kind) || kind == "DisruptionTarget")
+        });
     }
     map
 }
@@ -117,9 +144,13 @@ fn patch(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Value {
 
 /// Conditions merge by type: a reason or message that a condition has no more must be taken away.
 fn clear_gone_fields(old: Option<&Value>, new: Option<&mut Value>) {
-    let (Some(Value::Array(old)), Some(Value::Array(new))) = (old, new) else { return };
+    let (Some(Value::Array(old)), Some(Value::Array(new))) = (old, new) else {
+        return;
+    };
     for condition in new {
-        let Some(Value::Object(before)) = old.iter().find(|other| other["type"] == condition["type"]) else { continue };
+        let Some(Value::Object(before)) = old.iter().find(|other| other["type"] == condition["type"]) else {
+            continue;
+        };
         for field in before.keys() {
             if condition.get(field).is_none() {
                 condition[field.as_str()] = Value::Null;
@@ -134,9 +165,7 @@ mod tests {
 
     #[test]
     fn a_reason_that_is_gone_is_taken_away() {
-        let typed = |condition: Value| {
-            serde_json::from_value::<PodStatus>(json!({"conditions": [condition]})).unwrap()
-        };
+        let typed = |condition: Value| serde_json::from_value::<PodStatus>(json!({"conditions": [condition]})).unwrap();
         let old = typed(json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "x"}));
         let new = typed(json!({"type": "Ready", "status": "True"}));
         assert_eq!(
@@ -148,7 +177,8 @@ mod tests {
     #[test]
     fn patches_remove_what_is_gone_and_leave_what_is_not_ours() {
         let typed = |value: Value| serde_json::from_value::<PodStatus>(value).unwrap();
-        let old = typed(json!({"phase": "Pending", "reason": "x", "nominatedNodeName": "n", "podIPs": [{"ip": "1.1.1.1"}]}));
+        let old =
+            typed(json!({"phase": "Pending", "reason": "x", "nominatedNodeName": "n", "podIPs": [{"ip": "1.1.1.1"}]}));
         let new = typed(json!({"phase": "Running", "podIPs": [{"ip": "2.2.2.2"}],
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "x.io/up", "status": "True"}]}));
         let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}})).unwrap();

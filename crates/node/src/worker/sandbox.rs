@@ -15,7 +15,9 @@ impl Worker {
     pub(super) fn make_sandbox(&mut self, attempt: u32) {
         if attempt > 0 {
             let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.ctx.recorder.pod(&self.pod, Type::Normal, "SandboxChanged", message);
+            self.ctx
+                .recorder
+                .pod(&self.pod, Type::Normal, "SandboxChanged", message);
         }
         self.memory.sandbox_busy = true;
         let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
@@ -52,7 +54,9 @@ impl Worker {
 }
 
 async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String> {
-    let Some(spec) = pod.spec.as_ref() else { return Err("the pod has no spec".into()) };
+    let Some(spec) = pod.spec.as_ref() else {
+        return Err("the pod has no spec".into());
+    };
     volumes::make_folder(ctx.pod_dir(pod).root()).map_err(|error| error.to_string())?;
     if let Err(error) = volumes::ensure(ctx, pod).await {
         ctx.recorder.pod(pod, Type::Warning, "FailedMount", error.to_string());
@@ -61,7 +65,8 @@ async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String>
     let config = sandbox_config::build(ctx, pod, spec, attempt);
     if let Err(error) = ctx.runtime().run_pod_sandbox(config).await {
         let message = format!("Failed to create pod sandbox: {}", with_sources(&error));
-        ctx.recorder.pod(pod, Type::Warning, "FailedCreatePodSandBox", message.clone());
+        ctx.recorder
+            .pod(pod, Type::Warning, "FailedCreatePodSandBox", message.clone());
         return Err(message);
     }
     Ok(())

@@ -34,7 +34,11 @@ pub(crate) fn build(ctx: &Context, pod: &Pod, pod_spec: &PodSpec, attempt: u32) 
     let mode = |host: bool| if host { NamespaceMode::Node } else { NamespaceMode::Pod };
     PodSandboxConfig {
         metadata,
-        hostname: if host_network { String::new() } else { hosts::kernel_hostname(pod, &ctx.config.cluster_domain) },
+        hostname: if host_network {
+            String::new()
+        } else {
+            hosts::kernel_hostname(pod, &ctx.config.cluster_domain)
+        },
         log_directory: ctx.pod_dir(pod).logs(),
         dns_config: Some(resolver(ctx, pod)),
         labels: own,
@@ -70,18 +74,30 @@ fn pod_limits(pod_spec: &PodSpec) -> LinuxContainerResources {
 
 fn resolver(ctx: &Context, pod: &Pod) -> DnsConfig {
     let host = dns::parse(&std::fs::read_to_string(&ctx.config.resolv_conf).unwrap_or_default());
-    let cluster = ClusterDns { servers: &ctx.config.cluster_dns, domain: &ctx.config.cluster_domain };
+    let cluster = ClusterDns {
+        servers: &ctx.config.cluster_dns,
+        domain: &ctx.config.cluster_domain,
+    };
     let (found, complaints) = dns::pod_resolver(pod, &host, &cluster);
     for complaint in complaints {
         ctx.recorder.pod(pod, Type::Warning, "DNSConfigForming", complaint);
     }
-    DnsConfig { servers: found.servers, searches: found.searches, options: found.options }
+    DnsConfig {
+        servers: found.servers,
+        searches: found.searches,
+        options: found.options,
+    }
 }
 
 /// The host ports of a pod's containers, for [`crate::NodeNetwork`].
 fn host_ports(pod_spec: &PodSpec) -> serde_json::Value {
-    let containers = spec::init_containers(pod_spec).iter().filter(|c| spec::is_sidecar(c)).chain(&pod_spec.containers);
-    let ports = containers.flat_map(|c| c.ports.iter().flatten()).filter(|port| port.host_port.is_some_and(|p| p > 0));
+    let containers = spec::init_containers(pod_spec)
+        .iter()
+        .filter(|c| spec::is_sidecar(c))
+        .chain(&pod_spec.containers);
+    let ports = containers
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter(|port| port.host_port.is_some_and(|p| p > 0));
     let ports = ports.map(|port| {
         serde_json::json!({
             "host_ip": port.host_ip.as_deref().filter(|ip| !ip.is_empty()),

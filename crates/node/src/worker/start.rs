@@ -37,11 +37,15 @@ struct Starter {
 impl Worker {
     pub(super) fn start(&mut self, starts: &[Start], now: Timestamp) {
         let pod_spec = self.spec();
-        let Some(sandbox) = self.runtime.active_sandbox() else { return };
+        let Some(sandbox) = self.runtime.active_sandbox() else {
+            return;
+        };
         let (sandbox_id, sandbox_ips) = (sandbox.id.clone(), sandbox.ips.clone());
         let mut jobs = Vec::new();
         for start in starts {
-            let Some((_, container)) = spec::find(&pod_spec, &start.name) else { continue };
+            let Some((_, container)) = spec::find(&pod_spec, &start.name) else {
+                continue;
+            };
             if let (Some(after), Some(count)) = (start.after, start.restart_count)
                 && self.noted.insert(start.name.clone(), count) != Some(count)
             {
@@ -50,16 +54,27 @@ impl Worker {
             let image = container.image.clone().unwrap_or_default();
             let backoff = self.image_errors.get(&image).and_then(|(failed, error)| {
                 let (_, until) = self.image_backoffs.in_force(&image, *failed, now)?;
-                Some(image::PullBackoff { until, last_error: error.clone() })
+                Some(image::PullBackoff {
+                    until,
+                    last_error: error.clone(),
+                })
             });
             self.memory.starting.insert(start.name.clone());
-            jobs.push(Job { start: start.clone(), container, backoff });
+            jobs.push(Job {
+                start: start.clone(),
+                container,
+                backoff,
+            });
         }
         let cancel = CancellationToken::new();
         self.starting = Some(cancel.clone());
         let host_network = spec::host_network(&pod_spec);
         let starter = Starter {
-            pod_ips: if host_network { self.ctx.config.ips.clone() } else { sandbox_ips },
+            pod_ips: if host_network {
+                self.ctx.config.ips.clone()
+            } else {
+                sandbox_ips
+            },
             ctx: self.ctx.clone(),
             pod: self.pod.clone(),
             sandbox_id,
@@ -72,7 +87,10 @@ impl Worker {
                     break;
                 }
                 let result = starter.run(&job).await;
-                let _ = report.send(Done::Started { name: job.start.name, result });
+                let _ = report.send(Done::Started {
+                    name: job.start.name,
+                    result,
+                });
             }
             Done::Starts
         });
@@ -88,16 +106,28 @@ impl Worker {
         if failure.reason.is_empty() {
             return; // cancelled
         }
-        tracing::debug!(reason = failure.reason, message = failure.message, container = name, "container not started");
-        let why = Waiting { reason: failure.reason.into(), message: failure.message.clone() };
+        tracing::debug!(
+            reason = failure.reason,
+            message = failure.message,
+            container = name,
+            "container not started"
+        );
+        let why = Waiting {
+            reason: failure.reason.into(),
+            message: failure.message.clone(),
+        };
         self.waiting.insert(name.to_string(), why);
         let delay = if failure.pull { SHOW_ERROR } else { RETRY };
         if failure.pull {
-            let image = spec::find(&self.spec(), name).and_then(|(_, c)| c.image).unwrap_or_default();
+            let image = spec::find(&self.spec(), name)
+                .and_then(|(_, c)| c.image)
+                .unwrap_or_default();
             self.image_backoffs.next(&image, now, now);
             self.image_errors.insert(image, (now, failure.message));
         }
-        let until = failure.until.unwrap_or_else(|| now.saturating_add(delay).unwrap_or(now));
+        let until = failure
+            .until
+            .unwrap_or_else(|| now.saturating_add(delay).unwrap_or(now));
         self.memory.not_before.insert(name.to_string(), until);
     }
 }
@@ -106,7 +136,16 @@ impl Starter {
     async fn run(&self, job: &Job) -> Result<(), Failure> {
         let result = self.try_run(job).await;
         if let Err(failure) = &result
-            && matches!(failure.reason, "CreateContainerConfigError" | "CreateContainerError" | "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RunContainerError")
+            && matches!(
+                failure.reason,
+                "CreateContainerConfigError"
+                    | "CreateContainerError"
+                    | "ErrImagePull"
+                    | "ImagePullBackOff"
+                    | "InvalidImageName"
+                    | "ErrImageNeverPull"
+                    | "RunContainerError"
+            )
         {
             let message = match failure.reason {
                 "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => failure.reason,
@@ -118,7 +157,9 @@ impl Starter {
     }
 
     fn event(&self, job: &Job, kind: Type, reason: &str, message: String) {
-        self.ctx.recorder.container(&self.pod, &job.container.name, kind, reason, message);
+        self.ctx
+            .recorder
+            .container(&self.pod, &job.container.name, kind, reason, message);
     }
 
     async fn try_run(&self, job: &Job) -> Result<(), Failure> {
@@ -160,14 +201,21 @@ impl Starter {
         if let Err(error) = runtime.start_container(&id).await {
             // The container counts as one that ended; the back-off of restarts applies.
             let until = Some(ctx.clock.now());
-            return Err(Failure { until, ..Failure::new("RunContainerError", with_sources(&error)) });
+            return Err(Failure {
+                until,
+                ..Failure::new("RunContainerError", with_sources(&error))
+            });
         }
         self.event(job, Type::Normal, "Started", format!("Started container {name}"));
         self.post_start(job, &id).await
     }
 
     async fn post_start(&self, job: &Job, id: &str) -> Result<(), Failure> {
-        let hook = job.container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref());
+        let hook = job
+            .container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.as_ref());
         let Some(hook) = hook else { return Ok(()) };
         let run = hooks::run(&self.ctx, &job.container, id, &self.pod_ips, hook);
         let result = tokio::select! {
@@ -183,14 +231,21 @@ impl Starter {
         if let Err(error) = self.ctx.runtime().stop_container(id, grace).await {
             tracing::warn!(%error, container = job.container.name, "cannot stop a container whose postStart hook failed");
         }
-        Err(Failure { until: Some(self.ctx.clock.now()), ..Failure::new("PostStartHookError", error) })
+        Err(Failure {
+            until: Some(self.ctx.clock.now()),
+            ..Failure::new("PostStartHookError", error)
+        })
     }
 }
 
 /// The number after the newest log's: of a container whose predecessors the runtime does not know any more.
 fn next_log(folder: &Path) -> i32 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let numbers = names.filter_map(|name| name.split(".log").next().and_then(|stem| stem.parse::<i32>().ok()));
     numbers.max().map_or(0, |newest| newest.saturating_add(1))
 }

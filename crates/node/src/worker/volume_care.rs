@@ -22,7 +22,11 @@ pub(super) struct Volumes {
 
 impl Volumes {
     pub fn wake_at(&self) -> Option<Timestamp> {
-        if self.busy { None } else { self.due.into_iter().chain(self.retry.not_before).min() }
+        if self.busy {
+            None
+        } else {
+            self.due.into_iter().chain(self.retry.not_before).min()
+        }
     }
 }
 
@@ -60,7 +64,11 @@ impl Worker {
                 self.volumes.retry = Retry::default();
             }
             Err(error) => {
-                tracing::warn!(error, uid = self.uid, "the pod's volumes are not up to date; will retry");
+                tracing::warn!(
+                    error,
+                    uid = self.uid,
+                    "the pod's volumes are not up to date; will retry"
+                );
                 self.volumes.dirty = true;
                 self.volumes.retry.failed(now);
             }

@@ -46,11 +46,19 @@ fn parse(path: &str) -> Path {
         namespace = parts.next().unwrap_or_default().to_string();
     }
     let mut next = || parts.next().unwrap_or_default().to_string();
-    Path { resource: next(), namespace, name: next(), sub: next() }
+    Path {
+        resource: next(),
+        namespace,
+        name: next(),
+        sub: next(),
+    }
 }
 
 fn field<'a>(object: &'a Value, path: &str) -> &'a str {
-    path.split('.').fold(object, |at, key| &at[key]).as_str().unwrap_or_default()
+    path.split('.')
+        .fold(object, |at, key| &at[key])
+        .as_str()
+        .unwrap_or_default()
 }
 
 fn merge(into: &mut Value, patch: &Value) {
@@ -72,7 +80,10 @@ fn merge(into: &mut Value, patch: &Value) {
 
 impl Api {
     pub fn new() -> Arc<Api> {
-        Arc::new(Api { state: Mutex::default(), changed: watch::channel(0).0 })
+        Arc::new(Api {
+            state: Mutex::default(),
+            changed: watch::channel(0).0,
+        })
     }
 
     pub fn put(&self, resource: &str, object: Value) -> Value {
@@ -90,7 +101,11 @@ impl Api {
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid-{revision}"));
         }
-        let kind = if state.objects.insert(key, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        let kind = if state.objects.insert(key, object.clone()).is_some() {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
         state.log.push((revision, kind, resource.to_string(), object.clone()));
         drop(state);
         self.changed.send_replace(revision);
@@ -100,7 +115,9 @@ impl Api {
     pub fn remove(&self, resource: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock();
         let key = (resource.to_string(), namespace.to_string(), name.to_string());
-        let Some(mut object) = state.objects.remove(&key) else { return };
+        let Some(mut object) = state.objects.remove(&key) else {
+            return;
+        };
         state.revision += 1;
         let revision = state.revision;
         object["metadata"]["resourceVersion"] = json!(revision.to_string());
@@ -116,7 +133,12 @@ impl Api {
 
     pub fn list(&self, resource: &str) -> Vec<Value> {
         let state = self.state.lock();
-        state.objects.iter().filter(|((r, _, _), _)| r == resource).map(|(_, object)| object.clone()).collect()
+        state
+            .objects
+            .iter()
+            .filter(|((r, _, _), _)| r == resource)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     pub fn requests(&self) -> Vec<String> {
@@ -137,7 +159,11 @@ impl Api {
         };
         match tokio::time::timeout(std::time::Duration::from_secs(3600), wait).await {
             Ok(found) => found,
-            Err(_) => panic!("never: {what}\npods: {:#?}\nevents: {:#?}", self.list("pods"), self.messages()),
+            Err(_) => panic!(
+                "never: {what}\npods: {:#?}\nevents: {:#?}",
+                self.list("pods"),
+                self.messages()
+            ),
         }
     }
 
@@ -150,35 +176,58 @@ impl Api {
     }
 
     fn selected(query: &[(String, String)], path: &Path, object: &Value) -> bool {
-        let selector = query.iter().find(|(key, _)| key == "fieldSelector").map(|(_, value)| value.as_str());
-        let fits = |part: &str| part.split_once('=').is_none_or(|(key, value)| field(object, key) == value);
-        selector.unwrap_or_default().split(',').filter(|p| !p.is_empty()).all(fits)
+        let selector = query
+            .iter()
+            .find(|(key, _)| key == "fieldSelector")
+            .map(|(_, value)| value.as_str());
+        let fits = |part: &str| {
+            part.split_once('=')
+                .is_none_or(|(key, value)| field(object, key) == value)
+        };
+        selector
+            .unwrap_or_default()
+            .split(',')
+            .filter(|p| !p.is_empty())
+            .all(fits)
             && (path.namespace.is_empty() || field(object, "metadata.namespace") == path.namespace)
     }
 
     fn watch(self: &Arc<Self>, path: Path, query: Vec<(String, String)>) -> Body {
-        let from: u64 = query.iter().find(|(k, _)| k == "resourceVersion").and_then(|(_, v)| v.parse().ok()).unwrap_or(0);
+        let from: u64 = query
+            .iter()
+            .find(|(k, _)| k == "resourceVersion")
+            .and_then(|(_, v)| v.parse().ok())
+            .unwrap_or(0);
         let api = self.clone();
         let receiver = self.changed.subscribe();
-        let start = api.state.lock().log.iter().position(|(r, ..)| *r > from).unwrap_or(usize::MAX);
+        let start = api
+            .state
+            .lock()
+            .log
+            .iter()
+            .position(|(r, ..)| *r > from)
+            .unwrap_or(usize::MAX);
         let start = start.min(api.state.lock().log.len());
-        let frames = stream::unfold((api, receiver, start, path, query), |(api, mut receiver, mut at, path, query)| async move {
-            loop {
-                receiver.mark_unchanged();
-                let next = api.state.lock().log.get(at).cloned();
-                match next {
-                    Some((_, kind, resource, object)) => {
-                        at += 1;
-                        if resource == path.resource && Api::selected(&query, &path, &object) {
-                            let line = format!("{}\n", json!({"type": kind, "object": object}));
-                            let frame = hyper::body::Frame::data(Bytes::from(line));
-                            return Some((Ok::<_, BoxError>(frame), (api, receiver, at, path, query)));
+        let frames = stream::unfold(
+            (api, receiver, start, path, query),
+            |(api, mut receiver, mut at, path, query)| async move {
+                loop {
+                    receiver.mark_unchanged();
+                    let next = api.state.lock().log.get(at).cloned();
+                    match next {
+                        Some((_, kind, resource, object)) => {
+                            at += 1;
+                            if resource == path.resource && Api::selected(&query, &path, &object) {
+                                let line = format!("{}\n", json!({"type": kind, "object": object}));
+                                let frame = hyper::body::Frame::data(Bytes::from(line));
+                                return Some((Ok::<_, BoxError>(frame), (api, receiver, at, path, query)));
+                            }
                         }
+                        None => receiver.changed().await.ok()?,
                     }
-                    None => receiver.changed().await.ok()?,
                 }
-            }
-        });
+            },
+        );
         StreamBody::new(frames).boxed_unsync()
     }
 
@@ -190,18 +239,26 @@ impl Api {
         let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound",
             "code": 404, "message": format!("{} {:?} not found", path.resource, path.name)});
         match (request.method().clone(), found) {
-            (Method::POST, _) if path.sub == "token" => (201, json!({"kind": "TokenRequest", "status": {
+            (Method::POST, _) if path.sub == "token" => (
+                201,
+                json!({"kind": "TokenRequest", "status": {
                 "token": format!("token-{}", self.state.lock().requests.len()),
                 "expirationTimestamp": self.state.lock().objects.get(&("clock".into(), "".into(), "expiry".into()))
-                    .map_or(json!("2100-01-01T00:00:00Z"), |o| o["at"].clone())}})),
+                    .map_or(json!("2100-01-01T00:00:00Z"), |o| o["at"].clone())}}),
+            ),
             (Method::POST, _) => {
                 let mut object = body;
                 if !path.namespace.is_empty() {
                     object["metadata"]["namespace"] = json!(path.namespace);
                 }
-                let exists = self.get(&path.resource, &path.namespace, field(&object, "metadata.name")).is_some();
+                let exists = self
+                    .get(&path.resource, &path.namespace, field(&object, "metadata.name"))
+                    .is_some();
                 if exists {
-                    return (409, json!({"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409}));
+                    return (
+                        409,
+                        json!({"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409}),
+                    );
                 }
                 (201, self.put(&path.resource, object))
             }
@@ -210,7 +267,10 @@ impl Api {
             (Method::PATCH, Some(mut found)) => {
                 let uid = &body["metadata"]["uid"];
                 if !uid.is_null() && *uid != found["metadata"]["uid"] {
-                    return (409, json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409}));
+                    return (
+                        409,
+                        json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409}),
+                    );
                 }
                 merge(&mut found, &body);
                 (200, self.put(&path.resource, found))
@@ -232,7 +292,10 @@ impl Transport for ApiTransport {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, ClientError>> {
         Box::pin(async move {
             let api = &self.0;
-            api.state.lock().requests.push(format!("{} {}", request.method(), request.uri()));
+            api.state
+                .lock()
+                .requests
+                .push(format!("{} {}", request.method(), request.uri()));
             let decode = |text: &str| text.replace("%3D", "=").replace("%2C", ",").replace("%2F", "/");
             let query: Vec<(String, String)> = request
                 .uri()
@@ -243,18 +306,27 @@ impl Transport for ApiTransport {
                 .map(|(key, value)| (key.to_string(), decode(value)))
                 .collect();
             let path = parse(request.uri().path());
-            if query.iter().any(|(key, value)| key == "watch" && (value == "true" || value == "1")) {
+            if query
+                .iter()
+                .any(|(key, value)| key == "watch" && (value == "true" || value == "1"))
+            {
                 return Ok(Response::new(api.watch(path, query)));
             }
             if request.method() == Method::GET && path.name.is_empty() {
                 let revision = api.state.lock().revision.to_string();
-                let items: Vec<Value> =
-                    api.list(&path.resource).into_iter().filter(|o| Api::selected(&query, &path, o)).collect();
+                let items: Vec<Value> = api
+                    .list(&path.resource)
+                    .into_iter()
+                    .filter(|o| Api::selected(&query, &path, o))
+                    .collect();
                 let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": revision}, "items": items});
                 return Ok(Response::new(full_body(list.to_string())));
             }
             let (code, body) = api.answer(request);
-            Ok(Response::builder().status(code).body(full_body(body.to_string())).unwrap())
+            Ok(Response::builder()
+                .status(code)
+                .body(full_body(body.to_string()))
+                .unwrap())
         })
     }
 }

@@ -14,22 +14,32 @@ async fn pods_of_hollow_nodes_come_and_go() {
     let stop = CancellationToken::new();
     let hollow = Hollow::start(client, 3, stop.clone());
     assert_eq!(hollow.names(), ["hollow-0", "hollow-1", "hollow-2"]);
-    api.until("three leases", |api| (api.list("leases").len() == 3).then_some(())).await;
-    let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "ns"},
+    api.until("three leases", |api| (api.list("leases").len() == 3).then_some(()))
+        .await;
+    let pod = |name: &str| {
+        json!({"metadata": {"name": name, "namespace": "ns"},
         "spec": {"nodeName": "hollow-1", "initContainers": [{"name": "i", "image": "x"}],
-            "containers": [{"name": "a", "image": "x", "readinessProbe": {"tcpSocket": {"port": 1}}}]}});
+            "containers": [{"name": "a", "image": "x", "readinessProbe": {"tcpSocket": {"port": 1}}}]}})
+    };
     for name in ["p", "q", "r"] {
         api.put("pods", pod(name));
     }
-    let is_ready = |pod: &serde_json::Value| crate::world::condition(pod, "Ready") == "True" && pod["status"]["phase"] == "Running";
-    let pods = api.until("pods ready", |api| Some(api.list("pods")).filter(|pods| pods.iter().all(is_ready))).await;
+    let is_ready = |pod: &serde_json::Value| {
+        crate::world::condition(pod, "Ready") == "True" && pod["status"]["phase"] == "Running"
+    };
+    let pods = api
+        .until("pods ready", |api| {
+            Some(api.list("pods")).filter(|pods| pods.iter().all(is_ready))
+        })
+        .await;
     let ips: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod["status"]["podIP"].to_string()).collect();
     assert_eq!(ips.len(), 3);
     let mut deleted = api.get("pods", "ns", "q").unwrap();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-11-20T21:00:00Z");
     deleted["metadata"]["deletionGracePeriodSeconds"] = json!(30);
     api.put("pods", deleted);
-    api.until("one gone", |api| api.get("pods", "ns", "q").is_none().then_some(())).await;
+    api.until("one gone", |api| api.get("pods", "ns", "q").is_none().then_some(()))
+        .await;
     stop.cancel();
     hollow.stopped().await;
     assert_eq!(api.list("pods").len(), 2);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use node::machine::{Facts, Filesystem, Load, Machine};
 use parking_lot::Mutex;
@@ -9,19 +10,42 @@ use parking_lot::Mutex;
 #[derive(Default)]
 pub struct FakeMachine {
     pub mounts: Mutex<Vec<PathBuf>>,
+    /// Memory is short.
+    pub short: AtomicBool,
 }
 
 impl Machine for FakeMachine {
     fn facts(&self) -> Facts {
-        Facts { cpus: 4, memory_bytes: 8 << 30, architecture: "amd64".into(), boot_id: "b".into(), ..Facts::default() }
+        Facts {
+            cpus: 4,
+            memory_bytes: 8 << 30,
+            architecture: "amd64".into(),
+            boot_id: "b".into(),
+            ..Facts::default()
+        }
     }
 
     fn load(&self) -> Load {
-        Load { memory_available: 4 << 30, memory_working_set: 4 << 30, cpu_nanos: 7, pids: 100, max_pids: 32768 }
+        Load {
+            memory_available: if self.short.load(Ordering::Relaxed) {
+                50 << 20
+            } else {
+                4 << 30
+            },
+            memory_working_set: 4 << 30,
+            cpu_nanos: 7,
+            pids: 100,
+            max_pids: 32768,
+        }
     }
 
     fn filesystem(&self, _: &Path) -> io::Result<Filesystem> {
-        Ok(Filesystem { capacity: 100 << 30, available: 50 << 30, inodes: 1000, inodes_free: 900 })
+        Ok(Filesystem {
+            capacity: 100 << 30,
+            available: 50 << 30,
+            inodes: 1000,
+            inodes_free: 900,
+        })
     }
 
     fn mount_tmpfs(&self, target: &Path, _: Option<u64>) -> io::Result<()> {
@@ -40,7 +64,13 @@ impl Machine for FakeMachine {
     }
 
     fn mounts_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.mounts.lock().iter().filter(|m| m.starts_with(folder) && *m != folder).cloned().collect())
+        Ok(self
+            .mounts
+            .lock()
+            .iter()
+            .filter(|m| m.starts_with(folder) && *m != folder)
+            .cloned()
+            .collect())
     }
 
     fn chown(&self, _: &Path, _: Option<u32>, _: Option<u32>) -> io::Result<()> {

@@ -1,4 +1,5 @@
 //! A node against an API and a runtime of the tests' own.
+#![allow(clippy::unwrap_used)]
 
 mod api;
 mod hollow;

@@ -39,18 +39,32 @@ pub struct State {
 
 impl FakeRuntime {
     pub fn new(clock: Clock) -> FakeRuntime {
-        FakeRuntime { clock, events: broadcast::channel(1000).0, state: Mutex::default() }
+        FakeRuntime {
+            clock,
+            events: broadcast::channel(1000).0,
+            state: Mutex::default(),
+        }
     }
 
     pub fn add_image(&self, name: &str) {
-        let image = Image { id: format!("sha256:{name}"), repo_tags: vec![name.into()], size_bytes: 10, ..Image::default() };
+        let image = Image {
+            id: format!("sha256:{name}"),
+            repo_tags: vec![name.into()],
+            size_bytes: 10,
+            ..Image::default()
+        };
         self.state.lock().images.insert(name.into(), image);
     }
 
     /// The newest container of the name.
     pub fn container(&self, name: &str) -> Option<ContainerStatus> {
         let state = self.state.lock();
-        state.containers.values().filter(|c| c.name == name).max_by_key(|c| (c.created_at, c.attempt)).cloned()
+        state
+            .containers
+            .values()
+            .filter(|c| c.name == name)
+            .max_by_key(|c| (c.created_at, c.attempt))
+            .cloned()
     }
 
     pub fn config(&self, name: &str) -> ContainerConfig {
@@ -66,14 +80,23 @@ impl FakeRuntime {
 
     fn end(&self, id: &str, code: i32) {
         let mut state = self.state.lock();
-        let Some(container) = state.containers.get_mut(id).filter(|c| c.state == ContainerState::Running) else { return };
+        let Some(container) = state
+            .containers
+            .get_mut(id)
+            .filter(|c| c.state == ContainerState::Running)
+        else {
+            return;
+        };
         container.state = ContainerState::Exited;
         container.exit_code = code;
         container.finished_at = Some(self.clock.now());
         container.reason = if code == 0 { reason::COMPLETED } else { reason::ERROR }.into();
         let sandbox_id = container.sandbox_id.clone();
         drop(state);
-        self.tell(RuntimeEvent::ContainerExited { sandbox_id, container_id: id.into() });
+        self.tell(RuntimeEvent::ContainerExited {
+            sandbox_id,
+            container_id: id.into(),
+        });
     }
 
     fn tell(&self, event: RuntimeEvent) {
@@ -88,33 +111,49 @@ impl FakeRuntime {
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn version(&self) -> Result<VersionInfo> {
-        Ok(VersionInfo { runtime_name: "fake".into(), runtime_version: "1".into() })
+        Ok(VersionInfo {
+            runtime_name: "fake".into(),
+            runtime_version: "1".into(),
+        })
     }
 
     async fn status(&self) -> Result<RuntimeStatus> {
-        Ok(RuntimeStatus { runtime_not_ready: None, network_not_ready: None })
+        Ok(RuntimeStatus {
+            runtime_not_ready: None,
+            network_not_ready: None,
+        })
     }
 
     async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<String> {
         let mut state = self.state.lock();
         if state.fail_sandboxes > 0 {
             state.fail_sandboxes -= 1;
-            return Err(RuntimeError::Shim { id: "new".into(), message: "no luck".into() });
+            return Err(RuntimeError::Shim {
+                id: "new".into(),
+                message: "no luck".into(),
+            });
         }
         state.next += 1;
         let id = format!("{:064}", state.next);
         let host = config.security_context.namespace_options.network == NamespaceMode::Node;
-        state.sandboxes.insert(id.clone(), PodSandboxStatus {
-            id: id.clone(),
-            metadata: config.metadata.clone(),
-            state: PodSandboxState::Ready,
-            created_at: self.clock.now(),
-            ips: if host { Vec::new() } else { vec![IpAddr::from([127, 0, 0, 1])] },
-            namespaces: config.security_context.namespace_options.clone(),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-            cgroup_parent: config.cgroup_parent.clone(),
-        });
+        state.sandboxes.insert(
+            id.clone(),
+            PodSandboxStatus {
+                id: id.clone(),
+                metadata: config.metadata.clone(),
+                state: PodSandboxState::Ready,
+                created_at: self.clock.now(),
+                ips: if host {
+                    Vec::new()
+                } else {
+                    vec![IpAddr::from([127, 0, 0, 1])]
+                },
+                namespaces: config.security_context.namespace_options.clone(),
+                labels: config.labels.clone(),
+                annotations: config.annotations.clone(),
+                cgroup_parent: config.cgroup_parent.clone(),
+            },
+        );
         state.sandbox_configs.insert(id.clone(), config);
         drop(state);
         self.tell(RuntimeEvent::SandboxReady { sandbox_id: id.clone() });
@@ -127,7 +166,12 @@ impl Runtime for FakeRuntime {
             if let Some(sandbox) = state.sandboxes.get_mut(id) {
                 sandbox.state = PodSandboxState::NotReady;
             }
-            state.containers.values().filter(|c| c.sandbox_id == id).map(|c| c.id.clone()).collect()
+            state
+                .containers
+                .values()
+                .filter(|c| c.sandbox_id == id)
+                .map(|c| c.id.clone())
+                .collect()
         };
         running.iter().for_each(|id| self.end(id, 137));
         self.tell(RuntimeEvent::SandboxStopped { sandbox_id: id.into() });
@@ -145,11 +189,23 @@ impl Runtime for FakeRuntime {
     }
 
     async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus> {
-        self.state.lock().sandboxes.get(id).cloned().ok_or_else(|| Self::missing("pod sandbox", id))
+        self.state
+            .lock()
+            .sandboxes
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Self::missing("pod sandbox", id))
     }
 
     async fn list_pod_sandboxes(&self, filter: PodSandboxFilter) -> Result<Vec<PodSandboxStatus>> {
-        Ok(self.state.lock().sandboxes.values().filter(|s| filter.matches(s)).cloned().collect())
+        Ok(self
+            .state
+            .lock()
+            .sandboxes
+            .values()
+            .filter(|s| filter.matches(s))
+            .cloned()
+            .collect())
     }
 
     async fn create_container(&self, sandbox_id: &str, config: ContainerConfig) -> Result<String> {
@@ -160,36 +216,42 @@ impl Runtime for FakeRuntime {
         let logs = state.sandbox_configs[sandbox_id].log_directory.clone();
         state.next += 1;
         let id = format!("{:064}", state.next);
-        state.containers.insert(id.clone(), ContainerStatus {
-            id: id.clone(),
-            sandbox_id: sandbox_id.into(),
-            name: config.name.clone(),
-            attempt: config.attempt,
-            state: ContainerState::Created,
-            created_at: self.clock.now(),
-            started_at: None,
-            finished_at: None,
-            exit_code: 0,
-            reason: String::new(),
-            message: String::new(),
-            image: config.user_specified_image.clone(),
-            image_ref: config.image.clone(),
-            image_id: config.image.clone(),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-            mounts: config.mounts.clone(),
-            log_path: logs.join(&config.log_path),
-            resources: config.resources.clone(),
-            pid: None,
-            user: None,
-        });
+        state.containers.insert(
+            id.clone(),
+            ContainerStatus {
+                id: id.clone(),
+                sandbox_id: sandbox_id.into(),
+                name: config.name.clone(),
+                attempt: config.attempt,
+                state: ContainerState::Created,
+                created_at: self.clock.now(),
+                started_at: None,
+                finished_at: None,
+                exit_code: 0,
+                reason: String::new(),
+                message: String::new(),
+                image: config.user_specified_image.clone(),
+                image_ref: config.image.clone(),
+                image_id: config.image.clone(),
+                labels: config.labels.clone(),
+                annotations: config.annotations.clone(),
+                mounts: config.mounts.clone(),
+                log_path: logs.join(&config.log_path),
+                resources: config.resources.clone(),
+                pid: None,
+                user: None,
+            },
+        );
         state.configs.insert(id.clone(), config);
         Ok(id)
     }
 
     async fn start_container(&self, id: &str) -> Result<()> {
         let mut state = self.state.lock();
-        let container = state.containers.get_mut(id).ok_or_else(|| Self::missing("container", id))?;
+        let container = state
+            .containers
+            .get_mut(id)
+            .ok_or_else(|| Self::missing("container", id))?;
         container.state = ContainerState::Running;
         container.started_at = Some(self.clock.now());
         let log = container.log_path.clone();
@@ -197,7 +259,10 @@ impl Runtime for FakeRuntime {
         drop(state);
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         std::fs::write(log, "2026-11-20T21:00:00Z stdout F hello\n").unwrap();
-        self.tell(RuntimeEvent::ContainerStarted { sandbox_id, container_id: id.into() });
+        self.tell(RuntimeEvent::ContainerStarted {
+            sandbox_id,
+            container_id: id.into(),
+        });
         Ok(())
     }
 
@@ -221,11 +286,23 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list_containers(&self, filter: ContainerFilter) -> Result<Vec<ContainerStatus>> {
-        Ok(self.state.lock().containers.values().filter(|c| filter.matches(c)).cloned().collect())
+        Ok(self
+            .state
+            .lock()
+            .containers
+            .values()
+            .filter(|c| filter.matches(c))
+            .cloned()
+            .collect())
     }
 
     async fn container_status(&self, id: &str) -> Result<ContainerStatus> {
-        self.state.lock().containers.get(id).cloned().ok_or_else(|| Self::missing("container", id))
+        self.state
+            .lock()
+            .containers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Self::missing("container", id))
     }
 
     async fn update_container_resources(&self, _: &str, _: LinuxContainerResources) -> Result<()> {
@@ -241,7 +318,11 @@ impl Runtime for FakeRuntime {
         let command = command.join(" ");
         state.execs.push(command.clone());
         let exit_code = state.exec.get(&command).copied().unwrap_or(0);
-        Ok(ExecSyncResponse { stdout: b"out".to_vec(), stderr: Vec::new(), exit_code })
+        Ok(ExecSyncResponse {
+            stdout: b"out".to_vec(),
+            stderr: Vec::new(),
+            exit_code,
+        })
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<StreamSession> {
@@ -258,7 +339,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn attach(&self, _: AttachRequest) -> Result<StreamSession> {
-        Err(RuntimeError::Unsupported { what: "attach", message: "in this test".into() })
+        Err(RuntimeError::Unsupported {
+            what: "attach",
+            message: "in this test".into(),
+        })
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
@@ -268,8 +352,13 @@ impl Runtime for FakeRuntime {
             sandbox_id: status.sandbox_id,
             name: status.name,
             timestamp: self.clock.now(),
-            cpu: CpuUsage { usage_core_nano_seconds: 5_000_000_000 },
-            memory: MemoryUsage { working_set_bytes: 1000, ..MemoryUsage::default() },
+            cpu: CpuUsage {
+                usage_core_nano_seconds: 5_000_000_000,
+            },
+            memory: MemoryUsage {
+                working_set_bytes: 1000,
+                ..MemoryUsage::default()
+            },
             process_count: 1,
             writable_layer_bytes: 0,
             writable_layer_inodes: 0,
@@ -285,12 +374,18 @@ impl Runtime for FakeRuntime {
     }
 
     async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats> {
-        let filter = ContainerFilter { sandbox_id: Some(id.into()), ..ContainerFilter::default() };
+        let filter = ContainerFilter {
+            sandbox_id: Some(id.into()),
+            ..ContainerFilter::default()
+        };
         Ok(PodSandboxStats {
             id: id.into(),
             timestamp: self.clock.now(),
             cpu: CpuUsage::default(),
-            memory: MemoryUsage::default(),
+            memory: MemoryUsage {
+                working_set_bytes: 1000,
+                ..MemoryUsage::default()
+            },
             process_count: 1,
             network: Vec::new(),
             containers: self.list_container_stats(filter).await?,
@@ -309,7 +404,10 @@ impl Runtime for FakeRuntime {
         let mut state = self.state.lock();
         state.pulls.push((request.image.clone(), request.auth.is_some()));
         if let Some(message) = state.pull_errors.get(&request.image) {
-            let error = ImageError::NotFound { image: request.image.clone(), message: message.clone() };
+            let error = ImageError::NotFound {
+                image: request.image.clone(),
+                message: message.clone(),
+            };
             return Err(error.into());
         }
         drop(state);
@@ -322,7 +420,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn image_fs_info(&self) -> Result<FilesystemUsage> {
-        Ok(FilesystemUsage { capacity_bytes: 100, available_bytes: 90, ..FilesystemUsage::default() })
+        Ok(FilesystemUsage {
+            capacity_bytes: 100,
+            available_bytes: 90,
+            ..FilesystemUsage::default()
+        })
     }
 
     fn events(&self) -> EventStream {

@@ -21,7 +21,12 @@ fn client(world: &World, pki: &Pki, identity: Option<&Identity>, token: Option<&
         (None, Some(token)) => Auth::Token(token.into()),
         (None, None) => Auth::None,
     };
-    Client::https(Config::new(format!("https://{address}"), Roots::Pem(pki.ca_pem.clone().into_bytes()), auth)).unwrap()
+    Client::https(Config::new(
+        format!("https://{address}"),
+        Roots::Pem(pki.ca_pem.clone().into_bytes()),
+        auth,
+    ))
+    .unwrap()
 }
 
 async fn serving_pod() -> (World, Pki, Client) {
@@ -35,13 +40,21 @@ async fn serving_pod() -> (World, Pki, Client) {
 fn append(world: &World, lines: &str) {
     use std::io::Write;
     let path = world.runtime.container("a").unwrap().log_path;
-    std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(lines.as_bytes()).unwrap();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
 }
 
 #[tokio::test]
 async fn logs_by_all_options() {
     let (world, _pki, client) = serving_pod().await;
-    append(&world, "2026-11-20T21:00:01Z stderr P par\n2026-11-20T21:00:01.5Z stderr F tial\n2026-11-20T21:00:02Z stdout F last\n");
+    append(
+        &world,
+        "2026-11-20T21:00:01Z stderr P par\n2026-11-20T21:00:01.5Z stderr F tial\n2026-11-20T21:00:02Z stdout F last\n",
+    );
     for (query, expected) in [
         ("", "hello\npartial\nlast\n"),
         ("?tailLines=1", "last\n"),
@@ -51,15 +64,30 @@ async fn logs_by_all_options() {
         ("?sinceTime=2026-11-20T21:00:02Z", "last\n"),
         ("?stream=Stderr", "partial\n"),
     ] {
-        assert_eq!(client.get_text(&format!("/containerLogs/ns/p/a{query}")).await.unwrap(), expected, "{query}");
+        assert_eq!(
+            client.get_text(&format!("/containerLogs/ns/p/a{query}")).await.unwrap(),
+            expected,
+            "{query}"
+        );
     }
     for (path, code, message) in [
         ("/containerLogs/ns/none/a", 404, "pod \"none\" not found"),
         ("/containerLogs/ns/p/x", 400, "container x is not valid for pod p"),
-        ("/containerLogs/ns/p/a?previous=true", 400, "previous terminated container \"a\" in pod \"p\" not found"),
-        ("/containerLogs/ns/p/a?tailLines=-1", 400, "tailLines must be at least 0"),
+        (
+            "/containerLogs/ns/p/a?previous=true",
+            400,
+            "previous terminated container \"a\" in pod \"p\" not found",
+        ),
+        (
+            "/containerLogs/ns/p/a?tailLines=-1",
+            400,
+            "tailLines must be at least 0",
+        ),
     ] {
-        let answer = client.send(Request::get(path).body(Bytes::new()).unwrap()).await.unwrap();
+        let answer = client
+            .send(Request::get(path).body(Bytes::new()).unwrap())
+            .await
+            .unwrap();
         assert_eq!(answer.status(), code, "{path}");
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), message);
     }
@@ -68,11 +96,15 @@ async fn logs_by_all_options() {
 #[tokio::test]
 async fn logs_follow_growth_rotation_and_end() {
     let (world, _pki, client) = serving_pod().await;
-    let request = Request::get("/containerLogs/ns/p/a?follow=true").body(Bytes::new()).unwrap();
+    let request = Request::get("/containerLogs/ns/p/a?follow=true")
+        .body(Bytes::new())
+        .unwrap();
     let mut body = client.request(request).await.unwrap().into_body();
     let mut next = async || {
         loop {
-            let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("in time")?;
+            let frame = tokio::time::timeout(Duration::from_secs(10), body.frame())
+                .await
+                .expect("in time")?;
             let text = String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap();
             if !text.is_empty() {
                 return Some(text);
@@ -95,10 +127,15 @@ async fn logs_follow_growth_rotation_and_end() {
 #[tokio::test]
 async fn exec_over_a_websocket() {
     let (_world, _pki, client) = serving_pod().await;
-    let mut request = Request::get("/exec/ns/p/a?command=ls&command=-l&output=1&error=1").body(Bytes::new()).unwrap();
+    let mut request = Request::get("/exec/ns/p/a?command=ls&command=-l&output=1&error=1")
+        .body(Bytes::new())
+        .unwrap();
     *request.headers_mut() = streams::websocket_request_headers(remote_command::CLIENT_PROTOCOLS);
     let (response, socket) = client.upgrade(request).await.unwrap();
-    let protocol = response.headers()["sec-websocket-protocol"].to_str().unwrap().to_string();
+    let protocol = response.headers()["sec-websocket-protocol"]
+        .to_str()
+        .unwrap()
+        .to_string();
     let mut remote = remote_command::Client::new(socket, &protocol);
     let mut output = String::new();
     let outcome = {
@@ -129,7 +166,10 @@ async fn port_forward_reaches_the_pods_loopback() {
     assert_eq!(forward.receiver.recv().await.unwrap(), "pong");
     let mut refused = forwarder.open(1).await.unwrap();
     let message = refused.error().await.unwrap();
-    assert!(message.contains("failed to connect to localhost:1 inside the pod"), "{message}");
+    assert!(
+        message.contains("failed to connect to localhost:1 inside the pod"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -144,9 +184,21 @@ async fn documents_for_people_and_programs() {
     assert_eq!(summary["pods"][0]["containers"][0]["memory"]["workingSetBytes"], 1000);
     assert_eq!(summary["node"]["nodeName"], "n1");
     let metrics = client.get_text("/metrics/resource").await.unwrap();
-    assert!(metrics.contains("container_cpu_usage_seconds_total{container=\"a\",namespace=\"ns\",pod=\"p\"} 5 "), "{metrics}");
-    assert!(client.get_text("/metrics").await.unwrap().contains("kubelet_running_pods 1"));
-    assert_eq!(client.get_json::<Value>("/configz").await.unwrap()["kubeletconfig"]["maxPods"], 110);
+    assert!(
+        metrics.contains("container_cpu_usage_seconds_total{container=\"a\",namespace=\"ns\",pod=\"p\"} 5 "),
+        "{metrics}"
+    );
+    assert!(
+        client
+            .get_text("/metrics")
+            .await
+            .unwrap()
+            .contains("kubelet_running_pods 1")
+    );
+    assert_eq!(
+        client.get_json::<Value>("/configz").await.unwrap()["kubeletconfig"]["maxPods"],
+        110
+    );
     assert_eq!(client.get_text("/nothing").await.unwrap_err().code(), Some(404));
 }
 
@@ -161,7 +213,14 @@ async fn strangers_are_refused_and_the_api_is_asked() {
     let node = client(&world, &pki, Some(&pki.kubelet_client), None);
     let error = node.get_text("/metrics").await.unwrap_err();
     assert_eq!(error.code(), Some(403));
-    assert!(error.report().contains("Forbidden (user=system:node:n1, verb=get, resource=nodes, subresource=[\"metrics\"])"));
+    assert!(
+        error
+            .report()
+            .contains("Forbidden (user=system:node:n1, verb=get, resource=nodes, subresource=[\"metrics\"])")
+    );
     let reviews = world.api.list("subjectaccessreviews");
-    assert_eq!(reviews[0]["spec"]["resourceAttributes"], json!({"verb": "get", "version": "v1", "resource": "nodes", "subresource": "metrics", "name": "n1"}));
+    assert_eq!(
+        reviews[0]["spec"]["resourceAttributes"],
+        json!({"verb": "get", "version": "v1", "resource": "nodes", "subresource": "metrics", "name": "n1"})
+    );
 }

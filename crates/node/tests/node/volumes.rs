@@ -6,7 +6,15 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 fn mounted(world: &World, at: &str) -> PathBuf {
-    world.runtime.config("a").mounts.iter().find(|m| m.container_path == at).unwrap().host_path.clone()
+    world
+        .runtime
+        .config("a")
+        .mounts
+        .iter()
+        .find(|m| m.container_path == at)
+        .unwrap()
+        .host_path
+        .clone()
 }
 
 fn with_volume(volume: Value, mount: Value) -> Value {
@@ -32,7 +40,9 @@ async fn config_maps_are_waited_for_and_follow_changes() {
     let world = World::start().await;
     let volume = json!({"configMap": {"name": "cm", "defaultMode": 0o400, "items": [{"key": "k", "path": "d/f"}]}});
     world.pod("p", with_volume(volume, json!({"mountPath": "/v"})));
-    world.event("FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"cm\" not found").await;
+    world
+        .event("FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"cm\" not found")
+        .await;
     let map = |text: &str| json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": text, "other": "x"}});
     world.api.put("configmaps", map("one"));
     world.ready("p").await;
@@ -40,14 +50,23 @@ async fn config_maps_are_waited_for_and_follow_changes() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one");
     assert!(!mounted(&world, "/v").join("other").exists());
     world.api.put("configmaps", map("two"));
-    until("the new text", || std::fs::read_to_string(&file).is_ok_and(|text| text == "two")).await;
+    until("the new text", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text == "two")
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn projected_tokens_are_renewed() {
     let world = World::start().await;
-    world.api.put("clock", json!({"metadata": {"name": "expiry"}, "at": "2026-11-20T22:00:00Z"}));
-    world.api.put("configmaps", json!({"metadata": {"name": "ca", "namespace": "ns"}, "data": {"ca.crt": "CA"}}));
+    world.api.put(
+        "clock",
+        json!({"metadata": {"name": "expiry"}, "at": "2026-11-20T22:00:00Z"}),
+    );
+    world.api.put(
+        "configmaps",
+        json!({"metadata": {"name": "ca", "namespace": "ns"}, "data": {"ca.crt": "CA"}}),
+    );
     let volume = json!({"projected": {"sources": [
         {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
         {"configMap": {"name": "ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -61,8 +80,17 @@ async fn projected_tokens_are_renewed() {
     let first = read("token");
     assert!(first.starts_with("token-"));
     assert!(world.machine.mounts.lock().contains(&folder), "tokens are not on disk");
-    assert!(world.api.requests().iter().any(|r| r.starts_with("POST /api/v1/namespaces/ns/serviceaccounts/sa/token")));
-    world.api.put("clock", json!({"metadata": {"name": "expiry"}, "at": "2026-11-20T23:00:00Z"}));
+    assert!(
+        world
+            .api
+            .requests()
+            .iter()
+            .any(|r| r.starts_with("POST /api/v1/namespaces/ns/serviceaccounts/sa/token"))
+    );
+    world.api.put(
+        "clock",
+        json!({"metadata": {"name": "expiry"}, "at": "2026-11-20T23:00:00Z"}),
+    );
     tokio::time::sleep(Duration::from_secs(47 * 60)).await;
     assert_eq!(read("token"), first);
     tokio::time::sleep(Duration::from_secs(2 * 60)).await;
@@ -95,10 +123,26 @@ async fn empty_dirs_host_paths_and_sub_paths() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_supported_is_said() {
     let world = World::start().await;
-    world.pod("p", with_volume(json!({"persistentVolumeClaim": {"claimName": "c"}}), json!({"mountPath": "/v"})));
-    world.event("volumes of type persistentVolumeClaim are not supported by this node; use emptyDir").await;
-    world.pod("q", with_volume(json!({"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}}), json!({"mountPath": "/v"})));
-    world.event("hostPath type check failed: /nowhere/at/all is not a directory").await;
+    world.pod(
+        "p",
+        with_volume(
+            json!({"persistentVolumeClaim": {"claimName": "c"}}),
+            json!({"mountPath": "/v"}),
+        ),
+    );
+    world
+        .event("volumes of type persistentVolumeClaim are not supported by this node; use emptyDir")
+        .await;
+    world.pod(
+        "q",
+        with_volume(
+            json!({"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}}),
+            json!({"mountPath": "/v"}),
+        ),
+    );
+    world
+        .event("hostPath type check failed: /nowhere/at/all is not a directory")
+        .await;
     world.delete("p", 1);
     world.gone("p").await;
 }

@@ -33,12 +33,22 @@ impl World {
     /// As [`World::start`], serving its HTTPS API on the loopback.
     pub async fn serving() -> (World, Pki) {
         let folder = tempfile::tempdir().unwrap();
-        let names = AltNames { dns: Vec::new(), ips: vec![] };
+        let names = AltNames {
+            dns: Vec::new(),
+            ips: vec![],
+        };
         let ips = vec![IpAddr::from([127, 0, 0, 1])];
-        let config = PkiConfig { apiserver: names, node_name: "n1".into(), node_ips: ips };
+        let config = PkiConfig {
+            apiserver: names,
+            node_name: "n1".into(),
+            node_ips: ips,
+        };
         let pki = Pki::open(folder.path(), &config).unwrap();
         let tls = pki::server_config(&pki.kubelet_server, &pki.ca_pem).unwrap();
-        let server = ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), tls };
+        let server = ServerConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls,
+        };
         (World::start_with(Some(server)).await, pki)
     }
 
@@ -60,7 +70,9 @@ impl World {
 
     pub async fn start_node(&mut self) {
         let config = self.config();
-        let node = Node::start_with_clock(config, self.clock.clone(), CancellationToken::new()).await.unwrap();
+        let node = Node::start_with_clock(config, self.clock.clone(), CancellationToken::new())
+            .await
+            .unwrap();
         assert!(node.ready().await);
         self.node = Some(node);
     }
@@ -68,8 +80,14 @@ impl World {
     pub fn config(&self) -> NodeConfig {
         let client = Client::in_process(Arc::new(ApiTransport(self.api.clone())));
         let ips = vec![IpAddr::from([192, 168, 0, 1])];
-        let mut config =
-            NodeConfig::new("n1", ips, client, self.runtime.clone(), self.machine.clone(), self.folder.path());
+        let mut config = NodeConfig::new(
+            "n1",
+            ips,
+            client,
+            self.runtime.clone(),
+            self.machine.clone(),
+            self.folder.path(),
+        );
         config.server = self.server.clone();
         config.cluster_dns = vec![IpAddr::from([10, 96, 0, 10])];
         config
@@ -83,11 +101,14 @@ impl World {
     pub fn pod(&self, name: &str, spec: Value) -> Value {
         let mut spec = spec;
         spec["nodeName"] = json!("n1");
-        self.api.put("pods", json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "ns"},
-            "spec": spec,
-        }))
+        self.api.put(
+            "pods",
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "ns"},
+                "spec": spec,
+            }),
+        )
     }
 
     /// One container `a` of a present image.
@@ -102,28 +123,42 @@ impl World {
     pub async fn phase(&self, name: &str, phase: &str) -> Value {
         self.api
             .until(&format!("{name} {phase}"), |api| {
-                api.get("pods", "ns", name).filter(|pod| pod["status"]["phase"] == phase)
+                api.get("pods", "ns", name)
+                    .filter(|pod| pod["status"]["phase"] == phase)
             })
             .await
     }
 
     /// Waits for something about a pod.
     pub async fn pod_is(&self, name: &str, what: &str, look: impl Fn(&Value) -> bool) -> Value {
-        self.api.until(&format!("{name}: {what}"), |api| api.get("pods", "ns", name).filter(&look)).await
+        self.api
+            .until(&format!("{name}: {what}"), |api| {
+                api.get("pods", "ns", name).filter(&look)
+            })
+            .await
     }
 
     pub async fn ready(&self, name: &str) -> Value {
-        self.pod_is(name, "Ready", |pod| condition(pod, "Ready") == "True").await
+        self.pod_is(name, "Ready", |pod| condition(pod, "Ready") == "True")
+            .await
     }
 
     pub async fn event(&self, text: &str) {
-        self.api.until(text, |api| api.messages().iter().any(|m| m.contains(text)).then_some(())).await;
+        self.api
+            .until(text, |api| {
+                api.messages().iter().any(|m| m.contains(text)).then_some(())
+            })
+            .await;
     }
 
     /// What `kubectl delete` does.
     pub fn delete(&self, name: &str, grace: i64) {
         let mut pod = self.get(name);
-        let when = self.clock.now().saturating_add(jiff::SignedDuration::from_secs(grace)).unwrap();
+        let when = self
+            .clock
+            .now()
+            .saturating_add(jiff::SignedDuration::from_secs(grace))
+            .unwrap();
         pod["metadata"]["deletionTimestamp"] = json!(when.to_string());
         pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
         self.api.put("pods", pod);
@@ -131,7 +166,9 @@ impl World {
 
     pub async fn gone(&self, name: &str) {
         let what = format!("{name} gone");
-        self.api.until(&what, |api| api.get("pods", "ns", name).is_none().then_some(())).await;
+        self.api
+            .until(&what, |api| api.get("pods", "ns", name).is_none().then_some(()))
+            .await;
     }
 }
 
