@@ -207,7 +207,8 @@ impl Worker {
         if signal.sources != self.sources {
             self.sources = signal.sources;
             self.volumes.dirty = true;
-            self.memory.not_before.retain(|key, _| key.len() == 64);
+            // Whatever could not be started may be possible now. Ids of containers (of kills) have 64 digits, names less.
+            self.memory.not_before.retain(|key, _| key.len() >= 64);
             self.sandbox.not_before = None;
         }
         let (old, new) = (&self.pod.metadata, &signal.pod.metadata);
