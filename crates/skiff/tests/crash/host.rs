@@ -49,7 +49,7 @@ pub fn containers() -> BTreeMap<String, Process> {
         let groups = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
         let Some(group) = groups
             .lines()
-            .find(|line| line.contains("/skiff/") && line.contains("/pod"))
+            .find(|line| line.contains(":/skiff/") && line.contains("/pod"))
         else {
             continue;
         };
@@ -72,6 +72,12 @@ pub fn containers() -> BTreeMap<String, Process> {
         found.insert(id, process);
     }
     found
+}
+
+/// Whether a container's start is complete: until then it ends with whom it was started by.
+pub fn is_started(data: &Path, id: &str) -> bool {
+    let sandboxes = data.join("runtime/sandboxes");
+    names(&sandboxes).iter().any(|sandbox| sandboxes.join(sandbox).join("c").join(id).join("running.json").exists())
 }
 
 /// Command lines of shims of this data directory.

@@ -1,6 +1,7 @@
 //! What happens in the cluster: pods that stay, pods and ConfigMaps that come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use client::{Client, DeleteParams, ListParams, WatchEvent, WatchParams, WriteParams};
@@ -117,7 +118,7 @@ pub async fn watch_and_kill(
         containers.see(&pod);
     }
     cluster.kill();
-    containers.look_at_host();
+    containers.look_at_host(&cluster.data);
 }
 
 /// Creates and deletes pods until nobody answers; goes on when the watch has shown something.
@@ -267,8 +268,9 @@ impl Containers {
     }
 
     /// Remembers what runs on the host.
-    pub fn look_at_host(&mut self) {
+    pub fn look_at_host(&mut self, data: &Path) {
         self.at_kill = host::containers();
+        self.at_kill.retain(|id, _| host::is_started(data, id));
     }
 
     /// Those whose pods may have been deleted.
