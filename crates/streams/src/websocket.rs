@@ -22,7 +22,8 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) struct Coding {
     /// Text frames: a digit, then base64.
     pub base64: bool,
-    /// v5: closing a channel is a message.
+    /// v5: closing a channel is a message. Servers understand it and never send it: clients since
+    /// kubectl 1.30 warn of a channel that they do not know.
     pub close_message: bool,
 }
 
@@ -60,8 +61,12 @@ pub(crate) fn start_channels(socket: impl Socket, role: Role, count: u32, coding
             }
         }
     });
+    let written = Coding {
+        close_message: coding.close_message && role == Role::Client,
+        ..coding
+    };
     let writer = tokio::spawn(async move {
-        if let Err(error) = write_messages(write, commands, coding).await {
+        if let Err(error) = write_messages(write, commands, written).await {
             tracing::debug!(%error, "WebSocket cannot be written");
         }
     });
