@@ -77,7 +77,9 @@ pub fn containers() -> BTreeMap<String, Process> {
 /// Whether a container's start is complete: until then it ends with whom it was started by.
 pub fn is_started(data: &Path, id: &str) -> bool {
     let sandboxes = data.join("runtime/sandboxes");
-    names(&sandboxes).iter().any(|sandbox| sandboxes.join(sandbox).join("c").join(id).join("running.json").exists())
+    names(&sandboxes)
+        .iter()
+        .any(|sandbox| sandboxes.join(sandbox).join("c").join(id).join("running.json").exists())
 }
 
 /// Command lines of shims of this data directory.
