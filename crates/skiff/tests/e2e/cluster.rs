@@ -200,11 +200,10 @@ impl Background {
     #[track_caller]
     pub fn end(&mut self, seconds: u64) -> Option<i32> {
         let child = &mut self.child;
-        let ended = until("the program ends", seconds, || match child.try_wait() {
+        until("the program ends", seconds, || match child.try_wait() {
             Ok(Some(status)) => Ok(status.code()),
             other => Err(format!("{other:?}")),
-        });
-        ended
+        })
     }
 }
 
@@ -377,9 +376,26 @@ pub fn http_get(address: &str) -> Result<String, String> {
     stream
         .write_all(format!("GET / HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
         .map_err(failed)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(failed)?;
-    Ok(answer)
+    // As other clients do, by the length that the head tells; without one, to the end.
+    let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+    while !is_whole(&String::from_utf8_lossy(&answer)) {
+        match stream.read(&mut chunk).map_err(failed)? {
+            0 => break,
+            length => answer.extend_from_slice(&chunk[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn is_whole(answer: &str) -> bool {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    length
+        .and_then(|(_, length)| length.trim().parse::<usize>().ok())
+        .is_some_and(|length| body.len() >= length)
 }
 
 pub fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
