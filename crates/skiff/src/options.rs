@@ -92,7 +92,7 @@ mod tests {
         fs::create_dir(dir.path().join("config.yaml.d")).unwrap();
         fs::write(dir.path().join("config.yaml.d/10.yaml"), "node-name: b\n").unwrap();
         assert_eq!(from_files(&main).unwrap(), ["--node-name=b", "--secure-port=7443"]);
-        fs::write(&main, "node-name: {a: b}\n").unwrap();
+        fs::write(&main, "secure-port: {a: b}\n").unwrap();
         assert!(from_files(&main).is_err());
     }
 }

@@ -75,9 +75,17 @@ impl Forward {
             })?;
             Ok::<(), StreamError>(())
         };
-        let result = tokio::try_join!(sender.send_all(&mut read), to_socket).map(|_| ());
-        let _ = sender.finish().await;
-        let _ = error_sender.finish().await;
+        // Once the pod has closed, the client may go: it waits for the end of the error stream, and
+        // only then closes its own side (client-go `portforward.handleConnection`).
+        let from_socket = async {
+            sender.send_all(&mut read).await?;
+            error_sender.finish().await
+        };
+        let result = tokio::try_join!(from_socket, to_socket).map(|_| ());
+        if result.is_err() {
+            let _ = sender.finish().await;
+            let _ = error_sender.finish().await;
+        }
         result
     }
 

@@ -137,6 +137,38 @@ async fn port_forward_carries_several_connections_and_errors() {
     assert_eq!(refused.error().await.as_deref(), Some("connection refused"));
 }
 
+#[tokio::test]
+async fn when_the_pod_closes_first_the_client_learns_of_it() {
+    let serve = |mut request: Request<Incoming>| {
+        let (response, pending) = port_forward::accept(&mut request, vec![]).unwrap();
+        tokio::spawn(async move {
+            let mut server = pending.unwrap().start().await.unwrap();
+            let forward = server.next().await.unwrap();
+            let (mut pod, far) = tokio::io::duplex(64);
+            tokio::spawn(async move {
+                pod.write_all(b"bye").await.unwrap();
+                pod.shutdown().await.unwrap();
+                // The pod still reads: only its own direction is closed.
+                let mut rest = Vec::new();
+                pod.read_to_end(&mut rest).await.unwrap();
+            });
+            forward.copy(far).await.unwrap();
+        });
+        unit(response)
+    };
+    let (socket, _) = upgraded(serve, port_forward::CLIENT_PROTOCOLS).await;
+    let mut client = port_forward::Client::new(socket);
+    let mut forward = client.open(80).await.unwrap();
+    let mut answer = String::new();
+    forward.receiver.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "bye");
+    assert_eq!(
+        forward.error().await,
+        None,
+        "the error stream ends before the client closes"
+    );
+}
+
 #[test]
 fn a_request_without_upgrade_or_streams_is_refused() {
     let mut plain = Request::new(());
