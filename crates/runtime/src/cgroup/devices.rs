@@ -104,6 +104,7 @@ fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
         if let Some(minor) = rule.minor {
             tests.push(instruction(JUMP_UNLESS_EQUAL, MINOR, 0, 0, minor as i32));
         }
+        let unconditional = tests.is_empty();
         let end = tests.len() + 2;
         for (index, test) in tests.iter_mut().enumerate() {
             if matches!(test.code, JUMP_UNLESS_EQUAL | JUMP_UNLESS_SAME) {
@@ -113,6 +114,10 @@ fn compile(rules: &[DeviceRule]) -> Vec<Instruction> {
         program.extend(tests);
         program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, 1));
         program.push(instruction(EXIT, 0, 0, 0, 0));
+        if unconditional {
+            // The kernel refuses instructions that are never reached.
+            return program;
+        }
     }
     program.push(instruction(MOVE_IMMEDIATE, 0, 0, 0, 0));
     program.push(instruction(EXIT, 0, 0, 0, 0));

@@ -129,6 +129,14 @@ impl EmbeddedRuntime {
     }
 }
 
+/// A task that we waited for panicked, and so do we; or the process is ending, and with it this task.
+async fn ended_early(error: tokio::task::JoinError) -> ! {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_cancelled) => std::future::pending().await,
+    }
+}
+
 impl Inner {
     fn emit(&self, event: RuntimeEvent) {
         // Nobody listening is fine.
@@ -168,7 +176,7 @@ impl Inner {
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => ended_early(error).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::sandbox::netns_of;
-use super::{EmbeddedRuntime, lock};
+use super::{EmbeddedRuntime, ended_early, lock};
 use crate::records::Phase;
 use crate::*;
 
@@ -15,7 +15,7 @@ use crate::*;
 async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => ended_early(error).await,
     }
 }
 

@@ -84,8 +84,17 @@ impl Launch {
 fn reset_signals() {
     // SAFETY: no handler is installed, so none can run later; the set is initialised by sigemptyset.
     unsafe {
+        // By the system call: the C library refuses the two signals that it keeps for itself, and whoever started
+        // skiff may have left those ignored too. All zeros is SIG_DFL without flags or mask.
+        let default = [0_u64; 4];
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
