@@ -44,6 +44,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Huge pages would make each small heap, of every shim too, megabytes larger than what is in it. Shims inherit
+    // this; the runtime puts it back for containers.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let arguments: Vec<String> = std::env::args().collect();
     // Containers are made by re-executing this program: before any thread exists.
     if arguments.get(1).is_some_and(|command| command == "shim") {

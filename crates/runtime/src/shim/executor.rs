@@ -84,6 +84,8 @@ impl Launch {
 fn reset_signals() {
     // SAFETY: no handler is installed, so none can run later; the set is initialised by sigemptyset.
     unsafe {
+        // Neither is a program to inherit that skiff itself does without huge pages.
+        libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
         // By the system call: the C library refuses the two signals that it keeps for itself, and whoever started
         // skiff may have left those ignored too. All zeros is SIG_DFL without flags or mask.
         let default = [0_u64; 4];

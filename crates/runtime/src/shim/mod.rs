@@ -12,6 +12,7 @@
 mod capabilities;
 mod connection;
 mod container;
+mod diagnosis;
 mod event_loop;
 mod executor;
 mod helper;
