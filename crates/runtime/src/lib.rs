@@ -10,7 +10,6 @@
 //! that opens it must call [`shim_main`] first thing in `main` when it is started as `<program> shim …`.
 
 mod beneath;
-mod certificates;
 mod cgroup;
 pub mod config;
 pub mod cri;
@@ -22,7 +21,6 @@ mod records;
 mod shim;
 mod wire;
 
-pub use certificates::provide_certificates;
 pub use config::*;
 pub use cri::*;
 pub use doctor::{Check, Verdict, doctor};

@@ -14,7 +14,6 @@ use nix::unistd::pipe2;
 use serde_json::{Value, json};
 
 use super::capabilities::CapabilitySet;
-use super::diagnosis::Diagnosis;
 use super::executor::Launch;
 use super::helper::{Launched, setup_failure};
 use super::namespaces::PodNamespaces;
@@ -111,13 +110,12 @@ impl Start<'_> {
             Some(console) => builder.with_console_socket(Some(&console.path)),
             None => self.stdio.connect(builder)?,
         };
-        let diagnosis = Diagnosis::start().map_err(failed("prepare"))?;
         let mut container = builder
             .as_init(&self.dir.path)
             .with_systemd(false)
             .with_detach(true)
             .build()
-            .map_err(|error| setup_failure(diagnosis.explain(chain(&error))))?;
+            .map_err(|error| setup_failure(chain(&error)))?;
         drop(failure_write);
         let pid = container
             .pid()
@@ -220,7 +218,7 @@ impl Exec<'_> {
             .with_process(Some(process_file))
             .build();
         drop(failure_write);
-        let pid = built.map_err(|error| setup_failure(diagnosis.explain(chain(&error))))?.as_raw();
+        let pid = built.map_err(|error| setup_failure(chain(&error)))?.as_raw();
         let start_time = process_start_time(pid).unwrap_or(0);
         let master = console.map(Console::master).transpose()?;
         wait_for_exec(failure)?;

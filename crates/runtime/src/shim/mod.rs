@@ -12,7 +12,6 @@
 mod capabilities;
 mod connection;
 mod container;
-mod diagnosis;
 mod event_loop;
 mod executor;
 mod helper;

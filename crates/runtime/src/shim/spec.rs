@@ -183,17 +183,8 @@ impl SpecInput<'_> {
         .collect();
         let bind = |destination: &str, source: &Path, access: &str| json!({ "destination": destination, "type": "bind", "source": source, "options": ["rbind", access] });
         if !given("/dev/shm") {
-            let source = self.staged.shm.as_deref().or(Some(Path::new("/dev/shm")).filter(|host| host.is_dir()));
-            mounts.push(match source {
-                Some(source) => bind("/dev/shm", source, "rw"),
-                // The machine's IPC namespace, on a machine that has none.
-                None => json!({
-                    "destination": "/dev/shm",
-                    "type": "tmpfs",
-                    "source": "shm",
-                    "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-                }),
-            });
+            let source = self.staged.shm.as_deref().unwrap_or(Path::new("/dev/shm"));
+            mounts.push(bind("/dev/shm", source, "rw"));
         }
         let access = if config.security_context.readonly_rootfs {
             "ro"
