@@ -1,69 +1,57 @@
 //! Admission: what changes or refuses writes of any kind, in one order for all.
 //!
-//! A plugin is one file and one line in [`Pipeline::built_in`]. Webhooks and policies will be
-//! further steps of the same pipeline.
+//! ```text
+//!   Pipeline::mutate   every plugin in turn; once more if a webhook or policy asks for it
+//!     (the caller completes, prunes and validates the object)
+//!   Pipeline::validate every plugin in turn
+//! ```
+//!
+//! A plugin is one file and one line in [`plugins::PLUGINS`]. It holds no part of the server: all it
+//! knows comes with [`State`] and [`Attributes`].
+//!
+//! # Invariants
+//! - Every create, update, delete and connection of every kind and subresource passes both phases.
+//!   What the server does on its own behalf (`Target::Inner`) passes neither, as upstream.
+//! - A second round of mutation happens at most once a request.
 
+mod attributes;
+mod config;
 mod default_toleration;
 mod escalation;
 mod namespace_lifecycle;
 mod node_restriction;
+mod plugins;
 mod priority;
 mod service_account;
 mod taint_nodes;
+mod trace;
+
+use std::collections::BTreeMap;
 
 use api::{Status, Value};
 use async_trait::async_trait;
 
-use crate::call::Call;
-use crate::resource::Resource;
 use crate::state::State;
 
-/// What is done to the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Create,
-    Update,
-    Delete,
-    Connect,
-}
-
-/// The request as admission sees it.
-#[derive(Clone)]
-pub(crate) struct Attributes<'a> {
-    pub operation: Operation,
-    pub resource: &'a Resource,
-    pub subresource: &'a str,
-    /// The namespace; of a Namespace its own name.
-    pub namespace: &'a str,
-    /// The name; empty while it is not generated yet.
-    pub name: &'a str,
-    pub call: &'a Call,
-    /// The object before, in an update or delete.
-    pub old: Option<&'a Value>,
-}
-
-impl Attributes<'_> {
-    /// Whether it is about this resource itself, not a subresource.
-    pub fn is(&self, group: &str, plural: &str) -> bool {
-        let kind = &self.resource.kind;
-        self.subresource.is_empty() && kind.gvk.group == group && kind.plural == plural
-    }
-
-    /// 403 for this request.
-    pub fn forbid(&self, why: impl std::fmt::Display) -> Status {
-        Status::forbidden(&self.resource.group_resource(), self.name, why)
-    }
-}
+pub(crate) use attributes::{Attributes, Operation, Options};
+pub use config::{Admission, AdmissionError};
+pub(crate) use trace::Trace;
 
 /// One plugin.
 #[async_trait]
 pub(crate) trait Plugin: Send + Sync {
-    /// Changes the object, or refuses it.
+    /// Whether it has anything to do with such requests at all.
+    fn handles(&self, _operation: Operation) -> bool {
+        true
+    }
+
+    /// Changes the object, or refuses it. The object is null on delete, and the options of the
+    /// connection (`PodExecOptions`) on connect.
     async fn mutate(&self, _state: &State, _attributes: &Attributes<'_>, _object: &mut Value) -> Result<(), Status> {
         Ok(())
     }
 
-    /// Refuses the object; it is absent on delete and connect.
+    /// Refuses the object; it is absent on delete.
     async fn validate(
         &self,
         _state: &State,
@@ -75,20 +63,30 @@ pub(crate) trait Plugin: Send + Sync {
 }
 
 /// The plugins in their order.
-pub(crate) struct Pipeline(Vec<Box<dyn Plugin>>);
+pub(crate) struct Pipeline {
+    plugins: Vec<(&'static str, Box<dyn Plugin>)>,
+    /// What upstream checks in its registry and not by a plugin: not to be switched off.
+    always: Vec<Box<dyn Plugin>>,
+}
 
 impl Pipeline {
-    /// Upstream's default plugins, in upstream's order (`kubeapiserver/options/plugins.go`).
-    pub fn built_in() -> Pipeline {
-        Pipeline(vec![
-            Box::new(namespace_lifecycle::NamespaceLifecycle),
-            Box::new(service_account::ServiceAccount),
-            Box::new(node_restriction::NodeRestriction),
-            Box::new(taint_nodes::TaintNodesByCondition),
-            Box::new(priority::Priority),
-            Box::new(default_toleration::DefaultTolerationSeconds),
-            Box::new(escalation::Escalation),
-        ])
+    /// The enabled plugins in upstream's order.
+    ///
+    /// # Errors
+    /// If a name is unknown or a plugin's configuration is not usable.
+    pub fn new(config: &Admission) -> Result<Pipeline, AdmissionError> {
+        let enabled = config.enabled()?;
+        let settings: BTreeMap<String, Value> = config.settings()?;
+        let mut made = Vec::new();
+        for line in plugins::PLUGINS.iter().filter(|line| enabled.contains(line.name)) {
+            let plugin =
+                (line.make)(settings.get(line.name)).map_err(|why| AdmissionError::Plugin { name: line.name, why })?;
+            made.push((line.name, plugin));
+        }
+        Ok(Pipeline {
+            plugins: made,
+            always: vec![Box::new(escalation::Escalation)],
+        })
     }
 
     /// Lets every plugin change the object.
@@ -96,8 +94,19 @@ impl Pipeline {
     /// # Errors
     /// The first refusal.
     pub async fn mutate(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        for plugin in &self.0 {
-            plugin.mutate(state, attributes, object).await?;
+        self.mutate_once(state, attributes, object).await?;
+        if attributes.trace.begin_reinvocation() {
+            self.mutate_once(state, attributes, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn mutate_once(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+        for (name, plugin) in &self.plugins {
+            if plugin.handles(attributes.operation) {
+                let done = plugin.mutate(state, attributes, object).await;
+                done.inspect_err(|status| refused(name, status))?;
+            }
         }
         Ok(())
     }
@@ -112,9 +121,24 @@ impl Pipeline {
         attributes: &Attributes<'_>,
         object: Option<&Value>,
     ) -> Result<(), Status> {
-        for plugin in &self.0 {
+        for plugin in &self.always {
             plugin.validate(state, attributes, object).await?;
+        }
+        for (name, plugin) in &self.plugins {
+            if plugin.handles(attributes.operation) {
+                let done = plugin.validate(state, attributes, object).await;
+                done.inspect_err(|status| refused(name, status))?;
+            }
         }
         Ok(())
     }
+}
+
+fn refused(plugin: &str, status: &Status) {
+    tracing::debug!(
+        plugin,
+        code = status.code,
+        message = status.message,
+        "admission refused"
+    );
 }

@@ -1,5 +1,6 @@
 //! What the handlers know of the request in hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Status;
@@ -22,6 +23,8 @@ pub(crate) struct Call {
     pub user: UserInfo,
     pub now: Timestamp,
     pub warnings: Warnings,
+    /// What goes into the request's audit event.
+    pub annotations: Annotations,
     /// The client's side of a connection that may be upgraded; taken by whoever upgrades it.
     pub upgrade: Mutex<Option<OnUpgrade>>,
 }
@@ -60,6 +63,7 @@ impl Call {
             user: self.user.clone(),
             now: self.now,
             warnings: self.warnings.clone(),
+            annotations: self.annotations.clone(),
             upgrade: Mutex::default(),
         }
     }
@@ -69,6 +73,28 @@ impl Call {
         let agent = self.headers.get(http::header::USER_AGENT);
         let agent = agent.and_then(|v| v.to_str().ok()).unwrap_or("");
         agent.split('/').next().unwrap_or("")
+    }
+}
+
+/// Audit annotations; the first value of a key stays (`audit.AddAuditAnnotation`).
+#[derive(Clone, Default)]
+pub(crate) struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Annotations {
+    /// Adds one, unless the key is taken.
+    pub fn add(&self, key: &str, value: impl Into<String>) {
+        let value = value.into();
+        let mut all = self.0.lock();
+        match all.get(key) {
+            None => drop(all.insert(key.to_owned(), value)),
+            Some(old) if *old == value => {}
+            Some(old) => tracing::warn!(key, old, value, "an audit annotation is already set"),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.0.lock().clone()
     }
 }
 

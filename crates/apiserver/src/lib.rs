@@ -50,10 +50,11 @@ pub mod user;
 mod verbs;
 mod version;
 
+pub use admission::{Admission, AdmissionError};
 pub use allocate::{Pool, Values};
 pub use authn::token_keys::{KeyError, ServiceAccountConfig};
 pub use body::Body;
 pub use health::Endpoints;
 pub use kind::Kind;
-pub use server::{ApiServer, Config, InProcess, Peer};
+pub use server::{ApiServer, Config, InProcess, Peer, StartError};
 pub use user::UserInfo;

@@ -19,11 +19,15 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use store::Store;
 
+use crate::admission::{Admission, AdmissionError};
 use crate::allocate::Pool;
-use crate::authn::{self, token_keys::ServiceAccountConfig};
+use crate::authn::{
+    self,
+    token_keys::{KeyError, ServiceAccountConfig},
+};
 use crate::authz::{self, Attributes};
 use crate::body::Body;
-use crate::call::{Call, Warnings};
+use crate::call::{Annotations, Call, Warnings};
 use crate::health::Endpoints;
 use crate::kind::Kind;
 use crate::negotiate::{self, Output};
@@ -52,6 +56,19 @@ pub struct Config {
     pub kubelet_tls: Option<Arc<ClientConfig>>,
     /// Where clients reach the server: host and port.
     pub address: String,
+    /// Which admission plugins run.
+    pub admission: Admission,
+}
+
+/// Why a server cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The service-account keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The admission plugins cannot be set up.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
 }
 
 /// Who is at the other end of a connection.
@@ -171,6 +188,7 @@ impl ApiServer {
             user: UserInfo::default(),
             now: Timestamp::now(),
             warnings: warnings.clone(),
+            annotations: Annotations::default(),
             upgrade: Mutex::new(upgrade),
         };
         let result = match admit(&self.state, &mut call, &peer).await {

@@ -2,6 +2,7 @@
 
 pub(crate) mod binding;
 mod connect;
+mod connect_options;
 mod eviction;
 mod proxy;
 mod scale;
@@ -13,17 +14,18 @@ use api::{Gvk, Status, Value};
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Options, Trace};
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec;
-use crate::kind::{Action, Behaviour, Subresource, Verb};
+use crate::kind::{Action, Behaviour, Connect, Subresource, Verb};
 use crate::negotiate;
 use crate::resource::Resource;
 use crate::respond::{self, Answer};
 use crate::server::read_body;
 use crate::state::State;
 use crate::verbs::create::report_strict;
+use crate::verbs::metadata;
 use crate::verbs::options::{WriteOptions, WriteVerb};
 
 /// Answers a request to such a subresource.
@@ -46,17 +48,22 @@ pub(crate) async fn handle(
             let gvk = subresource.gvk.as_ref().unwrap_or(&resource.kind.gvk);
             let mut object = decode(call, gvk, &body, &options)?;
             let name = subresource.name;
-            admit(state, call, resource, name, Operation::Create, &mut object).await?;
+            metadata::ensure_namespace(&resource.kind, &mut object, &call.info.namespace)?;
+            let admission = Options::Write(&options);
+            admit(state, call, resource, name, Operation::Create, admission, &mut object).await?;
             match action {
                 Action::Binding => binding::bind(state, call, &call.info.name, &object, &options).await,
                 Action::Eviction => eviction::evict(state, call, resource, &object, &options).await,
                 Action::Token => token::issue(state, call, resource, object).await,
             }
         }
+        // A log is read, not connected to.
+        Behaviour::Connect(Connect::Log) => connect::handle(state, call, resource, Connect::Log, body).await,
         Behaviour::Connect(connect) => {
-            let mut options = Value::Null;
-            let name = subresource.name;
-            admit(state, call, resource, name, Operation::Connect, &mut options).await?;
+            let gvk = subresource.gvk.as_ref().unwrap_or(&resource.kind.gvk);
+            let mut object = connect_options::read(call, gvk);
+            let (name, operation) = (subresource.name, Operation::Connect);
+            admit(state, call, resource, name, operation, Options::None, &mut object).await?;
             connect::handle(state, call, resource, *connect, body).await
         }
         Behaviour::Part(_) => Err(Status::method_not_allowed()),
@@ -70,20 +77,16 @@ async fn admit(
     resource: &Resource,
     subresource: &str,
     operation: Operation,
+    options: Options<'_>,
     object: &mut Value,
 ) -> Result<(), Status> {
+    let trace = Trace::default();
     let attributes = Attributes {
-        operation,
-        resource,
-        subresource,
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        call,
-        old: None,
+        options,
+        ..Attributes::new(operation, resource, call, &trace).subresource(subresource)
     };
     state.admission.mutate(state, &attributes, object).await?;
-    let object = (!object.is_null()).then_some(&*object);
-    state.admission.validate(state, &attributes, object).await
+    state.admission.validate(state, &attributes, Some(&*object)).await
 }
 
 /// Reads a body as a built-in kind.

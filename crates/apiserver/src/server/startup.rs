@@ -12,10 +12,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiServer, Config};
+use super::{ApiServer, Config, StartError};
 use crate::admission::Pipeline;
 use crate::allocate::{self, Pools};
-use crate::authn::token_keys::{KeyError, TokenKeys};
+use crate::authn::token_keys::TokenKeys;
 use crate::authz::Rbac;
 use crate::health::{Endpoints, Health};
 use crate::metrics::Metrics;
@@ -29,14 +29,14 @@ impl ApiServer {
     /// Makes a server and starts its caches. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// If the service-account keys cannot be used.
-    pub fn new(config: Config) -> Result<ApiServer, KeyError> {
+    /// If the service-account keys or the admission plugins cannot be used.
+    pub fn new(config: Config) -> Result<ApiServer, StartError> {
         let registry = Registry::new(config.kinds, &config.store);
         let state = Arc::new(State {
             pools: Pools::new(config.pools, &config.store),
             registry: ArcSwap::from_pointee(registry),
             store: config.store,
-            admission: Pipeline::built_in(),
+            admission: Pipeline::new(&config.admission)?,
             rbac: Rbac::new(),
             tokens: config.service_account.map(TokenKeys::new).transpose()?,
             kubelet_tls: config.kubelet_tls,

@@ -13,7 +13,7 @@ use crate::kind::value_at;
 use crate::resource::{Resource, cache_status};
 use crate::respond::Answer;
 use crate::state::State;
-use crate::verbs::delete::delete;
+use crate::verbs::delete::{Admitted, delete};
 use crate::verbs::options::{DeleteOptions, WriteOptions};
 use crate::verbs::update::{Source, Target, update};
 
@@ -79,7 +79,7 @@ pub(super) async fn evict(
             deletion.resource_version = Some(meta::resource_version(&marked.object).to_owned());
         }
     }
-    delete(state, call, pods, namespace, name, &deletion).await?;
+    delete(state, call, pods, namespace, name, &deletion, Admitted::Already).await?;
     super::success(call)
 }
 

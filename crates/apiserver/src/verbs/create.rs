@@ -7,7 +7,7 @@ use super::metadata;
 use super::options::{FieldValidation, WriteOptions, WriteVerb};
 use super::output;
 use super::persist::{Expect, Outcome, Write};
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Options, Trace};
 use crate::call::Call;
 use crate::codec;
 use crate::kind::{Generation, Kind};
@@ -99,19 +99,12 @@ pub(crate) async fn insert(
     }
     let name = meta::name(&object).to_owned();
     let is_namespace = kind.gvk.group.is_empty() && kind.plural == "namespaces";
-    let namespace = if is_namespace {
-        name.clone()
-    } else {
-        call.info.namespace.clone()
-    };
+    let trace = Trace::default();
     let attributes = Attributes {
-        operation: Operation::Create,
-        resource,
-        subresource: "",
-        namespace: &namespace,
+        namespace: if is_namespace { &name } else { &call.info.namespace },
         name: &name,
-        call,
-        old: None,
+        options: Options::Write(options),
+        ..Attributes::new(Operation::Create, resource, call, &trace)
     };
     state.admission.mutate(state, &attributes, &mut object).await?;
     let repeated = metadata::dedup_owner_references(&mut object);

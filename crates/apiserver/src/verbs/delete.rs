@@ -11,7 +11,7 @@ use super::list::Listing;
 use super::options::{DeleteOptions, Propagation};
 use super::output;
 use super::persist::{Expect, Outcome, Write};
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Options, Trace};
 use crate::call::Call;
 use crate::codec;
 use crate::kind::Kind;
@@ -29,12 +29,21 @@ pub(crate) struct Deleted {
     pub gone: bool,
 }
 
+/// Whether a delete still has to pass admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// It passes it as a delete.
+    Here,
+    /// What it is part of has passed (an eviction).
+    Already,
+}
+
 /// Handles DELETE of one object.
 pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body: Bytes) -> Result<Answer, Status> {
     let output = call.output()?;
     let options = DeleteOptions::read(call, &body)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
-    let deleted = delete(state, call, resource, namespace, name, &options).await?;
+    let deleted = delete(state, call, resource, namespace, name, &options, Admitted::Here).await?;
     let accepted = !deleted.gone && options.orphan_dependents == Some(false);
     let code = if accepted { 202 } else { 200 };
     if !deleted.gone || resource.kind.strategy.deletion.returns_object {
@@ -63,7 +72,8 @@ pub(crate) async fn handle_collection(
     let options = DeleteOptions::read(call, &body)?;
     let page = listing.fetch(resource).await?;
     for entry in &page.entries {
-        let done = delete(state, call, resource, entry.namespace(), entry.name(), &options).await;
+        let (namespace, name) = (entry.namespace(), entry.name());
+        let done = delete(state, call, resource, namespace, name, &options, Admitted::Here).await;
         match done {
             Err(status) if !status.is_not_found() => return Err(status),
             _ => {}
@@ -83,6 +93,7 @@ pub(crate) async fn delete(
     namespace: &str,
     name: &str,
     options: &DeleteOptions,
+    admitted: Admitted,
 ) -> Result<Deleted, Status> {
     let gr = resource.group_resource();
     for _ in 0..ATTEMPTS {
@@ -92,16 +103,19 @@ pub(crate) async fn delete(
         let mut old = resource.value(&entry);
         codec::complete(&resource.kind, &mut old);
         check_preconditions(resource, &old, options)?;
-        let attributes = Attributes {
-            operation: Operation::Delete,
-            resource,
-            subresource: "",
-            namespace,
-            name,
-            call,
-            old: Some(&old),
-        };
-        state.admission.validate(state, &attributes, None).await?;
+        if admitted == Admitted::Here {
+            let trace = Trace::default();
+            let is_namespace = resource.kind.gvk.group.is_empty() && resource.kind.plural == "namespaces";
+            let attributes = Attributes {
+                namespace: if is_namespace { name } else { namespace },
+                name,
+                old: Some(&old),
+                options: Options::Delete(options),
+                ..Attributes::new(Operation::Delete, resource, call, &trace)
+            };
+            state.admission.mutate(state, &attributes, &mut Value::Null).await?;
+            state.admission.validate(state, &attributes, None).await?;
+        }
         let decision = decide(&resource.kind, &old, options, call.now);
         let (object, gone) = match decision {
             Decision::Pending => {

@@ -11,7 +11,7 @@ use super::metadata;
 use super::options::{WriteOptions, WriteVerb};
 use super::output;
 use super::persist::{Expect, Outcome, Write};
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Options, Trace};
 use crate::call::Call;
 use crate::codec;
 use crate::kind::{AllowUnconditionalUpdate, Generation, Kind, Part, value_at};
@@ -219,24 +219,25 @@ impl Attempt<'_> {
     async fn run(&self, revision: i64) -> Result<Option<Value>, Status> {
         let (call, resource, kind) = (self.call, self.resource, &self.resource.kind);
         let mut new = self.make_new()?;
+        let trace = Trace::default();
         let attributes = Attributes {
-            operation: Operation::Update,
-            resource,
-            subresource: self.target.subresource(),
-            namespace: &call.info.namespace,
-            name: &call.info.name,
-            call,
             old: Some(self.old),
+            options: Options::Write(self.options),
+            ..Attributes::new(Operation::Update, resource, call, &trace).subresource(self.target.subresource())
         };
-        self.state.admission.mutate(self.state, &attributes, &mut new).await?;
+        // What the server does on its own behalf was admitted as what it was asked for.
+        let admitted = !matches!(self.target, Target::Inner(_));
+        if admitted {
+            self.state.admission.mutate(self.state, &attributes, &mut new).await?;
+        }
         let repeated = metadata::dedup_owner_references(&mut new);
         call.warnings.extend(metadata::dedup_warning(&repeated, true));
         codec::complete(kind, &mut new);
         self.prepare_and_validate(&mut new)?;
-        self.state
-            .admission
-            .validate(self.state, &attributes, Some(&new))
-            .await?;
+        if admitted {
+            let validated = self.state.admission.validate(self.state, &attributes, Some(&new));
+            validated.await?;
+        }
         patch::ignore_timestamps(&mut new, self.old);
         let gone = deletes(kind, &new, self.old);
         if self.options.dry_run || (!gone && new == *self.old) {

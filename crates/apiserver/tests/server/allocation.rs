@@ -139,6 +139,7 @@ async fn claims_are_mended_at_start() {
         service_account: None,
         kubelet_tls: None,
         address: String::new(),
+        admission: apiserver::Admission::default(),
     };
     let again = Server {
         api: apiserver::ApiServer::new(config).unwrap(),

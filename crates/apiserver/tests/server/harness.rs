@@ -89,6 +89,7 @@ pub async fn server_with(kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> 
         service_account: None,
         kubelet_tls: None,
         address: "127.0.0.1:6443".to_owned(),
+        admission: apiserver::Admission::default(),
     };
     change(&mut config);
     Server {

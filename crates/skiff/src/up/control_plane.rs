@@ -168,5 +168,10 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             Some(&pki.apiserver_kubelet_client),
         )?)),
         address: SocketAddr::new(options.address(), options.secure_port).to_string(),
+        admission: apiserver::Admission {
+            enable: options.enable_admission_plugins.clone(),
+            disable: options.disable_admission_plugins.clone(),
+            control_config_file: options.admission_control_config_file.clone(),
+        },
     })
 }

@@ -64,6 +64,20 @@ pub struct Options {
     /// So many simulated nodes instead of this machine; needs no root
     #[arg(long, env = "SKIFF_HOLLOW_NODES", default_value_t = 0)]
     pub hollow_nodes: usize,
+    /// Admission plugins that run beside those that are on by default
+    #[arg(
+        long,
+        env = "SKIFF_ENABLE_ADMISSION_PLUGINS",
+        value_delimiter = ',',
+        default_value = "NodeRestriction"
+    )]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins that do not run
+    #[arg(long, env = "SKIFF_DISABLE_ADMISSION_PLUGINS", value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// File with an AdmissionConfiguration: settings of single plugins
+    #[arg(long, env = "SKIFF_ADMISSION_CONTROL_CONFIG_FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// What is logged to standard error, as `tracing` filters it
     #[arg(long, env = "SKIFF_LOG", default_value = "warn")]
     pub log: String,
