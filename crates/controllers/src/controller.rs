@@ -1,29 +1,24 @@
 //! What a controller is to the driver.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::{Key, Plan, Turn, World};
 
 /// The keys to reconcile after a change from `old` to `new` (one of which may be none).
 pub type Keys<K> = fn(world: &dyn World, old: Option<&K>, new: Option<&K>) -> Vec<Key>;
 
-/// Changes of a kind that concern a controller.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the names are the kinds")]
-pub enum Trigger {
-    Pod(Keys<Pod>),
-    Node(Keys<Node>),
-    Namespace(Keys<Namespace>),
-    Service(Keys<Service>),
-    Endpoints(Keys<Endpoints>),
-    EndpointSlice(Keys<EndpointSlice>),
-    ServiceAccount(Keys<ServiceAccount>),
-    RootCaMap(Keys<ConfigMap>),
-    Deployment(Keys<Deployment>),
-    ReplicaSet(Keys<ReplicaSet>),
+macro_rules! trigger {
+    ($($view:ident: $($path:ident)::+ as $kind:ident,)+) => {
+        /// Changes of a kind that concern a controller.
+        #[derive(Clone, Copy, Debug)]
+        #[allow(missing_docs, reason = "the names are the kinds")]
+        pub enum Trigger {
+            $($kind(Keys<k8s_openapi::api::$($path)::+>),)+
+            RootCaMap(Keys<ConfigMap>),
+        }
+    };
 }
+crate::for_each_kind!(trigger);
 
 /// A controller: which changes concern it, and what it does about a key.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use api::{Gvr, Value};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -36,19 +34,6 @@ pub struct Fake {
     pub events: Vec<String>,
     /// Creations of this resource fail with this message.
     pub refuse: Option<(&'static str, &'static str)>,
-}
-
-struct Views {
-    pods: FakeView<Pod>,
-    nodes: FakeView<Node>,
-    namespaces: FakeView<Namespace>,
-    services: FakeView<Service>,
-    endpoints: FakeView<Endpoints>,
-    slices: FakeView<EndpointSlice>,
-    accounts: FakeView<ServiceAccount>,
-    maps: FakeView<ConfigMap>,
-    deployments: FakeView<Deployment>,
-    sets: FakeView<ReplicaSet>,
 }
 
 pub struct FakeView<K> {
@@ -127,24 +112,7 @@ fn merge(target: &mut Value, patch: &Value) {
 impl Fake {
     pub fn new() -> Self {
         let objects: Arc<RefCell<Objects>> = Arc::default();
-        fn view<K>(objects: &Arc<RefCell<Objects>>) -> FakeView<K> {
-            FakeView {
-                objects: objects.clone(),
-                kind: PhantomData,
-            }
-        }
-        let views = Views {
-            pods: view(&objects),
-            nodes: view(&objects),
-            namespaces: view(&objects),
-            services: view(&objects),
-            endpoints: view(&objects),
-            slices: view(&objects),
-            accounts: view(&objects),
-            maps: view(&objects),
-            deployments: view(&objects),
-            sets: view(&objects),
-        };
+        let views = Views::over(&objects);
         let (heartbeats, events) = (BTreeMap::new(), Vec::new());
         Self {
             objects,
@@ -370,41 +338,45 @@ impl Fake {
     }
 }
 
-impl World for Fake {
-    fn pods(&self) -> &dyn View<Pod> {
-        &self.views.pods
-    }
-    fn nodes(&self) -> &dyn View<Node> {
-        &self.views.nodes
-    }
-    fn namespaces(&self) -> &dyn View<Namespace> {
-        &self.views.namespaces
-    }
-    fn services(&self) -> &dyn View<Service> {
-        &self.views.services
-    }
-    fn endpoints(&self) -> &dyn View<Endpoints> {
-        &self.views.endpoints
-    }
-    fn endpoint_slices(&self) -> &dyn View<EndpointSlice> {
-        &self.views.slices
-    }
-    fn service_accounts(&self) -> &dyn View<ServiceAccount> {
-        &self.views.accounts
-    }
-    fn root_ca_maps(&self) -> &dyn View<ConfigMap> {
-        &self.views.maps
-    }
-    fn deployments(&self) -> &dyn View<Deployment> {
-        &self.views.deployments
-    }
-    fn replica_sets(&self) -> &dyn View<ReplicaSet> {
-        &self.views.sets
-    }
-    fn last_heartbeat(&self, node: &str) -> Timestamp {
-        self.heartbeats.get(node).copied().unwrap_or_else(start)
-    }
-    fn contents(&self, namespace: &str) -> Contents {
+macro_rules! fake_world {
+    ($($view:ident: $($path:ident)::+ as $kind:ident,)+) => {
+        struct Views {
+            $($view: FakeView<k8s_openapi::api::$($path)::+>,)+
+            root_ca_maps: FakeView<ConfigMap>,
+        }
+
+        impl Views {
+            fn over(objects: &Arc<RefCell<Objects>>) -> Self {
+                Self {
+                    $($view: FakeView { objects: objects.clone(), kind: PhantomData },)+
+                    root_ca_maps: FakeView { objects: objects.clone(), kind: PhantomData },
+                }
+            }
+        }
+
+        impl World for Fake {
+            $(fn $view(&self) -> &dyn View<k8s_openapi::api::$($path)::+> {
+                &self.views.$view
+            })+
+            fn root_ca_maps(&self) -> &dyn View<ConfigMap> {
+                &self.views.root_ca_maps
+            }
+            fn last_heartbeat(&self, node: &str) -> Timestamp {
+                self.heartbeats.get(node).copied().unwrap_or_else(start)
+            }
+            fn contents(&self, namespace: &str) -> Contents {
+                self.contents_of(namespace)
+            }
+            fn root_ca(&self) -> &str {
+                "PEM"
+            }
+        }
+    };
+}
+crate::for_each_kind!(fake_world);
+
+impl Fake {
+    fn contents_of(&self, namespace: &str) -> Contents {
         let mut contents = Contents::default();
         let objects = self.objects.borrow();
         for ((resource, ns, _), object) in objects.iter() {
@@ -431,9 +403,6 @@ impl World for Fake {
             }
         }
         contents
-    }
-    fn root_ca(&self) -> &str {
-        "PEM"
     }
 }
 

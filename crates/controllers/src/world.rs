@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use api::Gvr;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::ConfigMap;
 
 /// Name of the index of pods by node name.
 pub const BY_NODE: &str = "node";
@@ -62,28 +60,51 @@ pub trait View<K> {
     fn by_index(&self, index: &'static str, value: &str) -> Vec<Arc<K>>;
 }
 
-/// A read-only view of the cluster.
-#[allow(missing_docs, reason = "the names are the kinds")]
-pub trait World {
-    fn pods(&self) -> &dyn View<Pod>;
-    fn nodes(&self) -> &dyn View<Node>;
-    fn namespaces(&self) -> &dyn View<Namespace>;
-    fn services(&self) -> &dyn View<Service>;
-    fn endpoints(&self) -> &dyn View<Endpoints>;
-    fn endpoint_slices(&self) -> &dyn View<EndpointSlice>;
-    fn service_accounts(&self) -> &dyn View<ServiceAccount>;
-    /// Only the maps named `kube-root-ca.crt`.
-    fn root_ca_maps(&self) -> &dyn View<ConfigMap>;
-    fn deployments(&self) -> &dyn View<Deployment>;
-    fn replica_sets(&self) -> &dyn View<ReplicaSet>;
-    /// When this process last saw a node give a sign of life (its lease or its status renewed), by
-    /// this machine's clock: nodes' clocks may be wrong. At least the start of this process.
-    fn last_heartbeat(&self, node: &str) -> Timestamp;
-    /// What is in a namespace.
-    fn contents(&self, namespace: &str) -> Contents;
-    /// The certificate authority that pods verify the API server with, in PEM.
-    fn root_ca(&self) -> &str;
+/// Calls a macro with all kinds that controllers see, as `view: path::to::Kind as Kind`. The one list: views, triggers
+/// and caches follow from it.
+#[macro_export]
+macro_rules! for_each_kind {
+    ($then:ident) => {
+        $then! {
+            pods: core::v1::Pod as Pod,
+            nodes: core::v1::Node as Node,
+            namespaces: core::v1::Namespace as Namespace,
+            services: core::v1::Service as Service,
+            endpoints: core::v1::Endpoints as Endpoints,
+            endpoint_slices: discovery::v1::EndpointSlice as EndpointSlice,
+            service_accounts: core::v1::ServiceAccount as ServiceAccount,
+            deployments: apps::v1::Deployment as Deployment,
+            replica_sets: apps::v1::ReplicaSet as ReplicaSet,
+            replication_controllers: core::v1::ReplicationController as ReplicationController,
+            stateful_sets: apps::v1::StatefulSet as StatefulSet,
+            daemon_sets: apps::v1::DaemonSet as DaemonSet,
+            controller_revisions: apps::v1::ControllerRevision as ControllerRevision,
+            jobs: batch::v1::Job as Job,
+            cron_jobs: batch::v1::CronJob as CronJob,
+            persistent_volume_claims: core::v1::PersistentVolumeClaim as PersistentVolumeClaim,
+        }
+    };
 }
+
+macro_rules! world {
+    ($($view:ident: $($path:ident)::+ as $kind:ident,)+) => {
+        /// A read-only view of the cluster.
+        #[allow(missing_docs, reason = "the names are the kinds")]
+        pub trait World {
+            $(fn $view(&self) -> &dyn View<k8s_openapi::api::$($path)::+>;)+
+            /// Only the maps named `kube-root-ca.crt`.
+            fn root_ca_maps(&self) -> &dyn View<ConfigMap>;
+            /// When this process last saw a node give a sign of life (its lease or its status renewed), by
+            /// this machine's clock: nodes' clocks may be wrong. At least the start of this process.
+            fn last_heartbeat(&self, node: &str) -> Timestamp;
+            /// What is in a namespace.
+            fn contents(&self, namespace: &str) -> Contents;
+            /// The certificate authority that pods verify the API server with, in PEM.
+            fn root_ca(&self) -> &str;
+        }
+    };
+}
+for_each_kind!(world);
 
 /// What is in a namespace, of every kind that the server has.
 #[derive(Clone, Debug, Default, PartialEq)]
