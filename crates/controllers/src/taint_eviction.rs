@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use placement::tolerates;
 use serde_json::json;
 
 use crate::controller::{Controller, Trigger};
@@ -55,25 +56,6 @@ fn keys_of_node(world: &dyn World, old: Option<&Node>, new: Option<&Node>) -> Ve
 fn no_execute(node: &Node) -> Vec<Taint> {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     taints.filter(|taint| taint.effect == "NoExecute").cloned().collect()
-}
-
-/// Whether a toleration covers a taint (`Toleration.ToleratesTaint`).
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    if given(&toleration.effect).is_some_and(|effect| effect != taint.effect) {
-        return false;
-    }
-    if given(&toleration.key).is_some_and(|key| key != taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("") {
-        "Exists" => true,
-        "" | "Equal" => {
-            given(&toleration.key).is_some()
-                && toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or("")
-        }
-        _ => false,
-    }
 }
 
 /// How long a pod may stay.

@@ -18,13 +18,11 @@
 pub mod cluster;
 pub mod framework;
 pub mod node;
-mod node_affinity;
 pub mod plugins;
 pub mod pod;
 pub mod queue;
 pub mod resources;
 pub mod schedule;
-mod taints;
 pub mod verdict;
 
 pub use cluster::Cluster;

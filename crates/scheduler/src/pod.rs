@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
 
-use crate::node_affinity::{PreferredTerms, RequiredTerms};
 use crate::resources::{self, Resources};
+use placement::{PreferredTerms, RequiredTerms};
 
 /// Names one pod for as long as it lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ impl Plugin for NodeAffinity {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if pod.required.matches(node) {
+        if pod.required.matches(node.name(), node.labels()) {
             return Ok(());
         }
         Err(Rejection::unresolvable(
@@ -31,7 +31,7 @@ impl Plugin for NodeAffinity {
     }
 
     fn score(&self, _cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        pod.preferred.weight(node)
+        pod.preferred.weight(node.name(), node.labels())
     }
 
     fn normalize(&self, scores: &mut [i64]) {

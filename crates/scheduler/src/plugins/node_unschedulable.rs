@@ -6,7 +6,7 @@ use crate::framework::{Plugin, Rejection};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::queue::ClusterEvent;
-use crate::taints;
+use placement::tolerates;
 
 pub(super) struct NodeUnschedulable;
 
@@ -28,11 +28,7 @@ impl Plugin for NodeUnschedulable {
             effect: "NoSchedule".into(),
             ..Taint::default()
         };
-        if pod
-            .tolerations()
-            .iter()
-            .any(|toleration| taints::tolerates(toleration, &taint))
-        {
+        if pod.tolerations().iter().any(|toleration| tolerates(toleration, &taint)) {
             return Ok(());
         }
         Err(Rejection::unresolvable("node(s) were unschedulable"))

@@ -5,7 +5,7 @@ use crate::framework::{Order, Plugin, Rejection, default_normalize};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::queue::ClusterEvent;
-use crate::taints;
+use placement::{first_untolerated, tolerates};
 
 pub(super) struct TaintToleration;
 
@@ -19,7 +19,7 @@ impl Plugin for TaintToleration {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        match taints::first_untolerated(node.taints(), pod.tolerations(), &["NoSchedule", "NoExecute"]) {
+        match first_untolerated(node.taints(), pod.tolerations(), &["NoSchedule", "NoExecute"]) {
             None => Ok(()),
             Some(taint) => {
                 let value = taint.value.as_deref().unwrap_or_default();
@@ -34,11 +34,7 @@ impl Plugin for TaintToleration {
     }
 
     fn score(&self, _cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let tolerated = |taint| {
-            pod.tolerations()
-                .iter()
-                .any(|toleration| taints::tolerates(toleration, taint))
-        };
+        let tolerated = |taint| pod.tolerations().iter().any(|toleration| tolerates(toleration, taint));
         let disliked = node
             .taints()
             .iter()

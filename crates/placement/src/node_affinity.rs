@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
-use crate::node::NodeInfo;
-
 #[derive(Debug, Clone)]
 enum Test {
     In(Vec<String>),
@@ -77,28 +75,29 @@ impl Term {
     }
 
     /// An empty term matches nothing.
-    fn matches(&self, node: &NodeInfo) -> bool {
+    fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
         !(self.labels.is_empty() && self.fields.is_empty())
             && self
                 .labels
                 .iter()
-                .all(|requirement| requirement.matches(node.labels().get(&requirement.key).map(String::as_str)))
+                .all(|requirement| requirement.matches(labels.get(&requirement.key).map(String::as_str)))
             && self
                 .fields
                 .iter()
-                .all(|requirement| requirement.key == "metadata.name" && requirement.matches(Some(node.name())))
+                .all(|requirement| requirement.key == "metadata.name" && requirement.matches(Some(name)))
     }
 }
 
 /// What a node must have.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RequiredTerms {
+pub struct RequiredTerms {
     selector: BTreeMap<String, String>,
     terms: Option<Vec<Term>>,
 }
 
 impl RequiredTerms {
-    pub(crate) fn of(spec: &PodSpec) -> RequiredTerms {
+    /// Those of a pod: its node selector and its required node affinity.
+    pub fn of(spec: &PodSpec) -> RequiredTerms {
         let affinity = spec
             .affinity
             .as_ref()
@@ -110,27 +109,28 @@ impl RequiredTerms {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether any node will do.
+    pub fn is_empty(&self) -> bool {
         self.selector.is_empty() && self.terms.is_none()
     }
 
-    pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
-        self.selector
-            .iter()
-            .all(|(key, value)| node.labels().get(key) == Some(value))
+    /// Whether a node of this name and with these labels will do.
+    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self
                 .terms
                 .as_ref()
-                .is_none_or(|terms| terms.iter().any(|term| term.matches(node)))
+                .is_none_or(|terms| terms.iter().any(|term| term.matches(name, labels)))
     }
 }
 
 /// What a node had better have, with weights.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PreferredTerms(Vec<(i64, Term)>);
+pub struct PreferredTerms(Vec<(i64, Term)>);
 
 impl PreferredTerms {
-    pub(crate) fn of(spec: &PodSpec) -> PreferredTerms {
+    /// Those of a pod.
+    pub fn of(spec: &PodSpec) -> PreferredTerms {
         let affinity = spec
             .affinity
             .as_ref()
@@ -144,14 +144,16 @@ impl PreferredTerms {
         )
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether any node will do.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn weight(&self, node: &NodeInfo) -> i64 {
+    /// The sum of the weights of the terms that a node matches.
+    pub fn weight(&self, name: &str, labels: &BTreeMap<String, String>) -> i64 {
         self.0
             .iter()
-            .filter(|(_, term)| term.matches(node))
+            .filter(|(_, term)| term.matches(name, labels))
             .map(|(weight, _)| weight)
             .sum()
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 /// Whether `toleration` tolerates `taint` (upstream core/v1 `ToleratesTaint`).
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
     if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {
@@ -25,11 +25,7 @@ pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 }
 
 /// The first taint with one of `effects` that nothing tolerates.
-pub(crate) fn first_untolerated<'t>(
-    taints: &'t [Taint],
-    tolerations: &[Toleration],
-    effects: &[&str],
-) -> Option<&'t Taint> {
+pub fn first_untolerated<'t>(taints: &'t [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'t Taint> {
     taints
         .iter()
         .filter(|taint| effects.contains(&taint.effect.as_str()))
