@@ -52,6 +52,7 @@ pub use clock::Clock;
 pub use config::{NodeConfig, ServerConfig};
 pub use hollow::Hollow;
 pub use network::NodeNetwork;
+pub use registration::LEASES;
 
 use context::{Context, Workers};
 use recorder::{Recorder, Type};

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use crate::PodNetwork;
 
+/// The control group of skiff's pods, unless it is told another.
+pub const CGROUP_ROOT: &str = "/skiff";
+
 /// For `EmbeddedRuntime::open`.
 #[derive(Clone)]
 pub struct RuntimeConfig {
     /// Everything that is kept: sandboxes, containers, images. Made (mode 0700) if it is missing. On one file system.
     pub data_dir: PathBuf,
-    /// The program that dispatches `<shim_exe> shim …` to `shim_main`. Mostly
-    /// `std::env::current_exe()`; it is opened when a sandbox is made.
+    /// The program that dispatches `<shim_exe> shim …` to `shim_main`; it is opened when a sandbox is made. Mostly
+    /// `/proc/self/exe`, which stays this program when its file is replaced.
     pub shim_exe: PathBuf,
     /// Control group below which all cgroup parents of sandboxes are, such as `/skiff`. What is found there that
     /// belongs to no known sandbox is removed.
@@ -36,7 +39,7 @@ impl RuntimeConfig {
         RuntimeConfig {
             data_dir: data_dir.into(),
             shim_exe: shim_exe.into(),
-            cgroup_root: "/skiff".to_owned(),
+            cgroup_root: CGROUP_ROOT.to_owned(),
             network,
             log_rotation: LogRotation::default(),
             image_limits: ImageLimits::default(),

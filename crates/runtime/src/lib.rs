@@ -24,6 +24,6 @@ mod wire;
 pub use config::*;
 pub use cri::*;
 pub use doctor::{Check, Verdict, doctor};
-pub use embedded::{EmbeddedRuntime, reset};
+pub use embedded::{EmbeddedRuntime, ResetScope, live_pods, reset};
 pub use image::HELLO_IMAGE;
 pub use shim::shim_main;

@@ -17,7 +17,7 @@ use proxy::ProxyConfig;
 use runtime::{Check, Verdict};
 use store::Store;
 
-use crate::options;
+use crate::{claim, options};
 
 const LOW_MEMORY_KIB: u64 = 512 << 10;
 const FEW_INSTANCES: u64 = 128;
@@ -45,6 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
         check("overlayfs on disk", overlay_on(&existing(&options.data_dir)));
         check("nf_tables", in_own_network(packet_filter));
         check("bridge and veth", in_own_network(pod_network));
+        check("machine", claim::verdict(&options.data_dir));
     }
     check("connection tracking", connection_tracking());
     check("ip_forward", ip_forward());

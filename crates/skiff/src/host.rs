@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
+/// This very program, also when the file that it was started from has been replaced or removed since.
+pub const PROGRAM: &str = "/proc/self/exe";
+
 /// The host's name in lower case, as a node is named by default.
 pub fn name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::options;
+use crate::{host, options};
 
 const SOCKET: &str = "images.sock";
 const MAX_REQUEST_BYTES: u64 = 64 << 10;
@@ -169,9 +169,8 @@ impl ImageStore {
             }
             Err(_) => {}
         }
-        let exe = std::env::current_exe().context("find skiff's own program")?;
         fs::create_dir_all(data_dir).with_context(|| format!("make the data directory {}", data_dir.display()))?;
-        let mut config = RuntimeConfig::new(data_dir.join("runtime"), exe, Arc::new(LoopbackNetwork));
+        let mut config = RuntimeConfig::new(data_dir.join("runtime"), host::PROGRAM, Arc::new(LoopbackNetwork));
         // Groups are none of this command's business: those of pods that are gone are the next `up`'s.
         config.cgroup_root = "/skiff-image".into();
         let runtime = EmbeddedRuntime::open(config).await.context("open the image store")?;

@@ -2,6 +2,7 @@
 //! adapters between crates that do not know each other.
 
 mod bench;
+mod claim;
 mod doctor;
 mod hello;
 mod host;

@@ -1,7 +1,7 @@
 //! `skiff reset`: removes everything that skiff made on this machine.
 //!
 //! Goes on after errors and tells them all at the end, and may be repeated: what one run could not remove, the next
-//! tries again. Only what skiff makes is removed from the data directory; whatever else lies there stays.
+//! tries again. What belongs to another cluster on this machine stays. Only what skiff makes is removed from the data directory; whatever else lies there stays.
 
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -13,10 +13,11 @@ use ipnet::Ipv4Net;
 use net::NetConfig;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
-use runtime::{LoopbackNetwork, RuntimeConfig, RuntimeError};
+use runtime::{LoopbackNetwork, ResetScope, RuntimeConfig, RuntimeError};
 use store::Store;
 
-use crate::options;
+use crate::claim::{self, Asked};
+use crate::{host, options};
 
 /// What `up` makes in its data directory. The store comes last: its lock keeps other skiffs out.
 const MADE: [&str; 7] = [
@@ -94,16 +95,40 @@ async fn remove_everything(dir: &Path) -> Result<Vec<anyhow::Error>> {
     let lock = lock(dir)?;
     // Volumes first, so that nothing that removes files can get through a mount to what is not skiff's.
     keep(&mut errors, unmount_below(dir));
+    let mut claim = None;
     if nix::unistd::geteuid().is_root() {
-        match remove_pods(dir).await {
+        // Bridge, rules and control groups are another cluster's if that one was the last to use the machine.
+        claim = match claim::ask()? {
+            Asked::Granted(claim) => Some(claim).filter(|claim| claim.was_of(dir) && !others_live(dir)),
+            Asked::Held(_) => None,
+        };
+        let scope = match claim {
+            Some(_) => ResetScope::Machine,
+            None => ResetScope::DataDirectory,
+        };
+        match remove_pods(dir, scope).await {
             Err(error) if matches!(error.downcast_ref(), Some(RuntimeError::InUse { .. })) => return Err(error),
             result => keep(&mut errors, result),
         }
-        keep(&mut errors, remove_network(dir).await);
+        if scope == ResetScope::Machine {
+            keep(&mut errors, remove_network(dir).await);
+        }
         keep(&mut errors, unmount_below(dir));
     }
     keep(&mut errors, remove_files(dir, lock));
+    if let Some(claim) = claim
+        && errors.is_empty()
+    {
+        claim.forget();
+    }
     Ok(errors)
+}
+
+fn others_live(dir: &Path) -> bool {
+    let own = dir.join("runtime");
+    runtime::live_pods(runtime::CGROUP_ROOT)
+        .keys()
+        .any(|folder| *folder != own)
 }
 
 fn keep(errors: &mut Vec<anyhow::Error>, result: Result<()>) {
@@ -123,11 +148,10 @@ fn lock(dir: &Path) -> Result<Option<Store>> {
     }
 }
 
-async fn remove_pods(dir: &Path) -> Result<()> {
-    let exe = std::env::current_exe().context("find skiff's own program")?;
+async fn remove_pods(dir: &Path, scope: ResetScope) -> Result<()> {
     // The network is removed as a whole, afterwards.
-    let config = RuntimeConfig::new(dir.join("runtime"), exe, Arc::new(LoopbackNetwork));
-    runtime::reset(&config).await.context("remove containers")
+    let config = RuntimeConfig::new(dir.join("runtime"), host::PROGRAM, Arc::new(LoopbackNetwork));
+    runtime::reset(&config, scope).await.context("remove containers")
 }
 
 /// Without a trace of a network there is none of this data directory; another's is left alone. In the default data

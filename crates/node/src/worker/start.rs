@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use podlife::decide::backoff_key;
 use podlife::{Start, Waiting, spec};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ struct Job {
     start: Start,
     container: Container,
     backoff: Option<image::PullBackoff>,
+    /// As the status tells what went before; the runtime may know nothing of it any more.
+    told_count: i32,
 }
 
 struct Starter {
@@ -62,6 +64,7 @@ impl Worker {
             self.memory.starting.insert(start.name.clone());
             jobs.push(Job {
                 start: start.clone(),
+                told_count: told_count(&self.previous, &start.name),
                 container,
                 backoff,
             });
@@ -184,7 +187,10 @@ impl Starter {
             pod: &self.pod,
             spec: &pod_spec,
             container,
-            restart_count: job.start.restart_count.unwrap_or_else(|| next_log(&logs)),
+            restart_count: job
+                .start
+                .restart_count
+                .unwrap_or_else(|| next_log(&logs).max(job.told_count)),
             image: &image,
             pod_ips: self.pod_ips.clone(),
         };
@@ -238,14 +244,72 @@ impl Starter {
     }
 }
 
-/// The number after the newest log's: of a container whose predecessors the runtime does not know any more.
+/// The restart count of the container that follows what the status tells of; 0 if that is nothing.
+fn told_count(status: &PodStatus, name: &str) -> i32 {
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    let Some(old) = lists.into_iter().flatten().flatten().find(|old| old.name == name) else {
+        return 0;
+    };
+    let state = old.state.clone().unwrap_or_default();
+    match state.running.is_some() || state.terminated.is_some() {
+        true => old.restart_count.saturating_add(1),
+        false => old.restart_count,
+    }
+}
+
+/// The number after the newest log's: of a container whose predecessors the runtime does not know any more. A log that
+/// nothing was written to may be of a start that was interrupted.
 fn next_log(folder: &Path) -> i32 {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
     };
     let names = entries
         .flatten()
+        .filter(|entry| entry.metadata().is_ok_and(|found| found.len() > 0))
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let numbers = names.filter_map(|name| name.split(".log").next().and_then(|stem| stem.parse::<i32>().ok()));
     numbers.max().map_or(0, |newest| newest.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ContainerStatus;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_start_that_was_interrupted_is_no_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(next_log(&folder.path().join("absent")), 0);
+        std::fs::write(folder.path().join("0.log"), "").unwrap();
+        assert_eq!(next_log(folder.path()), 0);
+        std::fs::write(folder.path().join("0.log"), "it ran\n").unwrap();
+        std::fs::write(folder.path().join("0.log.20260101-000000"), "long\n").unwrap();
+        assert_eq!(next_log(folder.path()), 1);
+    }
+
+    #[test]
+    fn what_the_status_tells_is_counted() {
+        let count = |state: serde_json::Value, restarts: i32| {
+            let container: ContainerStatus = serde_json::from_value(json!({
+                "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+            }))
+            .unwrap();
+            let status = PodStatus {
+                container_statuses: Some(vec![container]),
+                ..PodStatus::default()
+            };
+            assert_eq!(told_count(&status, "other"), 0);
+            told_count(&status, "c")
+        };
+        assert_eq!(count(json!({"waiting": {"reason": "ContainerCreating"}}), 0), 0);
+        assert_eq!(count(json!({"waiting": {}}), 2), 2);
+        assert_eq!(count(json!({"running": {}}), 0), 1);
+        assert_eq!(count(json!({"terminated": {"exitCode": 1}}), 3), 4);
+    }
 }

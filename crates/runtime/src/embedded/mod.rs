@@ -25,7 +25,8 @@ use std::time::Duration;
 use nix::fcntl::Flock;
 use tokio::sync::{broadcast, watch};
 
-pub use reset::reset;
+pub use recover::live_pods;
+pub use reset::{ResetScope, reset};
 
 use crate::cgroup::Cgroups;
 use crate::image::{ImageStore, Pins, Puller};

@@ -4,11 +4,11 @@
 //! or that is of an earlier boot, is stopped. One that was being made or removed is removed. So are control groups and
 //! shims that belong to no sandbox that is known.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::process::Command;
 use tokio::sync::broadcast;
 
-use super::sandbox::{is_complete, lost_exit, netns_of};
+use super::sandbox::{is_complete, lost_exit, netns_of, shim_cgroup};
 use super::shim_client::kill_shim;
 use super::{Container, EVENT_BACKLOG, EmbeddedRuntime, Inner, KILL_PATIENCE, Life, Sandbox, lock};
 use crate::cgroup::Cgroups;
@@ -245,8 +245,39 @@ fn kill_unknown_shims(inner: &Inner, kept: &[(SandboxDir, SandboxRecord, Option<
     }
 }
 
-/// All shims of sandboxes in a folder, by their command lines.
+/// All shims of sandboxes in a folder.
 pub(super) fn shims_below(sandboxes: &Path) -> Vec<ShimRecord> {
+    let all = shims().into_iter();
+    all.filter(|(_, folder)| folder.starts_with(sandboxes))
+        .map(|(shim, _)| shim)
+        .collect()
+}
+
+/// How many pods below a control group are alive, by the data directory of their runtime, be that open or not. Pods
+/// under a group of the same name in another cgroup namespace are others.
+pub fn live_pods(cgroup_root: &str) -> BTreeMap<PathBuf, usize> {
+    let group = shim_cgroup(cgroup_root);
+    let is_there = |pid: i32| {
+        // Paths are shown as they are from this process's own namespace.
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        groups
+            .lines()
+            .any(|line| line.splitn(3, ':').nth(2) == Some(group.as_str()))
+    };
+    let mut pods = BTreeMap::new();
+    for (shim, folder) in shims() {
+        // …/sandboxes/ID
+        if let Some(data_dir) = folder.parent().and_then(Path::parent)
+            && is_there(shim.pid)
+        {
+            *pods.entry(data_dir.to_owned()).or_default() += 1;
+        }
+    }
+    pods
+}
+
+/// All shims with their sandboxes' folders, by their command lines.
+fn shims() -> Vec<(ShimRecord, PathBuf)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -259,10 +290,10 @@ pub(super) fn shims_below(sandboxes: &Path) -> Vec<ShimRecord> {
         let is_shim = args.nth(1) == Some(b"shim") && args.next() == Some(b"pod");
         let folder = args.next().map(|arg| Path::new(std::ffi::OsStr::from_bytes(arg)));
         if is_shim
-            && folder.is_some_and(|folder| folder.starts_with(sandboxes))
+            && let Some(folder) = folder
             && let Some(start_time) = records::process_start_time(pid)
         {
-            found.push(ShimRecord { pid, start_time });
+            found.push((ShimRecord { pid, start_time }, folder.to_owned()));
         }
     }
     found

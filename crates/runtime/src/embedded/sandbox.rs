@@ -27,6 +27,11 @@ fn invalid(field: &'static str, message: impl Into<String>) -> RuntimeError {
     }
 }
 
+/// Where all shims are.
+pub(super) fn shim_cgroup(root: &str) -> String {
+    format!("{root}/shims")
+}
+
 /// Where a shim's network namespace can be opened.
 pub(super) fn netns_of(shim: ShimRecord) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/net", shim.pid))
@@ -67,7 +72,7 @@ impl Inner {
     }
 
     pub(super) fn shim_cgroup(&self) -> String {
-        format!("{}/shims", self.config.cgroup_root)
+        shim_cgroup(&self.config.cgroup_root)
     }
 
     fn check_sandbox(&self, config: &PodSandboxConfig) -> Result<()> {

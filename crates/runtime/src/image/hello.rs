@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -21,6 +21,7 @@ const HELLO_REPOSITORY: &str = "skiff.local/hello";
 impl ImageStore {
     /// Makes the image, unless it is there and made of this very program.
     pub async fn ensure_hello(&self, exe: &Path) -> Result<Image, ImageError> {
+        let exe = &linkable(exe);
         let failed = |what: &str| image_io(HELLO_IMAGE, format!("{what} {}", exe.display()));
         let program = fs::metadata(exe).map_err(failed("stat"))?;
         let identity = format!(
@@ -51,7 +52,7 @@ impl ImageStore {
         let _lock = self.making(&key).lock_owned().await;
         if !self.has_layer(&key) {
             let folder = self.temporary_path("hello");
-            let (exe, target) = (exe.to_owned(), folder.clone());
+            let (exe, target) = (exe.clone(), folder.clone());
             let made = tokio::task::spawn_blocking(move || make_layer(&exe, &target)).await;
             let made = made
                 .unwrap_or_else(|error| Err(std::io::Error::other(error)))
@@ -87,6 +88,16 @@ impl ImageStore {
         }
         Ok(image)
     }
+}
+
+/// The path of the program's own file, of which links can be made, if it is still there.
+fn linkable(exe: &Path) -> PathBuf {
+    let same = |target: &PathBuf| match (fs::metadata(exe), fs::symlink_metadata(target)) {
+        (Ok(program), Ok(file)) => (program.dev(), program.ino()) == (file.dev(), file.ino()),
+        _ => false,
+    };
+    let target = fs::read_link(exe).ok().filter(same);
+    target.unwrap_or_else(|| exe.to_owned())
 }
 
 fn make_layer(exe: &Path, folder: &Path) -> std::io::Result<()> {

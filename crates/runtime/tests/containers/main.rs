@@ -37,7 +37,8 @@ const CASES: &[Case] = cases! {
     limits: out_of_memory pids update_in_place pod_limits stats;
     security: users default_capabilities privileged seccomp_default read_only_root devices_are_restricted masked_paths;
     restart: agent_restart_keeps_containers agent_killed shim_killed leftovers_are_removed boot_changed second_agent
-        reset_removes_everything killed_at_any_moment;
+        reset_removes_everything reset_spares_others
+        killed_at_any_moment;
     images: docker_save_archive oci_layout_archive layers_are_shared removal_and_collection copies_without_overlay
         whiteouts_and_links compressed_archives broken_archives;
     hostile: paths_that_escape links_that_escape devices_and_whiteout_devices bombs overlay_attributes garbage;

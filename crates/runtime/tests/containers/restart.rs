@@ -9,7 +9,7 @@ use std::time::Duration;
 use runtime::*;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::bed::{Bed, PROBE_IMAGE, cgroups_named, output};
+use crate::bed::{Bed, PROBE_IMAGE, cgroups_named, new_config, output};
 
 fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -95,7 +95,7 @@ pub fn agent_main(args: &[OsString]) -> ! {
     tokio.block_on(async {
         let mut config = RuntimeConfig::new(
             Path::new(&dir).join("data"),
-            std::env::current_exe().unwrap(),
+            "/proc/self/exe",
             std::sync::Arc::new(LoopbackNetwork),
         );
         config.cgroup_root = cgroup_root;
@@ -201,7 +201,10 @@ pub async fn agent_killed() {
         EmbeddedRuntime::open(bed.config.clone()).await,
         Err(RuntimeError::InUse { .. })
     ));
-    assert!(matches!(reset(&bed.config).await, Err(RuntimeError::InUse { .. })));
+    assert!(matches!(
+        reset(&bed.config, ResetScope::Machine).await,
+        Err(RuntimeError::InUse { .. })
+    ));
     agent.kill().await;
     bed.reopen().await;
     assert_eq!(
@@ -214,6 +217,38 @@ pub async fn agent_killed() {
         .await
         .unwrap();
     assert_eq!(bed.status(&id).await.exit_code, 7);
+    bed.finish().await;
+}
+
+/// Two data directories under one control group: what one does with its own pods does not touch the other's.
+pub async fn reset_spares_others() {
+    let bed = Bed::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = new_config(dir.path());
+    config.cgroup_root.clone_from(&bed.config.cgroup_root);
+    let mut other = Bed::with(dir, config).await;
+    other.import_probe().await;
+    let (pod, other_pod) = (bed.run_pod("one").await, other.run_pod("two").await);
+    let id = bed.start(&pod, bed.container(&["sleep"])).await;
+    other.start(&other_pod, other.container(&["sleep"])).await;
+    let live = || live_pods(&bed.config.cgroup_root).into_iter().collect::<Vec<_>>();
+    let (ours, theirs) = (bed.config.data_dir.clone(), other.config.data_dir.clone());
+    let mut both = vec![(ours.clone(), 1), (theirs, 1)];
+    both.sort();
+    assert_eq!(live(), both);
+    other.close();
+    loop {
+        match reset(&other.config, ResetScope::DataDirectory).await {
+            // Tasks of the runtime may be letting go.
+            Err(RuntimeError::InUse { .. }) => tokio::task::yield_now().await,
+            result => break result.unwrap(),
+        }
+    }
+    assert_eq!(live(), [(ours, 1)]);
+    assert_eq!(bed.status(&id).await.state, ContainerState::Running);
+    assert!(cgroups_named(&format!("{}/podtwo", bed.config.cgroup_root)).is_empty());
+    assert!(!other.config.data_dir.exists());
+    other.forget();
     bed.finish().await;
 }
 

@@ -38,7 +38,6 @@ pub struct ControlPlane {
 impl ControlPlane {
     pub async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<ControlPlane> {
         let since = Instant::now();
-        make_data_dir(options)?;
         // The store's lock says whether another skiff runs here: before anything is touched.
         let store = Store::open(options.data_dir.join("store"))
             .with_context(|| format!("open the store in {}", options.data_dir.display()))?;
@@ -117,16 +116,6 @@ fn user(identity: &Identity) -> UserInfo {
         Identity::Scheduler => UserInfo::new("system:kube-scheduler", &[]),
         Identity::Controller(account) => UserInfo::service_account("kube-system", account),
     }
-}
-
-fn make_data_dir(options: &Options) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let dir = &options.data_dir;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)
-        .with_context(|| format!("make the data directory {} (--data-dir chooses another)", dir.display()))
 }
 
 fn open_pki(options: &Options, address: IpAddr) -> Result<Pki> {

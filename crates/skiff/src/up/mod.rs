@@ -8,22 +8,23 @@ mod bootstrap;
 mod control_plane;
 mod kubeconfig;
 mod progress;
+mod readiness;
 mod service_proxy;
 mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use apiserver::UserInfo;
-use client::{Client, WatchEvent, WatchParams};
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
 use node::hollow::Hollow;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::{self, Claim};
 use crate::{host, options, transport};
 use control_plane::ControlPlane;
 use progress::Progress;
@@ -116,6 +117,8 @@ pub fn run(options: Options) -> Result<()> {
             "containers need root: run this as root, or try `skiff up --hollow-nodes 1` for a control plane with a simulated node"
         );
     }
+    let mut options = options;
+    options.data_dir = make_data_dir(&options.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8)))
         .enable_all()
@@ -123,6 +126,18 @@ pub fn run(options: Options) -> Result<()> {
     let result = runtime.block_on(up(options, progress));
     runtime.shutdown_timeout(Duration::from_secs(5));
     result
+}
+
+/// Makes it; answers its real path, which shims and mounts are known by.
+fn make_data_dir(dir: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let what = || format!("make the data directory {} (--data-dir chooses another)", dir.display());
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .with_context(what)?;
+    std::fs::canonicalize(dir).with_context(what)
 }
 
 async fn up(options: Options, progress: Progress) -> Result<()> {
@@ -157,6 +172,8 @@ async fn up(options: Options, progress: Progress) -> Result<()> {
 
 /// What has to be stopped again.
 struct Running {
+    /// Until everything else has ended.
+    _claim: Option<Claim>,
     control_plane: ControlPlane,
     worker: Option<worker::Worker>,
     hollow: Option<Hollow>,
@@ -176,6 +193,11 @@ impl Running {
 }
 
 async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<Running> {
+    let started = Timestamp::now();
+    let claim = match options.hollow_nodes {
+        0 => Some(claim::take(&options.data_dir)?),
+        _ => None,
+    };
     let control_plane = ControlPlane::start(options, progress, shutdown).await?;
     let (mut worker, mut hollow) = (None, None);
     let client = transport::client(&control_plane.server, UserInfo::api_server());
@@ -188,12 +210,7 @@ async fn start(options: &Options, progress: &Progress, shutdown: &CancellationTo
         worker = Some(worker::Worker::start(options, &control_plane, progress, shutdown).await?);
     }
     let waiting = Instant::now();
-    let ready = async {
-        for name in &nodes {
-            node_ready(&client, name).await?;
-        }
-        Ok::<(), anyhow::Error>(())
-    };
+    let ready = readiness::nodes_ready(&client, &nodes, started);
     match tokio::time::timeout(READY_TIMEOUT, ready).await {
         Ok(result) => result?,
         Err(_) => bail!(
@@ -210,35 +227,11 @@ async fn start(options: &Options, progress: &Progress, shutdown: &CancellationTo
         control_plane.kubeconfig.display()
     ));
     Ok(Running {
+        _claim: claim,
         control_plane,
         worker,
         hollow,
     })
-}
-
-/// Waits until the node's condition Ready is true.
-async fn node_ready(client: &Client, name: &str) -> Result<()> {
-    let is_ready = |node: &Node| {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
-    loop {
-        let params = WatchParams {
-            field_selector: format!("metadata.name={name}"),
-            ..WatchParams::default()
-        };
-        let mut events = client.watch::<Node>("", &params).await?;
-        while let Some(Ok(event)) = events.next().await {
-            if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event
-                && is_ready(&node)
-            {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// The API server's address as this machine uses it.

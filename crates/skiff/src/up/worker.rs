@@ -1,6 +1,7 @@
 //! This machine as a node: pod network, container runtime, kubelet, service proxy and DNS.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::Options;
 use super::control_plane::ControlPlane;
 use super::progress::Progress;
 use super::service_proxy;
-use crate::{image, transport};
+use crate::{host, image, transport};
 
 /// A running node.
 pub struct Worker {
@@ -74,13 +75,13 @@ impl Worker {
         progress.done("network, proxy and DNS", since);
 
         let since = Instant::now();
-        let exe = std::env::current_exe().context("find skiff's own program")?;
-        let config = RuntimeConfig::new(options.data_dir.join("runtime"), &exe, Arc::new(NodeNetwork(network)));
+        let folder = options.data_dir.join("runtime");
+        let config = RuntimeConfig::new(folder, host::PROGRAM, Arc::new(NodeNetwork(network)));
         let runtime = EmbeddedRuntime::open(config)
             .await
             .context("open the container runtime")?;
         runtime
-            .ensure_hello_image(&exe)
+            .ensure_hello_image(Path::new(host::PROGRAM))
             .await
             .context("make the image skiff.local/hello")?;
         let images = tokio::spawn({

@@ -196,6 +196,10 @@ impl Background {
         run("kill", &[signal, &self.child.id().to_string()]).ok();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; the exit code.
     #[track_caller]
     pub fn end(&mut self, seconds: u64) -> Option<i32> {
@@ -226,6 +230,7 @@ impl Cluster {
     pub fn new() -> Cluster {
         let dir = std::env::temp_dir().join(format!("skiff-e2e-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("make a folder for the test");
+        fs::copy(SKIFF, dir.join("skiff")).expect("copy the program");
         Cluster {
             data: dir.join("data"),
             dir,
@@ -233,9 +238,14 @@ impl Cluster {
         }
     }
 
+    /// The program that `up` is started from: a copy, which may be replaced.
+    pub fn program(&self) -> PathBuf {
+        self.dir.join("skiff")
+    }
+
     /// `skiff up`, not started.
     pub fn up(&self) -> Command {
-        let mut command = Command::new(SKIFF);
+        let mut command = Command::new(self.program());
         command.args(["up", "--node-name", NODE, "--log", "info"]);
         command.arg(format!("--data-dir={}", self.data.display()));
         command
@@ -260,6 +270,10 @@ impl Cluster {
         let mut skiff = self.skiff.take().expect("it was started");
         skiff.signal(signal);
         skiff.end(30)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.skiff.as_ref().expect("it was started").pid()
     }
 
     /// What skiff said.

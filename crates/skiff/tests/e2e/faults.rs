@@ -1,10 +1,12 @@
 //! What goes wrong, ends, and is taken away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
-use crate::cluster::{Cluster, PORT, SKIFF, contains, must_contain, run_for, text, until};
+use crate::cluster::{Cluster, NODE, PORT, SKIFF, contains, file, must_contain, run, run_for, text, until};
 use crate::{host, manifests};
 
 pub fn doctor(cluster: &mut Cluster) {
@@ -63,14 +65,14 @@ pub fn in_use(cluster: &mut Cluster) {
     let mut up = Command::new(SKIFF);
     up.arg("up")
         .arg(format!("--data-dir={}", other.display()))
+        .arg("--hollow-nodes=1")
         .arg(format!("--secure-port={PORT}"));
     must_contain(&run_for(30, &mut up, "").fails(), &[&PORT.to_string(), "--secure-port"]);
-    run_for(
-        30,
-        Command::new(SKIFF).args(["reset", "--yes", "--data-dir"]).arg(&other),
-        "",
-    )
-    .ok();
+    // Another data directory is no other machine.
+    let pid = cluster.pid().to_string();
+    let data = cluster.data.display().to_string();
+    must_contain(&run_for(30, &mut other_up(&other), "").fails(), &[&pid, &data]);
+    reset_other(&other);
     let mut unwritable = Command::new(SKIFF);
     unwritable.args(["up", "--data-dir=/proc/skiff"]);
     must_contain(
@@ -81,6 +83,19 @@ pub fn in_use(cluster: &mut Cluster) {
         cluster.kubectl("get nodes").code == Some(0),
         "the running cluster was disturbed"
     );
+}
+
+/// `skiff up` on another data directory and other ports.
+fn other_up(data: &Path) -> Command {
+    let mut up = Command::new(SKIFF);
+    up.arg("up").arg(format!("--data-dir={}", data.display()));
+    up.args(["--secure-port=17444", "--kubelet-port=17251"]);
+    up
+}
+
+fn reset_other(data: &Path) {
+    let mut reset = Command::new(SKIFF);
+    run_for(30, reset.args(["reset", "--yes", "--data-dir"]).arg(data), "").ok();
 }
 
 /// Of each container its id, when it started, and how often it was restarted.
@@ -104,9 +119,23 @@ fn comes_back(cluster: &mut Cluster, signal: &str, code: Option<i32>) {
     let objects = cluster.kubectl("get all,configmaps,secrets -n demo -o name").ok();
     let address = text(&cluster.object("service/hello -n demo"), "/spec/clusterIP").to_owned();
     assert_eq!(cluster.stop(signal), code, "its exit code");
+    let ended = run("date", &["-u", "+%FT%T.%NZ"]).ok();
     let answer = crate::cluster::http_get(&format!("{address}:80")).expect("pods go on without skiff");
     must_contain(&answer, &["Hello from skiff!"]);
+    // Another cluster has no room beside these pods, and leaves them alone.
+    let (other, data) = (cluster.dir.join("other"), cluster.data.display().to_string());
+    let told = run_for(30, &mut other_up(&other), "").fails();
+    must_contain(&told, &[&format!("skiff reset --data-dir {data}"), "pods"]);
+    fs::create_dir_all(other.join("runtime")).expect("make a folder");
+    reset_other(&other);
+    assert!(!other.exists(), "it is removed");
     cluster.start();
+    let lease = cluster.object(&format!("lease/{NODE} -n kube-node-lease"));
+    let renewed = text(&lease, "/spec/renewTime").to_owned();
+    assert!(
+        renewed > ended,
+        "ready, but the node's lease was renewed at {renewed} only"
+    );
     assert_eq!(
         cluster.kubectl("get all,configmaps,secrets -n demo -o name").ok(),
         objects
@@ -120,6 +149,18 @@ fn comes_back(cluster: &mut Cluster, signal: &str, code: Option<i32>) {
     // New work is done as before.
     cluster.kubectl("rollout restart deployment/hello -n demo").ok();
     cluster.settle("rollout status deployment/hello -n demo --timeout=50s");
+}
+
+/// As an upgrade replaces it: by another file of the same name.
+pub fn replaced(cluster: &mut Cluster) {
+    let next = file(&cluster.dir, "next", "another program\n");
+    fs::rename(next, cluster.program()).expect("replace the program");
+    cluster.kubectl("run replaced -n demo --image=skiff.local/hello").ok();
+    cluster.settle("wait --for=condition=Ready pod/replaced -n demo --timeout=30s");
+    cluster.kubectl("exec -n demo replaced -- /skiff --version").ok();
+    cluster.kubectl("delete pod replaced -n demo --timeout=40s").ok();
+    fs::remove_file(cluster.program()).expect("remove what is not the program");
+    fs::copy(SKIFF, cluster.program()).expect("put the program back");
 }
 
 pub fn killed(cluster: &mut Cluster) {

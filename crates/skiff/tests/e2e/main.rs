@@ -71,6 +71,7 @@ const STEPS: &[Step] = &[
     ),
     ("a crash loop is told", faults::crash_loop),
     ("a used port and a used data directory are told", faults::in_use),
+    ("pods start under a program that was replaced", faults::replaced),
     ("a killed skiff comes back to running containers", faults::killed),
     ("an interrupted skiff ends cleanly, its pods go on", faults::interrupted),
     ("deleting a Deployment deletes its pods", rollout::cascade),
