@@ -39,8 +39,10 @@ pub fn traces(data: &Path) -> BTreeSet<String> {
         let value = fs::read_to_string(Path::new("/proc/sys").join(setting)).expect("read a setting");
         found.insert(format!("setting {setting} {}", value.trim()));
     }
-    if Path::new(&data).exists() {
-        found.insert(format!("folder {data}"));
+    for folder in [&data, "/run/skiff"] {
+        if Path::new(folder).exists() {
+            found.insert(format!("folder {folder}"));
+        }
     }
     found
 }
