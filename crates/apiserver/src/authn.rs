@@ -23,13 +23,16 @@ use crate::user::UserInfo;
 /// Finds out who sends the request.
 ///
 /// # Errors
-/// 401 if a token is not valid.
+/// 401 if a token is not valid, or if there is none and the client's certificate is not good.
 pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {
     if let Some(user) = &peer.user {
         return Ok(user.clone());
     }
     let Some(token) = bearer(headers) else {
-        return Ok(UserInfo::anonymous());
+        return match peer.bad_certificate {
+            None => Ok(UserInfo::anonymous()),
+            Some(_) => Err(Status::unauthorized("Unauthorized")),
+        };
     };
     match authenticate_token(state, token, &[]).await {
         Ok((user, _)) => Ok(user),

@@ -1,6 +1,7 @@
 //! What the handlers know of the request in hand.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::Status;
@@ -21,6 +22,8 @@ pub(crate) struct Call {
     pub query: Query,
     pub headers: HeaderMap,
     pub user: UserInfo,
+    /// The client's address; none for a component of this process.
+    pub peer: Option<SocketAddr>,
     pub now: Timestamp,
     pub warnings: Warnings,
     /// What goes into the request's audit event.
@@ -61,6 +64,7 @@ impl Call {
             query: self.query.clone(),
             headers: self.headers.clone(),
             user: self.user.clone(),
+            peer: self.peer,
             now: self.now,
             warnings: self.warnings.clone(),
             annotations: self.annotations.clone(),

@@ -1,7 +1,7 @@
 //! Between bytes and objects: the only file that calls `schema`'s coders.
 
 use api::{Gvk, Status, Value};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use schema::{Schema, TypeRef};
 
 use crate::kind::Kind;
@@ -12,6 +12,57 @@ pub(crate) fn to_json(value: &Value) -> Bytes {
     serde_json::to_vec(value)
         .expect("a tree of values has only string keys")
         .into()
+}
+
+/// An object's JSON as it is stored and sent: kind and version first, as upstream writes them, so that
+/// an item of a list is the same bytes after a beginning that is known ([`type_head`]).
+pub(crate) fn to_object_json(object: &Value) -> Bytes {
+    const FITS: &str = "a tree of values has only string keys";
+    let Some(map) = object.as_object() else {
+        return to_json(object);
+    };
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    let head = ["kind", "apiVersion"];
+    let head = head.into_iter().filter_map(|key| map.get_key_value(key));
+    let rest = map.iter().filter(|(key, _)| *key != "kind" && *key != "apiVersion");
+    for (at, (key, value)) in head.chain(rest).enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, key).expect(FITS);
+        out.push(b':');
+        serde_json::to_writer(&mut out, value).expect(FITS);
+    }
+    out.push(b'}');
+    out.into()
+}
+
+/// What [`to_object_json`] of any object of this kind begins with.
+pub(crate) fn type_head(gvk: &Gvk) -> Vec<u8> {
+    let (kind, version) = (Value::from(&*gvk.kind), Value::from(gvk.api_version()));
+    format!("{{\"kind\":{kind},\"apiVersion\":{version},").into_bytes()
+}
+
+/// Appends an object's JSON without its kind and version: the items of built-in lists have none.
+pub(crate) fn put_item(out: &mut BytesMut, head: &[u8], json: &Bytes) {
+    if let Some(rest) = json.strip_prefix(head) {
+        out.put_u8(b'{');
+        out.put_slice(rest);
+        return;
+    }
+    // Written by an older version, or an object of nothing else.
+    let mut value: Value = serde_json::from_slice(json).unwrap_or_default();
+    strip_type(&mut value);
+    out.put_slice(&to_json(&value));
+}
+
+/// Removes kind and version.
+pub(crate) fn strip_type(value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        map.remove("kind");
+        map.remove("apiVersion");
+    }
 }
 
 /// JSON indented by two.

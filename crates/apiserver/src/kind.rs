@@ -398,6 +398,12 @@ impl Kind {
         self.find_subresource("status").is_some()
     }
 
+    /// Whether it is typed by the built-in schema: the items of lists of such kinds carry neither `kind`
+    /// nor `apiVersion`, those of custom resources do.
+    pub fn is_builtin(&self) -> bool {
+        Arc::ptr_eq(&self.schema, schema::builtin())
+    }
+
     /// Whether objects live in namespaces.
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced

@@ -29,6 +29,7 @@ pub mod body;
 pub mod cache;
 mod call;
 mod codec;
+mod compress;
 mod discovery;
 mod health;
 pub mod kind;

@@ -103,12 +103,12 @@ impl Patch {
         let mut patched = old.clone();
         match self {
             Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
+                tracing::debug!(%error, "a JSON patch does not fit its object");
                 Status::failure(
                     422,
                     api::reason::INVALID,
                     "the server rejected our request due to an error in our request",
                 )
-                .with_cause("UnexpectedServerResponse", &error.to_string(), "")
             })?,
             Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
             Patch::Strategic(patch) => patched = strategic(kind, &patched, patch)?,
@@ -118,8 +118,14 @@ impl Patch {
         }
         let reshaped = codec::reshape(kind, &patched).map_err(|error| {
             let path = api::field::Path::new("patch");
-            let errors = vec![api::field::Error::invalid(&path, patched.to_string(), error)];
-            Status::invalid(&kind.gvk.group, &kind.gvk.kind, "", errors)
+            // Of a strategic patch only the patch is named, as Go prints maps; else the result
+            // (`endpoints/handlers/patch.go`).
+            let value = match self {
+                Patch::Strategic(patch) => go_value(patch),
+                _ => String::from_utf8_lossy(&codec::to_object_json(&patched)).into_owned(),
+            };
+            let errors = vec![api::field::Error::invalid(&path, value, error)];
+            Status::invalid("", "", "", errors)
         })?;
         report_strict(call, options.field_validation, &kind.gvk, reshaped.strict)?;
         let mut new = reshaped.value;
@@ -137,6 +143,20 @@ impl Patch {
             Patch::Apply(body) => server_side_apply(call, kind, Target::Main, None, body, options),
             _ => Err(Status::bad_request("only apply patches create objects")),
         }
+    }
+}
+
+/// A tree as Go's `%+v` prints it: `map[spec:map[replicas:3]]`.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let fields: Vec<String> = map.iter().map(|(key, v)| format!("{key}:{}", go_value(v))).collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -178,11 +198,7 @@ fn server_side_apply(
     metadata::ensure_namespace(kind, &mut config, &call.info.namespace)?;
     let resets = resets(kind, target);
     let resets: Vec<&[&str]> = resets.iter().map(Vec::as_slice).collect();
-    let force = if options.force {
-        managed::Force::Yes
-    } else {
-        managed::Force::No
-    };
+    let force = options.managed_force();
     let now = api::time::format(call.now);
     let ty = kind.schema.get(kind.root);
     let writer = writer(kind, target.subresource(), options);
@@ -207,19 +223,24 @@ fn resets<'k>(kind: &'k Kind, target: Target<'k>) -> Vec<Vec<&'k str>> {
 }
 
 fn writer(kind: &Kind, subresource: &str, options: &WriteOptions) -> managed::Writer {
+    writer_as(&kind.gvk, subresource, options)
+}
+
+/// Who writes an object of that version.
+pub(crate) fn writer_as(gvk: &api::Gvk, subresource: &str, options: &WriteOptions) -> managed::Writer {
     managed::Writer {
         manager: if options.field_manager.is_empty() {
             "unknown".to_owned()
         } else {
             options.field_manager.clone()
         },
-        api_version: kind.gvk.api_version(),
+        api_version: gvk.api_version(),
         subresource: subresource.to_owned(),
     }
 }
 
 /// 409 in upstream's words (`managedfields/internal/conflict.go`).
-fn conflict(conflicts: &[managed::Conflict]) -> Status {
+pub(crate) fn conflict(conflicts: &[managed::Conflict]) -> Status {
     let causes = conflicts.iter().map(|conflict| api::Cause {
         reason: "FieldManagerConflict".to_owned(),
         message: format!("conflict with {}", conflict.owner),

@@ -249,7 +249,7 @@ impl Resource {
         if is_stored_version(&self.kind) {
             return entry.json.clone();
         }
-        crate::codec::to_json(&self.value(entry))
+        crate::codec::to_object_json(&self.value(entry))
     }
 }
 

@@ -28,6 +28,23 @@ pub(crate) fn stream(code: u16, content_type: &'static str, content: Body) -> An
     answer
 }
 
+/// How many bytes an answer's body will have, about, and that it may be compressed.
+#[derive(Clone, Copy)]
+pub(crate) struct Compressible(pub usize);
+
+/// Says how long a streamed body will be, about; so it may be compressed.
+pub(crate) fn sized(mut answer: Answer, size: usize) -> Answer {
+    answer.extensions_mut().insert(Compressible(size));
+    answer
+}
+
+/// An encoded object: what may be compressed.
+pub(crate) fn encoded(code: u16, content_type: &'static str, content: impl Into<Bytes>) -> Answer {
+    let content = content.into();
+    let size = content.len();
+    sized(bytes(code, content_type, content), size)
+}
+
 /// Plain text.
 pub(crate) fn text(code: u16, content: impl Into<String>) -> Answer {
     bytes(code, "text/plain; charset=utf-8", content.into().into_bytes())
@@ -36,7 +53,7 @@ pub(crate) fn text(code: u16, content: impl Into<String>) -> Answer {
 /// An object of a known type.
 pub(crate) fn object(code: u16, output: Output, ty: TypeRef<'_>, gvk: &Gvk, value: &Value) -> Result<Answer, Status> {
     let content = encode(output, ty, gvk, value)?;
-    Ok(bytes(code, output.encoding.media_type(), content))
+    Ok(encoded(code, output.encoding.media_type(), content))
 }
 
 /// An object's bytes in the chosen encoding.

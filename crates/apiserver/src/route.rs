@@ -8,7 +8,7 @@ use crate::body::Body;
 use crate::call::Call;
 use crate::kind::{Behaviour, Subresource, Verb};
 use crate::non_resource;
-use crate::resource::Resource;
+use crate::resource::{Registry, Resource};
 use crate::respond::{self, Answer};
 use crate::reviews;
 use crate::server::read_body;
@@ -27,9 +27,13 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
     }
     check_segments(call)?;
     let registry = state.registry.load_full();
+    // Objects have no HEAD: only GET is routed.
+    if call.method == http::Method::HEAD {
+        return Err(Status::method_not_allowed());
+    }
     let Some(resource) = registry.get(&info.group, &info.version, &info.resource).cloned() else {
         let Some((kind, review)) = registry.review(&info.group, &info.version, &info.resource) else {
-            return Ok(not_found());
+            return nothing_there(&registry, call);
         };
         let body = read_body(body).await?;
         return reviews::handle(state, call, kind, *review, body).await;
@@ -38,8 +42,12 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
         return main(state, call, &resource, body).await;
     }
     let Some(found) = resource.kind.find_subresource(&info.subresource).cloned() else {
-        return Ok(not_found());
+        return Err(Status::unknown_resource());
     };
+    let proxies = matches!(&found.behaviour, Behaviour::Connect(connect) if connect.is_proxy());
+    if info.parts.len() > 3 && !proxies {
+        return Err(Status::unknown_resource());
+    }
     sub(state, call, &resource, &found, body).await
 }
 
@@ -58,6 +66,17 @@ fn check_segments(call: &Call) -> Result<(), Status> {
     Ok(())
 }
 
+/// Nobody serves the resource: a Status if its group and version are served, as upstream's router
+/// answers, else what its mux says.
+fn nothing_there(registry: &Registry, call: &Call) -> Result<Answer, Status> {
+    let info = &call.info;
+    let served = |kind: &crate::Kind| kind.gvk.group == info.group && kind.gvk.version == info.version;
+    if registry.kinds().any(served) {
+        return Err(Status::unknown_resource());
+    }
+    Ok(not_found())
+}
+
 /// What upstream's mux says of a path that nobody serves.
 pub(crate) fn not_found() -> Answer {
     respond::text(404, "404 page not found\n")
@@ -66,7 +85,7 @@ pub(crate) fn not_found() -> Answer {
 /// The verbs of the resource itself.
 async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: Body) -> Result<Answer, Status> {
     let Some(verb) = Verb::parse(&call.info.verb).filter(|v| resource.kind.verbs.contains(v)) else {
-        return Err(unsupported(call, resource));
+        return Err(Status::method_not_allowed());
     };
     // A namespaced object has no name without a namespace, and a create has none in its path.
     let named = call.info.named;
@@ -77,7 +96,7 @@ async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: B
         _ => !named,
     };
     if rootless || misplaced {
-        return Err(unsupported(call, resource));
+        return Err(Status::method_not_allowed());
     }
     match verb {
         Verb::Get => get::handle(call, resource).await,
@@ -97,10 +116,6 @@ async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: B
     }
 }
 
-fn unsupported(call: &Call, resource: &Resource) -> Status {
-    Status::method_not_supported(&resource.group_resource(), &call.info.verb)
-}
-
 /// A subresource of an object.
 async fn sub(
     state: &Arc<State>,
@@ -111,7 +126,7 @@ async fn sub(
 ) -> Result<Answer, Status> {
     let verb = Verb::parse(&call.info.verb).filter(|verb| sub.verbs.contains(verb));
     let Some(verb) = verb else {
-        return Err(unsupported(call, resource));
+        return Err(Status::method_not_allowed());
     };
     match &sub.behaviour {
         Behaviour::Part(part) => {
@@ -126,7 +141,7 @@ async fn sub(
                     let body = read_body(body).await?;
                     update::handle_patch(state, call, resource, target, body).await
                 }
-                _ => Err(unsupported(call, resource)),
+                _ => Err(Status::method_not_allowed()),
             }
         }
         _ => subresource::handle(state, call, resource, sub, verb, body).await,

@@ -12,6 +12,8 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +83,34 @@ impl Service<Request<Incoming>> for Requests {
     }
 }
 
+/// Whom the client's certificate identifies, if it has shown one.
+fn peer_of_certificate(
+    verifier: Option<&dyn ClientCertVerifier>,
+    chain: Option<&[CertificateDer<'static>]>,
+    address: SocketAddr,
+) -> Peer {
+    let mut peer = Peer {
+        address: Some(address),
+        ..Peer::default()
+    };
+    let Some((certificate, intermediates)) = chain.and_then(<[_]>::split_first) else {
+        return peer;
+    };
+    let verified = verifier.map_or(Ok(()), |verifier| {
+        verifier
+            .verify_client_cert(certificate, intermediates, UnixTime::now())
+            .map(drop)
+    });
+    match verified {
+        Ok(()) => peer.user = user_of_certificate(certificate),
+        Err(error) => {
+            tracing::debug!(%address, %error, "a client's certificate is not good");
+            peer.bad_certificate = Some(error.to_string());
+        }
+    }
+    peer
+}
+
 async fn connection(
     server: ApiServer,
     acceptor: TlsAcceptor,
@@ -101,12 +131,8 @@ async fn connection(
             return;
         }
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let user = certificate.and_then(|der| user_of_certificate(der));
-    let peer = Peer {
-        address: Some(address),
-        user,
-    };
+    let chain = stream.get_ref().1.peer_certificates();
+    let peer = peer_of_certificate(server.state.client_certificates.as_deref(), chain, address);
     let service = Requests { server, peer };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -1,6 +1,7 @@
 //! The server: from a request to an answer.
 
 mod startup;
+mod trust;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -17,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
+use rustls::server::danger::ClientCertVerifier;
 use store::Store;
 
 use crate::admission::{Admission, AdmissionError};
@@ -28,6 +30,7 @@ use crate::authn::{
 use crate::authz::{self, Attributes};
 use crate::body::Body;
 use crate::call::{Annotations, Call, Warnings};
+use crate::compress;
 use crate::health::Endpoints;
 use crate::kind::Kind;
 use crate::negotiate::{self, Output};
@@ -36,6 +39,8 @@ use crate::respond::{self, Answer};
 use crate::route;
 use crate::state::State;
 use crate::user::{ANONYMOUS, UserInfo};
+
+pub(crate) use trust::trusting;
 
 /// The longest body that is read.
 const BODY_LIMIT_BYTES: usize = 3 * 1024 * 1024;
@@ -54,6 +59,8 @@ pub struct Config {
     pub service_account: Option<ServiceAccountConfig>,
     /// TLS towards node agents: our client certificate, and the authority of theirs.
     pub kubelet_tls: Option<Arc<ClientConfig>>,
+    /// What tells whether a client's certificate is good. Without it, TLS has to have found out.
+    pub client_certificates: Option<Arc<dyn ClientCertVerifier>>,
     /// Where clients reach the server: host and port.
     pub address: String,
     /// Which admission plugins run.
@@ -79,6 +86,9 @@ pub struct Peer {
     /// Whom the connection itself identifies: a component in this process, or the subject of a
     /// verified client certificate.
     pub user: Option<UserInfo>,
+    /// Why the certificate that the client showed identifies nobody. Without other credentials such a
+    /// client gets 401.
+    pub bad_certificate: Option<String>,
 }
 
 /// The API server; cheap to clone.
@@ -111,6 +121,7 @@ impl ApiServer {
             peer: Peer {
                 address: None,
                 user: Some(user),
+                bad_certificate: None,
             },
         }
     }
@@ -140,18 +151,19 @@ impl ApiServer {
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
         let output = negotiate::output_or_json(request.headers(), &query);
+        let gzip = compress::accepts_gzip(request.headers());
+        let audit_id = audit_id(request.headers());
         let in_flight = self.state.metrics.enter(&info);
-        let work = self.answer(request, peer, info.clone(), query.clone(), output);
-        let work = AssertUnwindSafe(work).catch_unwind();
-        let answered = if info.is_long_running() {
-            work.await
+        let deadline = if info.is_long_running() {
+            Ok(None)
         } else {
-            match tokio::time::timeout(DEADLINE, work).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    let why = "request did not complete within the allotted timeout";
-                    Ok(respond::status(&Status::timeout(why, 0), output))
-                }
+            request_deadline(&query).map(Some)
+        };
+        let answered = match deadline {
+            Err(status) => Ok(respond::status(&status, output)),
+            Ok(deadline) => {
+                let work = self.clone().answer(request, peer, info.clone(), query.clone(), output);
+                within(deadline, AssertUnwindSafe(work).catch_unwind(), output).await
             }
         };
         drop(in_flight);
@@ -160,8 +172,9 @@ impl ApiServer {
             let why = "This request caused apiserver to panic. Look in the logs for details.";
             respond::status(&Status::failure(500, api::reason::INTERNAL_ERROR, why), output)
         });
-        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
-            answer.headers_mut().insert("audit-id", id);
+        answer.headers_mut().insert("audit-id", audit_id);
+        if gzip {
+            answer = compress::compress(answer);
         }
         let code = answer.status().as_u16();
         let known = !info.is_resource || self.state.registry.load().serves(&info);
@@ -170,7 +183,7 @@ impl ApiServer {
     }
 
     async fn answer(
-        &self,
+        self,
         mut request: Request<Body>,
         peer: Peer,
         info: RequestInfo,
@@ -186,6 +199,7 @@ impl ApiServer {
             query,
             headers: parts.headers,
             user: UserInfo::default(),
+            peer: peer.address,
             now: Timestamp::now(),
             warnings: warnings.clone(),
             annotations: Annotations::default(),
@@ -198,6 +212,47 @@ impl ApiServer {
         let mut answer = result.unwrap_or_else(|status| respond::status(&status, output));
         warnings.write(answer.headers_mut());
         answer
+    }
+}
+
+/// The answer, or 504 if it takes longer than the deadline.
+async fn within<P>(
+    deadline: Option<Duration>,
+    work: impl Future<Output = Result<Answer, P>>,
+    output: Output,
+) -> Result<Answer, P> {
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        let why = "request did not complete within the allotted timeout";
+        Ok(respond::status(&Status::timeout(why, 0), output))
+    })
+}
+
+/// The request's identifier in the audit log: the client's own, or a new one
+/// (`endpoints/filters/audit_init.go`).
+fn audit_id(headers: &http::HeaderMap) -> HeaderValue {
+    let given = headers.get("audit-id").filter(|id| !id.is_empty());
+    given.cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        HeaderValue::from_str(&id).expect("a UUID is visible ASCII")
+    })
+}
+
+/// How long the request may take: what the client asks for, but not longer than the server's limit
+/// (`endpoints/filters/request_deadline.go`).
+fn request_deadline(query: &Query) -> Result<Duration, Status> {
+    let Some(text) = query.non_empty("timeout") else {
+        return Ok(DEADLINE);
+    };
+    match api::time::parse_go_duration(text) {
+        Some(asked) if asked.is_zero() => Ok(DEADLINE),
+        Some(asked) => Ok(asked.unsigned_abs().min(DEADLINE)),
+        None => Err(Status::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {}",
+            api::field::go_quote(text)
+        ))),
     }
 }
 

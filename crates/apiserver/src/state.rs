@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use api::Status;
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
+use rustls::server::danger::ClientCertVerifier;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub admission: Pipeline,
     pub rbac: Rbac,
     pub tokens: Option<TokenKeys>,
+    /// What tells whether a client's certificate is good, if TLS does not.
+    pub client_certificates: Option<Arc<dyn ClientCertVerifier>>,
     /// For connections to node agents: our certificate, and whom to trust.
     pub kubelet_tls: Option<Arc<ClientConfig>>,
     /// For `https` proxying to pods, whose certificates nobody vouches for.

@@ -4,6 +4,8 @@ pub(crate) mod binding;
 mod connect;
 mod connect_options;
 mod eviction;
+mod links;
+mod log_options;
 mod proxy;
 mod scale;
 mod token;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use authority::{Authority, Issued};
 pub use files::FileError;
 pub use subject::{AltNames, Subject, Usage};
-pub use tls::{TlsError, client_config, server_config};
+pub use tls::{TlsError, asking_server_config, client_config, client_verifier, server_config};
 
 /// How a set of certificates could not be opened or made.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@
 
 pub mod bytes_channel;
 mod connection;
+pub mod messages;
 pub mod outcome;
 pub mod port_forward;
 pub mod remote_command;

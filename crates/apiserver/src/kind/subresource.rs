@@ -92,6 +92,13 @@ pub enum Connect {
     ServiceProxy,
 }
 
+impl Connect {
+    /// Whether it is HTTP to any path at the other end.
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Connect::PodProxy | Connect::NodeProxy | Connect::ServiceProxy)
+    }
+}
+
 impl Subresource {
     /// `status`: get, patch, update of everything under `status`.
     pub fn status() -> Self {

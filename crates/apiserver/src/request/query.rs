@@ -5,7 +5,10 @@ use api::Status;
 
 /// The parameters of a request, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query(Vec<(String, String)>);
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    text: String,
+}
 
 impl Query {
     /// Parses the text after the question mark.
@@ -14,12 +17,15 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_decode_form(name), percent_decode_form(value))
         });
-        Query(pairs.collect())
+        Query {
+            pairs: pairs.collect(),
+            text: text.to_owned(),
+        }
     }
 
     /// The first value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The first value, unless it is empty.
@@ -29,12 +35,20 @@ impl Query {
 
     /// Every value of a parameter.
     pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> + 'q {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.pairs
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    }
+
+    /// As the client wrote it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Every pair.
     pub fn pairs(&self) -> &[(String, String)] {
-        &self.0
+        &self.pairs
     }
 
     /// A boolean: present and neither `false` nor `0`.

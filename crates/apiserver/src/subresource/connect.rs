@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::{Status, Value, meta};
 
+use super::log_options;
 use super::proxy::{self, Destination};
 use crate::authz::{self, Attributes};
 use crate::body::Body;
@@ -42,9 +43,12 @@ pub(super) async fn handle(
             if let Some(port) = port {
                 to.port = port.parse().map_err(|_| bad_name("node", &call.info.name))?;
             }
-            return proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await;
+            return proxy::forward_path(state, call, &to, &rest_of_path(call), body).await;
         }
         _ => {}
+    }
+    if connect == Connect::Log {
+        log_options::validate(&call.query)?;
     }
     let entry = get::find(call, resource).await?;
     let pod = resource.value(&entry);
@@ -74,8 +78,15 @@ pub(super) async fn handle(
         also_create(state, call).await?;
     }
     let nodes = state.resource("", "v1", "nodes").ok_or_else(Status::unknown_resource)?;
-    let to = kubelet(&find(&nodes, "", node).await?)?;
-    proxy::forward(state, call, &to, &path, &options, body).await
+    let mut to = kubelet(&find(&nodes, "", node).await?)?;
+    if connect == Connect::Log && call.query.flag("insecureSkipTLSVerifyBackend") {
+        to.tls = proxy::Tls::KubeletUnverified;
+    }
+    let answer = proxy::forward(state, call, &to, &path, &options, body).await?;
+    if connect == Connect::Log {
+        return log_options::answer(answer, meta::name(&pod)).await;
+    }
+    Ok(answer)
 }
 
 /// A WebSocket comes as a GET, but does what needs `create`.
@@ -231,7 +242,7 @@ fn split_name(text: &str) -> Result<(String, String, Option<String>), Status> {
     }
 }
 
-/// The path after `proxy`, as the client wrote it.
+/// The path after `proxy`, as the client wrote it; empty if it ends there.
 fn rest_of_path(call: &Call) -> String {
     let path = &call.info.path;
     let marker = "/proxy";
@@ -241,11 +252,7 @@ fn rest_of_path(call: &Call) -> String {
     let rest = after_name
         .or_else(|| path.split_once(marker).map(|(_, rest)| rest))
         .unwrap_or("");
-    if rest.is_empty() {
-        "/".to_owned()
-    } else {
-        rest.to_owned()
-    }
+    rest.to_owned()
 }
 
 /// Pods are reached at their own address only: never at the host's loopback or link-local ones.
@@ -292,7 +299,7 @@ async fn pod_proxy(state: &Arc<State>, call: &Call, pods: &Resource, body: Body)
         port,
         tls: tls_of(&scheme),
     };
-    proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
+    proxy::forward_path(state, call, &to, &rest_of_path(call), body).await
 }
 
 /// A ready endpoint of the service, at random.
@@ -373,7 +380,7 @@ async fn service_proxy(state: &Arc<State>, call: &Call, services: &Resource, bod
         port,
         tls: tls_of(&scheme),
     };
-    proxy::forward(state, call, &to, &rest_of_path(call), call.query.pairs(), body).await
+    proxy::forward_path(state, call, &to, &rest_of_path(call), body).await
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! Passing a request on: ordinary answers are streamed, upgraded connections tunnelled byte for
 //! byte once the other end has agreed (`apimachinery/pkg/util/proxy`).
 
+use std::io::Read;
 use std::sync::Arc;
 
 use api::Status;
-use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Request, Response, StatusCode};
+use futures_util::FutureExt;
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -13,9 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::links::Links;
 use crate::body::{self, Body};
 use crate::call::Call;
-use crate::respond::Answer;
+use crate::respond::{self, Answer};
 use crate::state::State;
 
 /// How the other end is spoken to.
@@ -25,6 +31,8 @@ pub(super) enum Tls {
     None,
     /// As a node agent: with our certificate, its own verified.
     Kubelet,
+    /// The same, but its certificate is not looked at.
+    KubeletUnverified,
     /// Encrypted but not verified: pods have certificates of their own making.
     Unverified,
 }
@@ -36,6 +44,17 @@ pub(super) struct Destination {
     pub port: u16,
     pub tls: Tls,
 }
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Who may use an answer is for this server to say.
+const CORS: [&str; 6] = [
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+];
 
 /// Headers that belong to one connection, or that tell who the client is.
 const NOT_PASSED_ON: [&str; 11] = [
@@ -54,6 +73,121 @@ const NOT_PASSED_ON: [&str; 11] = [
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Longer pages are passed on with their links as they are.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Passes a request on to any path of a pod, service or node: an empty path is redirected to one with a
+/// slash, and links in the answer lead through the proxy again.
+///
+/// # Errors
+/// 503 if nobody answers there.
+pub(super) async fn forward_path(
+    state: &Arc<State>,
+    call: &Call,
+    to: &Destination,
+    rest: &str,
+    content: Body,
+) -> Result<Answer, Status> {
+    let path = &call.info.path;
+    if call.headers.contains_key(UPGRADE) {
+        let rest = if rest.is_empty() { "/" } else { rest };
+        return forward(state, call, to, rest, call.query.pairs(), content).await;
+    }
+    if rest.is_empty() {
+        let query = call.query.text();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let mut answer = respond::text(301, "");
+        let location = format!("{path}/{mark}{query}");
+        let location = HeaderValue::from_str(&location).map_err(|e| Status::bad_request(e.to_string()))?;
+        answer.headers_mut().insert(LOCATION, location);
+        return Ok(answer);
+    }
+    let mut answer = forward(state, call, to, rest, call.query.pairs(), content).await?;
+    let host = call.headers.get(HOST).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let target = authority(to);
+    let links = Links {
+        prefix: path.strip_suffix(rest).unwrap_or(path),
+        target: &target,
+        host,
+    };
+    let headers = answer.headers_mut();
+    for name in CORS {
+        headers.remove(name);
+    }
+    if headers.contains_key(LOCATION) {
+        let location = links.rewrite(&text(headers, &LOCATION));
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            headers.insert(LOCATION, location);
+        }
+        return Ok(answer);
+    }
+    let page = match page_of(&answer) {
+        Some(page) => page,
+        None => return Ok(answer),
+    };
+    let (mut parts, body) = answer.into_parts();
+    let body = Limited::new(body, PAGE_BYTES).collect().boxed().await;
+    let body = body.map_err(unreached)?.to_bytes();
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.remove(CONTENT_ENCODING);
+    let page = rewrite_page(page, &body, &links)?;
+    Ok(Response::from_parts(parts, body::full(page)))
+}
+
+/// How a page is compressed.
+#[derive(Clone, Copy)]
+enum Page {
+    Plain,
+    Gzip,
+}
+
+/// Whether the answer is an HTML page that can be read, and is not too long.
+fn page_of(answer: &Answer) -> Option<Page> {
+    let headers = answer.headers();
+    let kind = text(headers, &CONTENT_TYPE);
+    let is_page = kind.split(';').next().unwrap_or("").trim() == "text/html";
+    let length: usize = text(headers, &CONTENT_LENGTH).parse().unwrap_or(0);
+    match &*text(headers, &CONTENT_ENCODING) {
+        _ if !is_page || length > PAGE_BYTES => None,
+        "" => Some(Page::Plain),
+        "gzip" => Some(Page::Gzip),
+        _ => None,
+    }
+}
+
+/// The page with its links rewritten, uncompressed.
+fn rewrite_page(page: Page, content: &[u8], links: &Links<'_>) -> Result<Vec<u8>, Status> {
+    let mut text = Vec::new();
+    match page {
+        Page::Plain => text.extend_from_slice(content),
+        Page::Gzip => {
+            let mut decoder = flate2::read::GzDecoder::new(content).take(PAGE_BYTES as u64);
+            decoder.read_to_end(&mut text).map_err(unreached)?;
+        }
+    }
+    Ok(match String::from_utf8(text) {
+        Ok(page) => links.rewrite_html(&page).into_bytes(),
+        Err(error) => error.into_bytes(),
+    })
+}
+
+fn unreached(error: impl std::fmt::Display) -> Status {
+    Status::service_unavailable(format!("error trying to reach service: {error}"))
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or("").to_owned()
+}
+
+fn authority(to: &Destination) -> String {
+    if to.host.contains(':') {
+        format!("[{}]:{}", to.host, to.port)
+    } else {
+        format!("{}:{}", to.host, to.port)
+    }
+}
 
 /// Sends the request there and the answer back.
 ///
@@ -103,6 +237,7 @@ async fn connect(state: &State, to: &Destination) -> std::io::Result<Box<dyn Str
             .kubelet_tls
             .clone()
             .ok_or_else(|| std::io::Error::other("no client certificate for node agents is configured"))?,
+        Tls::KubeletUnverified => Arc::new(crate::server::trusting(state.kubelet_tls.as_deref())),
         Tls::Unverified => state.unverified_tls.clone(),
     };
     let name = ServerName::try_from(to.host.clone()).map_err(std::io::Error::other)?;
@@ -126,15 +261,16 @@ fn request(
     } else {
         format!("{path}?{}", query.join("&"))
     };
-    let host = if to.host.contains(':') {
-        format!("[{}]:{}", to.host, to.port)
-    } else {
-        format!("{}:{}", to.host, to.port)
-    };
     let mut request = Request::builder().method(call.method.clone()).uri(uri).body(content)?;
     let headers = request.headers_mut();
     copy_headers(&call.headers, headers);
-    headers.insert(HOST, host.parse()?);
+    headers.insert(HOST, authority(to).parse()?);
+    if let Some(address) = call.peer {
+        let before = call.headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok());
+        let chain = before.map_or_else(|| address.ip().to_string(), |b| format!("{b}, {}", address.ip()));
+        headers.insert(FORWARDED_FOR, chain.parse()?);
+    }
+    headers.insert("x-forwarded-uri", call.info.path.parse()?);
     if upgrading {
         for name in [CONNECTION, UPGRADE] {
             if let Some(value) = call.headers.get(&name) {

@@ -1,16 +1,22 @@
 //! `scale`: the replica counts of any kind as an `autoscaling/v1` Scale.
 
+mod owners;
+
 use std::sync::Arc;
 
 use api::field::{Error, Path};
 use api::{Gvk, Status, Value, labels, meta};
+use schema::managed;
 use serde_json::{Map, json};
+
+use owners::Owners;
 
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec;
 use crate::kind::{ScalePaths, Verb, value_at};
-use crate::patch::{Patch, PatchType};
+use crate::negotiate::Encoding;
+use crate::patch::{self, Patch, PatchType};
 use crate::resource::Resource;
 use crate::respond::Answer;
 use crate::server::read_body;
@@ -32,81 +38,140 @@ pub(super) async fn handle(
     verb: Verb,
     body: Body,
 ) -> Result<Answer, Status> {
-    let current = || async {
-        let entry = get::find(call, resource).await?;
-        Ok::<_, Status>(scale_of(&resource.value(&entry), paths))
-    };
     let (wanted, options) = match verb {
-        Verb::Get => return super::answer(call, 200, &gvk(), current().await?),
+        Verb::Get => {
+            let entry = get::find(call, resource).await?;
+            return super::answer(call, 200, &gvk(), scale_of(&resource.value(&entry), paths));
+        }
         Verb::Update => {
             let options = WriteOptions::read(call, WriteVerb::Update)?;
-            let body = read_body(body).await?;
-            (super::decode(call, &gvk(), &body, &options)?, options)
+            let scale = super::decode(call, &gvk(), &read_body(body).await?, &options)?;
+            check(call, &scale)?;
+            (Wanted::Put(scale), options)
         }
         Verb::Patch => {
             let patch_type = PatchType::read(&call.headers)?;
-            let options = WriteOptions::read(call, WriteVerb::Patch)?;
-            let body = read_body(body).await?;
-            (patched(call, patch_type, &body, current().await?, &options)?, options)
+            let verb = match patch_type {
+                PatchType::Apply => WriteVerb::Apply,
+                _ => WriteVerb::Patch,
+            };
+            let options = WriteOptions::read(call, verb)?;
+            let patch = Patch::parse(patch_type, &read_body(body).await?)?;
+            (Wanted::Patch(patch), options)
         }
         _ => return Err(Status::method_not_allowed()),
     };
-    check(call, &wanted)?;
-    let count = value_at(&wanted, "spec.replicas").and_then(Value::as_i64).unwrap_or(0);
-    let version = meta::resource_version(&wanted).to_owned();
-    let uid = meta::uid(&wanted).to_owned();
-    let path = paths.spec_replicas.clone();
-    let gr = resource.group_resource();
-    let name = call.info.name.clone();
-    let change = move |object: &mut Value| {
-        if !uid.is_empty() && uid != meta::uid(object) {
-            let actual = meta::uid(object);
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}");
-            return Err(Status::conflict(&gr, &name, why));
-        }
-        set_at(object, &path, count.into());
-        if !version.is_empty() {
-            meta::set_resource_version(object, &version);
-        }
-        Ok(())
+    let change = Change {
+        wanted,
+        paths: paths.clone(),
+        resource: resource.clone(),
+        call: call.about(&call.info.name, "scale"),
+        options: options.clone(),
     };
-    let source = Source::Change(Arc::new(change));
+    let source = Source::Change(Arc::new(move |object: &mut Value| change.run(object)));
     let updated = update(state, call, resource, Target::Via("scale"), &source, &options).await?;
     super::answer(call, 200, &gvk(), scale_of(&updated.object, paths))
 }
 
-fn patched(
-    call: &Call,
-    patch_type: PatchType,
-    body: &[u8],
-    current: Value,
-    options: &WriteOptions,
-) -> Result<Value, Status> {
-    let schema = schema::builtin();
-    let root = schema.root(&gvk()).ok_or_else(|| Status::internal("no type Scale"))?;
-    let ty = schema.get(root);
-    let mut scale = current;
-    gvk().stamp(&mut scale);
-    match Patch::parse(patch_type, body)? {
-        Patch::Json(patch) => {
-            json_patch::patch(&mut scale, &patch).map_err(|error| Status::bad_request(error.to_string()))?
+/// What the client sent.
+enum Wanted {
+    Put(Value),
+    Patch(Patch),
+}
+
+/// A write of a Scale, as a change of the object behind it: object to old Scale, to new Scale, to the
+/// object's count and owners (`registry/apps/deployment/storage` scaleUpdatedObjectInfo).
+struct Change {
+    wanted: Wanted,
+    paths: ScalePaths,
+    resource: Arc<Resource>,
+    call: Call,
+    options: WriteOptions,
+}
+
+impl Change {
+    fn run(&self, object: &mut Value) -> Result<(), Status> {
+        let owners = Owners {
+            api_version: self.resource.kind.gvk.api_version(),
+            path: &self.paths.spec_replicas,
+        };
+        let mut old = scale_of(object, &self.paths);
+        gvk().stamp(&mut old);
+        old["metadata"]["managedFields"] = owners.of_scale(object);
+        let new = self.new_scale(&old)?;
+        check(&self.call, &new)?;
+        let (version, uid) = (meta::resource_version(&new), meta::uid(&new));
+        if !uid.is_empty() && uid != meta::uid(object) {
+            let actual = meta::uid(object);
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}");
+            return Err(Status::conflict(
+                &self.resource.group_resource(),
+                &self.call.info.name,
+                why,
+            ));
         }
-        Patch::Merge(patch) => json_patch::merge(&mut scale, &patch),
-        Patch::Strategic(patch) => {
-            scale = schema::patch::strategic::apply(ty, &scale, &patch)
-                .map_err(|error| Status::bad_request(error.to_string()))?;
+        let count = value_at(&new, "spec.replicas").and_then(Value::as_i64).unwrap_or(0);
+        set_at(object, &self.paths.spec_replicas, count.into());
+        if !version.is_empty() {
+            meta::set_resource_version(object, version);
         }
-        // The fields of a Scale are owned through the object's own; an apply merges.
-        Patch::Apply(body) => {
-            let patch =
-                schema::codec::decode_yaml(ty, &body).map_err(|error| Status::bad_request(error.to_string()))?;
-            json_patch::merge(&mut scale, &patch.value);
-        }
+        owners.back(object, &new);
+        Ok(())
     }
-    let decoded = schema::codec::decode_json(ty, &codec::to_json(&scale))
-        .map_err(|error| Status::bad_request(error.to_string()))?;
-    create::report_strict(call, options.field_validation, &gvk(), decoded.strict)?;
-    Ok(decoded.value)
+
+    /// The Scale as it is to be, with its managed fields.
+    fn new_scale(&self, old: &Value) -> Result<Value, Status> {
+        let (schema, gvk) = (schema::builtin(), gvk());
+        let root = schema.root(&gvk).ok_or_else(|| Status::internal("no type Scale"))?;
+        let ty = schema.get(root);
+        let now = api::time::format(self.call.now);
+        let writer = patch::writer_as(&gvk, "scale", &self.options);
+        if let Wanted::Patch(Patch::Apply(body)) = &self.wanted {
+            let decoded = codec::decode(schema, root, &gvk, Encoding::Yaml, body)?;
+            create::report_strict(&self.call, self.options.field_validation, &gvk, decoded.strict)?;
+            let mut config = decoded.value;
+            if value_at(&config, "metadata.managedFields").is_some() {
+                return Err(Status::bad_request("metadata.managedFields must be nil"));
+            }
+            check(&self.call, &config)?;
+            meta::set_name(&mut config, &self.call.info.name);
+            meta::set_namespace(&mut config, &self.call.info.namespace);
+            let resets: [&[&str]; 1] = [&["status"]];
+            return managed::apply(
+                ty,
+                Some(old),
+                &config,
+                &writer,
+                self.options.managed_force(),
+                &resets,
+                &now,
+            )
+            .map_err(|conflicts| patch::conflict(&conflicts));
+        }
+        let mut new = match &self.wanted {
+            Wanted::Put(scale) => scale.clone(),
+            Wanted::Patch(patch) => self.patched(ty, old, patch)?,
+        };
+        gvk.stamp(&mut new);
+        managed::update(ty, Some(old), &mut new, &writer, &now);
+        Ok(new)
+    }
+
+    fn patched(&self, ty: schema::TypeRef<'_>, old: &Value, patch: &Patch) -> Result<Value, Status> {
+        let mut scale = old.clone();
+        let bad = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
+        match patch {
+            Patch::Json(patch) => json_patch::patch(&mut scale, patch).map_err(|e| bad(&e))?,
+            Patch::Merge(patch) => json_patch::merge(&mut scale, patch),
+            Patch::Strategic(patch) => {
+                scale = schema::patch::strategic::apply(ty, &scale, patch).map_err(|e| bad(&e))?;
+            }
+            Patch::Apply(_) => {}
+        }
+        let decoded = schema::codec::decode_json(ty, &codec::to_json(&scale)).map_err(|e| bad(&e))?;
+        create::report_strict(&self.call, self.options.field_validation, &gvk(), decoded.strict)?;
+        Ok(decoded.value)
+    }
 }
 
 fn check(call: &Call, scale: &Value) -> Result<(), Status> {

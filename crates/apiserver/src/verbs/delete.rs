@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use api::{Details, Status, Value, meta};
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, future::BoxFuture};
 use jiff::{SignedDuration, Timestamp};
 
 use super::list::Listing;
@@ -12,6 +14,7 @@ use super::options::{DeleteOptions, Propagation};
 use super::output;
 use super::persist::{Expect, Outcome, Write};
 use crate::admission::{Attributes, Operation, Options, Trace};
+use crate::cache::Entry;
 use crate::call::Call;
 use crate::codec;
 use crate::kind::Kind;
@@ -60,7 +63,11 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body
     Ok(respond::status(&status, call.plain_output().unwrap_or(output)))
 }
 
-/// Handles DELETE of a collection: every object of the selection, one after the other.
+/// So many deletes of a collection are under way at once.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Handles DELETE of a collection: every object of the selection, several at a time; what is gone
+/// already is no error.
 pub(crate) async fn handle_collection(
     state: &State,
     call: &Call,
@@ -71,15 +78,35 @@ pub(crate) async fn handle_collection(
     let listing = Listing::read(call, resource)?;
     let options = DeleteOptions::read(call, &body)?;
     let page = listing.fetch(resource).await?;
-    for entry in &page.entries {
-        let (namespace, name) = (entry.namespace(), entry.name());
-        let done = delete(state, call, resource, namespace, name, &options, Admitted::Here).await;
-        match done {
-            Err(status) if !status.is_not_found() => return Err(status),
-            _ => {}
-        }
-    }
+    delete_all(state, call, resource, &page.entries, &options).await?;
     output::list(call, resource, output, &listing, page)
+}
+
+/// Deletes these objects, several at a time. The boxed future's lifetime helps the compiler to see that
+/// it is `Send`.
+fn delete_all<'a>(
+    state: &'a State,
+    call: &'a Call,
+    resource: &'a Resource,
+    entries: &'a [Arc<Entry>],
+    options: &'a DeleteOptions,
+) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        let mut waiting = entries.iter();
+        let mut under_way: FuturesUnordered<BoxFuture<'a, Result<Deleted, Status>>> = FuturesUnordered::new();
+        loop {
+            for entry in waiting.by_ref().take(SIDE_BY_SIDE - under_way.len()) {
+                let (namespace, name) = (entry.namespace(), entry.name());
+                let deleting = delete(state, call, resource, namespace, name, options, Admitted::Here);
+                under_way.push(Box::pin(deleting));
+            }
+            match under_way.next().await {
+                None => return Ok(()),
+                Some(Err(status)) if !status.is_not_found() => return Err(status),
+                Some(_) => {}
+            }
+        }
+    })
 }
 
 /// Deletes one object, or marks it for deletion.

@@ -92,6 +92,17 @@ impl WriteOptions {
     }
 }
 
+impl WriteOptions {
+    /// Whether an apply takes over what others own.
+    pub fn managed_force(&self) -> schema::managed::Force {
+        if self.force {
+            schema::managed::Force::Yes
+        } else {
+            schema::managed::Force::No
+        }
+    }
+}
+
 fn validate_dry_run(values: &[&str]) -> Vec<Error> {
     if values.iter().all(|v| *v == "All") {
         return Vec::new();

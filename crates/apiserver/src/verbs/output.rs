@@ -47,7 +47,7 @@ pub(crate) fn object(
                 rows,
                 &call.query,
             );
-            Ok(respond::bytes(
+            Ok(respond::encoded(
                 code,
                 output.encoding.media_type(),
                 encode_untyped(output, &value)?,
@@ -69,11 +69,11 @@ fn not_acceptable() -> Status {
 pub(crate) fn entry(call: &Call, resource: &Resource, output: Output, entry: &Entry) -> Result<Answer, Status> {
     let content = output.encoding.media_type();
     match (output.transform, output.encoding) {
-        (Transform::None, Encoding::Json) if !output.pretty => Ok(respond::bytes(200, content, resource.json(entry))),
+        (Transform::None, Encoding::Json) if !output.pretty => Ok(respond::encoded(200, content, resource.json(entry))),
         (Transform::None, Encoding::Protobuf) => {
             let raw = bare_protobuf(resource, entry)?;
             let wrapped = schema::codec::unknown::wrap(&resource.kind.gvk, &raw);
-            Ok(respond::bytes(200, content, wrapped))
+            Ok(respond::encoded(200, content, wrapped))
         }
         _ => object(call, resource, output, 200, &resource.value(entry)),
     }
@@ -119,7 +119,7 @@ fn meta_gvk(kind: &str, version: MetaVersion) -> Gvk {
 /// An object of `meta.k8s.io`, whose types both versions share.
 fn meta_object(code: u16, output: Output, gvk: &Gvk, value: &Value) -> Result<Answer, Status> {
     let bytes = encode_meta(output, gvk, value)?;
-    Ok(respond::bytes(code, output.encoding.media_type(), bytes))
+    Ok(respond::encoded(code, output.encoding.media_type(), bytes))
 }
 
 /// The bytes of an object of `meta.k8s.io`.
@@ -156,22 +156,31 @@ pub(crate) fn list(
                 Value::from(&*resource.kind.list_kind),
                 Value::from(resource.kind.gvk.api_version())
             );
-            let resource = resource.clone();
-            let body = json_pieces(head, page.entries, move |entry| resource.json(entry));
-            Ok(respond::stream(200, content, body))
+            let size: usize = page.entries.iter().map(|entry| entry.json.len()).sum();
+            let body = json_pieces(head, page.entries, items(resource));
+            Ok(respond::sized(respond::stream(200, content, body), size))
         }
-        (Transform::None, Encoding::Protobuf) => {
-            Ok(respond::bytes(200, content, protobuf_list(resource, &metadata, &page)?))
-        }
+        (Transform::None, Encoding::Protobuf) => Ok(respond::encoded(
+            200,
+            content,
+            protobuf_list(resource, &metadata, &page)?,
+        )),
         (Transform::None, _) => {
-            let items = page.entries.iter().map(|entry| resource.value(entry)).collect();
+            let item = |entry: &Arc<Entry>| {
+                let mut item = resource.value(entry);
+                if resource.kind.is_builtin() {
+                    codec::strip_type(&mut item);
+                }
+                item
+            };
+            let items = page.entries.iter().map(item).collect();
             let value = plain_list(
                 &resource.kind.list_kind,
                 &resource.kind.gvk.api_version(),
                 metadata,
                 items,
             );
-            Ok(respond::bytes(200, content, encode_untyped(output, &value)?))
+            Ok(respond::encoded(200, content, encode_untyped(output, &value)?))
         }
         (Transform::Table(version), _) => {
             let include = table::Include::read(&call.query)?;
@@ -181,7 +190,7 @@ pub(crate) fn list(
                 .map(|e| table::row(resource, &resource.value(e), include, version, call.now))
                 .collect();
             let value = table::table(resource, version, &metadata, rows, &call.query);
-            Ok(respond::bytes(200, content, encode_untyped(output, &value)?))
+            Ok(respond::encoded(200, content, encode_untyped(output, &value)?))
         }
         (Transform::PartialList(version), _) => {
             let items: Vec<Value> = page
@@ -212,8 +221,22 @@ fn list_metadata(listing: &Listing, page: &ListPage) -> Value {
     metadata
 }
 
+/// How an item of a list is written: items of built-in kinds have no kind and version.
+fn items(resource: &Arc<Resource>) -> impl Fn(&mut BytesMut, &Entry) + Send + 'static {
+    let head = codec::type_head(&resource.kind.gvk);
+    let resource = resource.clone();
+    move |out, entry| {
+        let json = resource.json(entry);
+        if resource.kind.is_builtin() {
+            codec::put_item(out, &head, &json);
+        } else {
+            out.put_slice(&json);
+        }
+    }
+}
+
 /// A JSON list, piece by piece: memory is bounded by the connection, not by the list.
-fn json_pieces(head: String, entries: Vec<Arc<Entry>>, encode: impl Fn(&Entry) -> Bytes + Send + 'static) -> Body {
+fn json_pieces(head: String, entries: Vec<Arc<Entry>>, put: impl Fn(&mut BytesMut, &Entry) + Send + 'static) -> Body {
     let mut piece = BytesMut::from(head.as_bytes());
     let mut rest = entries.into_iter().enumerate();
     let mut next = move || -> Option<(Bytes, bool)> {
@@ -221,7 +244,7 @@ fn json_pieces(head: String, entries: Vec<Arc<Entry>>, encode: impl Fn(&Entry) -
             if at > 0 {
                 piece.put_u8(b',');
             }
-            piece.put_slice(&encode(&entry));
+            put(&mut piece, &entry);
             if piece.len() >= PIECE_BYTES {
                 return Some((piece.split().freeze(), false));
             }

@@ -77,7 +77,7 @@ impl Write<'_> {
         let op = match self.object {
             None => Op::delete(&*self.key),
             Some(object) => {
-                let stored = codec::to_json(&to_stored(&self.resource.kind, object.clone()));
+                let stored = codec::to_object_json(&to_stored(&self.resource.kind, object.clone()));
                 match self.resource.kind.ttl {
                     Some(ttl) => Op::put_ttl(&*self.key, stored, ttl),
                     None => Op::put(&*self.key, stored),

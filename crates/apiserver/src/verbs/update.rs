@@ -282,7 +282,8 @@ impl Attempt<'_> {
             _ => {}
         }
         let applied = matches!(self.source, Source::Patch(patch) if patch.creates());
-        if !applied && !matches!(self.target, Target::Inner(_)) {
+        // What changes through a Scale brings the owners that the Scale's writer makes.
+        if !applied && !matches!(self.target, Target::Inner(_) | Target::Via(_)) {
             let subresource = self.target.subresource();
             patch::manage(self.call, kind, subresource, Some(old), &mut new, self.options);
         }

@@ -1,5 +1,7 @@
 //! Watches: a stream of framed events (upstream `endpoints/handlers/watch.go`).
 
+mod web_socket;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,11 +51,13 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Arc<Resource>)
     let start = start(query)?;
     let (selection, _) = list::selection(call, resource)?;
     let watching = resource.cache.watch(WatchParams { start, selection }).await;
+    let with_bookmarks = query.flag("allowWatchBookmarks");
     let encoder = Encoder {
         resource: resource.clone(),
         output,
         include,
         header_sent: false,
+        bookmarks: with_bookmarks,
     };
     let media = match output.encoding {
         Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -75,10 +79,15 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Arc<Resource>)
         watcher,
         encoder,
         ends,
-        bookmarks: query.flag("allowWatchBookmarks").then_some(bookmarks),
+        bookmarks: with_bookmarks.then_some(bookmarks),
         shutdown: state.shutdown.clone(),
         done: false,
     };
+    if let Some(answer) = web_socket::answer(call, output.encoding, &feed.shutdown) {
+        let (answer, socket) = answer?;
+        tokio::spawn(web_socket::send(feed, socket));
+        return Ok(answer);
+    }
     let frames = stream::unfold(feed, |mut feed| async move {
         let bytes = feed.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(bytes)), feed))
@@ -191,6 +200,8 @@ struct Encoder {
     include: table::Include,
     /// Only the first Table carries the column definitions.
     header_sent: bool,
+    /// Whether the client wants bookmarks, that after the initial events too.
+    bookmarks: bool,
 }
 
 impl Encoder {
@@ -202,7 +213,7 @@ impl Encoder {
                     let object = self.object(entry);
                     self.frame(&mut out, change_name(change), &object);
                 }
-                (None, ChangeType::InitialEventsEnd) => {
+                (None, ChangeType::InitialEventsEnd) if self.bookmarks => {
                     out.put(self.bookmark(event.revision, true));
                 }
                 (None, _) => {}

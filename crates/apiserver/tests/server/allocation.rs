@@ -137,6 +137,7 @@ async fn claims_are_mended_at_start() {
             values: Values::Ports(100..=107),
         }],
         service_account: None,
+        client_certificates: None,
         kubelet_tls: None,
         address: String::new(),
         admission: apiserver::Admission::default(),

@@ -87,6 +87,7 @@ pub async fn server_with(kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> 
         store: store.clone(),
         pools: Vec::new(),
         service_account: None,
+        client_certificates: None,
         kubelet_tls: None,
         address: "127.0.0.1:6443".to_owned(),
         admission: apiserver::Admission::default(),
@@ -116,6 +117,7 @@ pub fn user(name: &str) -> Peer {
     Peer {
         address: None,
         user: Some(UserInfo::new(name, &[])),
+        ..Peer::default()
     }
 }
 
@@ -123,6 +125,7 @@ pub fn admin() -> Peer {
     Peer {
         address: None,
         user: Some(UserInfo::new("admin", &["system:masters"])),
+        ..Peer::default()
     }
 }
 

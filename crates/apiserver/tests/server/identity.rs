@@ -109,6 +109,7 @@ async fn role_bindings_hold_in_their_namespace() {
     let robot = || Peer {
         address: None,
         user: Some(UserInfo::service_account("ns", "robot")),
+        ..Peer::default()
     };
     server.call_as(robot(), "GET", MAPS, None, &[]).await.expect(200);
     server
@@ -316,6 +317,7 @@ async fn nodes_see_only_what_their_pods_need() {
     let node = || Peer {
         address: None,
         user: Some(UserInfo::node("n1")),
+        ..Peer::default()
     };
     let get = async |path: &str| server.call_as(node(), "GET", path, None, &[]).await;
     get("/api/v1/namespaces/ns/secrets/used").await.expect(200);

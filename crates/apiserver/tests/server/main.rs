@@ -10,6 +10,7 @@ mod harness;
 mod identity;
 mod lists;
 mod patches;
+mod protocol;
 mod proxying;
 mod subresources;
 mod verbs;

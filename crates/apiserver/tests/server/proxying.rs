@@ -138,6 +138,28 @@ async fn answer(
         });
         return Ok(response);
     }
+    match request.uri().path() {
+        "/page" => {
+            let mut page = Response::new(Full::from("<a href=\"/logs/\">logs</a><a href=\"x\">x</a>"));
+            page.headers_mut()
+                .insert("content-type", "text/html; charset=utf-8".parse().unwrap());
+            page.headers_mut()
+                .insert("access-control-allow-origin", "*".parse().unwrap());
+            return Ok(page);
+        }
+        "/moved" => {
+            let mut moved = Response::new(Full::default());
+            *moved.status_mut() = StatusCode::FOUND;
+            moved.headers_mut().insert("location", "/page".parse().unwrap());
+            return Ok(moved);
+        }
+        "/containerLogs/ns/p/gone" => {
+            let mut missing = Response::new(Full::from("no such container\n"));
+            *missing.status_mut() = StatusCode::NOT_FOUND;
+            return Ok(missing);
+        }
+        _ => {}
+    }
     Ok(Response::new(Full::from(format!(
         "{} {} {known}",
         request.method(),
@@ -171,7 +193,8 @@ async fn cluster(authority: &Authority) -> (Server, u16, CancellationToken) {
     let merge = "application/merge-patch+json";
     server.patch("/api/v1/nodes/n/status", merge, &status).await.expect(200);
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}],
+            "initContainers": [{"name": "gone", "image": "i"}]}});
     server.post("/api/v1/namespaces/ns/pods", &pod).await.expect(201);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -258,4 +281,88 @@ async fn http2_identifies_by_certificate_and_drains() {
     assert!(String::from_utf8_lossy(&body).contains("User \\\"jane\\\" cannot list"));
     shutdown.cancel();
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn refusals_of_the_node_become_statuses() {
+    let authority = Authority::new();
+    let (server, _, _) = cluster(&authority).await;
+    let logs = "/api/v1/namespaces/ns/pods/p/log";
+    let missing = server.get(&format!("{logs}?container=gone")).await.expect(404);
+    assert_eq!(missing["details"]["causes"][0]["message"], "no such container");
+    let refused = server.get(&format!("{logs}?tailLines=-1")).await.expect(422);
+    assert!(refused["message"].as_str().unwrap().contains("tailLines"));
+    let unverified = server.get(&format!("{logs}?insecureSkipTLSVerifyBackend=true")).await;
+    assert_eq!(unverified.text(), "GET /containerLogs/ns/p/c true");
+}
+
+#[tokio::test]
+async fn proxied_pages_lead_through_the_proxy() {
+    let authority = Authority::new();
+    let (server, _, _) = cluster(&authority).await;
+    let proxy = "/api/v1/nodes/n/proxy";
+    let bare = server.get(&format!("{proxy}?a=b")).await;
+    assert_eq!(bare.code, 301);
+    assert_eq!(bare.headers["location"], "/api/v1/nodes/n/proxy/?a=b");
+    let page = server.get(&format!("{proxy}/page")).await;
+    assert_eq!(
+        page.text(),
+        "<a href=\"/api/v1/nodes/n/proxy/logs/\">logs</a><a href=\"x\">x</a>"
+    );
+    assert!(!page.headers.contains_key("access-control-allow-origin"));
+    let moved = server.get(&format!("{proxy}/moved")).await;
+    assert_eq!(moved.headers["location"], "/api/v1/nodes/n/proxy/page");
+}
+
+#[tokio::test]
+async fn a_watch_over_web_socket_sends_a_message_an_event() {
+    let authority = Authority::new();
+    let (_server, port, _shutdown) = cluster(&authority).await;
+    let stream = connect(port, authority.client("root", "system:masters", "http/1.1")).await;
+    let request = Request::builder()
+        .uri("/api/v1/namespaces/ns/pods?watch=true")
+        .header("host", "127.0.0.1")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", fastwebsockets::handshake::generate_key())
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let (mut socket, _) = fastwebsockets::handshake::client(&TokioExecutor::new(), request, stream)
+        .await
+        .unwrap();
+    let frame = socket.read_frame().await.unwrap();
+    assert_eq!(frame.opcode, fastwebsockets::OpCode::Text);
+    let event: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap();
+    assert_eq!(event["type"], "ADDED");
+    assert_eq!(event["object"]["metadata"]["name"], "p");
+}
+
+#[tokio::test]
+async fn a_foreign_certificate_is_answered_with_401() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(authority.roots(), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
+    let server = server_with(harness::kinds(), |config| config.client_certificates = Some(verifier)).await;
+    // The handshake takes whatever the client shows; here, because it trusts the other authority.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let api = server.api.clone();
+    let tls = other.server(&["http/1.1"]);
+    tokio::spawn(async move { api.serve(listener, tls, CancellationToken::new()).await });
+    let stream = connect(port, other.client("root", "system:masters", "http/1.1")).await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .uri("/api/v1/pods")
+        .header("host", "127.0.0.1")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 401);
 }

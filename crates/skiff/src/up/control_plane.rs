@@ -56,7 +56,7 @@ impl ControlPlane {
         })?;
         let server = ApiServer::new(config(options, store, &pki, &url)?).context("start the API server")?;
         let serving = CancellationToken::new();
-        let tls = pki::server_config(&pki.apiserver, &pki.ca_pem)?;
+        let tls = pki::asking_server_config(&pki.apiserver, &pki.ca_pem)?;
         let serve = tokio::spawn({
             let (server, serving) = (server.clone(), serving.clone());
             async move { server.serve(listener, tls, serving).await }
@@ -152,6 +152,7 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             public_keys_pem: vec![pki.service_account_public_pem.clone()],
             jwks_uri: format!("{url}/openid/v1/jwks"),
         }),
+        client_certificates: Some(pki::client_verifier(&pki.ca_pem)?),
         kubelet_tls: Some(Arc::new(pki::client_config(
             &pki.ca_pem,
             Some(&pki.apiserver_kubelet_client),
