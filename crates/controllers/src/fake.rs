@@ -325,10 +325,11 @@ impl Fake {
     /// Reconciles and executes until nothing is left to do; then checks that another run does
     /// nothing.
     pub fn settle(&mut self, reconcile: fn(&dyn World, &Key, &Turn) -> Plan, key: &Key) {
-        let mut memo = None;
+        let mut turn = self.turn();
         for _ in 0..20 {
-            let plan = reconcile(self, key, &Turn { memo, ..self.turn() });
-            memo = plan.memo;
+            let plan = reconcile(self, key, &turn);
+            turn.memo = plan.memo;
+            turn.notes = plan.notes.clone();
             self.execute(&plan);
             if plan.is_empty() {
                 return;

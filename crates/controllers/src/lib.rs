@@ -19,6 +19,7 @@
 
 mod claim;
 mod controller;
+mod daemon_set;
 mod deployment;
 mod diff;
 mod endpoint_slice;
@@ -26,12 +27,14 @@ mod endpoints;
 #[cfg(test)]
 mod fake;
 pub mod garbage;
+mod history;
 mod namespace;
 mod node_lifecycle;
 mod object;
 mod plan;
 mod pod;
 mod pod_garbage;
+mod portion;
 mod replica_set;
 mod root_ca;
 mod service_account;
@@ -47,6 +50,7 @@ pub use world::{BY_NODE, BY_SERVICE, Contents, Failure, Key, ORPHANS, Remaining,
 pub const ALL: &[Controller] = &[
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
+    daemon_set::CONTROLLER,
     namespace::CONTROLLER,
     service_account::CONTROLLER,
     root_ca::CONTROLLER,

@@ -1,5 +1,7 @@
 //! What a controller decided, for the driver to execute.
 
+use std::collections::BTreeMap;
+
 use api::{Gvr, Value};
 use jiff::SignedDuration;
 
@@ -18,6 +20,8 @@ pub struct Plan {
     /// Kept by the driver in memory and given back with the next turn of this key; see
     /// [`crate::Turn::memo`].
     pub memo: Option<jiff::Timestamp>,
+    /// More of the same, by whatever the controller calls it.
+    pub notes: BTreeMap<String, jiff::Timestamp>,
 }
 
 /// A step of a plan.

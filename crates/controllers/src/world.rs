@@ -150,6 +150,8 @@ pub struct Turn {
     pub failure: Option<Failure>,
     /// What the last plan asked to keep. Lost when the process ends: it may only delay.
     pub memo: Option<Timestamp>,
+    /// The last plan's [`crate::Plan::notes`]. Lost when the process ends, too.
+    pub notes: BTreeMap<String, Timestamp>,
 }
 
 impl Turn {
@@ -159,6 +161,7 @@ impl Turn {
             now,
             failure: None,
             memo: None,
+            notes: BTreeMap::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Turns: a key is taken, what it wrote is awaited, it is decided and executed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +39,7 @@ struct Memory {
     expectations: Vec<Expectation>,
     failure: Option<Failure>,
     memo: Option<Timestamp>,
+    notes: BTreeMap<String, Timestamp>,
 }
 
 struct Shared<K, S, D> {
@@ -114,6 +115,7 @@ where
             now: Timestamp::now(),
             failure: known.failure,
             memo: known.memo,
+            notes: known.notes,
         };
         let decided = catch_unwind(AssertUnwindSafe(|| (self.turns.decide)(&key, &turn)));
         let Ok(plan) = decided else {
@@ -122,7 +124,7 @@ where
             queue.done(&key);
             return;
         };
-        let (again, memo) = (plan.requeue_after, plan.memo);
+        let (again, memo, notes) = (plan.requeue_after, plan.memo, plan.notes.clone());
         let outcome = self.turns.executor.execute(plan).await;
         drop(permit);
         let failed = outcome.failure.is_some();
@@ -134,10 +136,11 @@ where
             expectations: outcome.expectations,
             failure: outcome.failure,
             memo,
+            notes,
         };
         {
             let mut all = self.memory.lock();
-            if memory.expectations.is_empty() && !failed && memo.is_none() {
+            if memory.expectations.is_empty() && !failed && memo.is_none() && memory.notes.is_empty() {
                 all.remove(&key);
             } else {
                 all.insert(key.clone(), memory);

@@ -1,23 +1,13 @@
 //! Sizes: fenceposts, scaling events, proportional scaling (upstream `sync.go`,
 //! `deployment_util.go`).
 
-use api::{IntOrString, Rounding};
-use k8s_openapi::apimachinery::pkg::util::intstr;
+use api::Rounding;
 
 use super::Sync;
 use super::revision::{DESIRED_REPLICAS, MAX_REPLICAS};
 use super::sets::{Set, older_first};
 use crate::object::annotation;
-
-fn scaled(value: Option<&intstr::IntOrString>, total: i32, rounding: Rounding) -> i32 {
-    let value = match value {
-        None => return 0,
-        Some(intstr::IntOrString::Int(number)) => IntOrString::Int(*number),
-        Some(intstr::IntOrString::String(text)) => IntOrString::String(text.clone()),
-    };
-    let scaled = value.scaled(total.into(), rounding).unwrap_or(0);
-    i32::try_from(scaled).unwrap_or(i32::MAX)
-}
+use crate::portion::portion;
 
 fn number(set: &Set, key: &str) -> Option<i32> {
     annotation(&set.set, key)?.parse().ok()
@@ -40,8 +30,8 @@ impl Sync<'_> {
             .strategy
             .as_ref()
             .and_then(|strategy| strategy.rolling_update.as_ref());
-        let surge = scaled(rolling.and_then(|r| r.max_surge.as_ref()), self.replicas, Rounding::Up);
-        let unavailable = scaled(
+        let surge = portion(rolling.and_then(|r| r.max_surge.as_ref()), self.replicas, Rounding::Up);
+        let unavailable = portion(
             rolling.and_then(|r| r.max_unavailable.as_ref()),
             self.replicas,
             Rounding::Down,

@@ -40,6 +40,8 @@ pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 
             .expect("runtime");
         runtime.block_on(async move {
             let world = World::new().await;
+            // A closure keeps only the fields that it names; the outside machine stays until the end all the same.
+            let _outside = world.outside.clone();
             test(world).await;
         });
     });
@@ -205,7 +207,7 @@ pub struct World {
     _state: tempfile::TempDir,
     pub net: NetConfig,
     pub cfg: ProxyConfig,
-    pub outside: Space,
+    pub outside: Arc<Space>,
 }
 
 impl World {
@@ -232,7 +234,7 @@ impl World {
             _state: state,
             net,
             cfg,
-            outside,
+            outside: Arc::new(outside),
         }
     }
 
