@@ -48,9 +48,17 @@ fn pod_level(pod: &Value, side: Side) -> impl Iterator<Item = (String, api::Quan
 }
 
 /// All of a pod: containers at once, init containers one after the other beside the sidecars that
-/// started before them, what is set for the pod as a whole instead, and its overhead.
+/// started before them, what is set for the pod as a whole instead, and its overhead. While it is
+/// resized, the most of what is wanted, allocated and in force.
 pub fn total(pod: &Value, side: Side) -> Amounts {
-    let mut sum = containers(pod, side);
+    let mut sum = Amounts::new();
+    if !is_resize_infeasible(pod) {
+        sum = containers(pod, side, View::Spec);
+    }
+    amounts::raise(&mut sum, &containers(pod, side, View::InForce));
+    if side == Side::Requests {
+        amounts::raise(&mut sum, &containers(pod, side, View::Allocated));
+    }
     sum.extend(pod_level(pod, side));
     let overhead = amounts::read(at(pod, "spec.overhead"));
     match side {
@@ -67,14 +75,32 @@ pub fn total(pod: &Value, side: Side) -> Amounts {
     sum
 }
 
-fn containers(pod: &Value, side: Side) -> Amounts {
+/// The same by what the spec says alone, without the overhead.
+pub fn total_of_spec(pod: &Value, side: Side) -> Amounts {
+    let mut sum = containers(pod, side, View::Spec);
+    sum.extend(pod_level(pod, side));
+    sum
+}
+
+/// Whose word is taken for a container's resources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// The spec's.
+    Spec,
+    /// What the node has set aside (requests only).
+    Allocated,
+    /// What the container runs with.
+    InForce,
+}
+
+fn containers(pod: &Value, side: Side, view: View) -> Amounts {
     let mut sum = Amounts::new();
     for container in list(pod, "spec.containers") {
-        amounts::add(&mut sum, &effective(pod, container, "status.containerStatuses", side));
+        amounts::add(&mut sum, &effective(pod, container, side, view));
     }
     let (mut sidecars, mut starting) = (Amounts::new(), Amounts::new());
     for container in list(pod, "spec.initContainers") {
-        let own = effective(pod, container, "status.initContainerStatuses", side);
+        let own = effective(pod, container, side, view);
         let mut beside = own.clone();
         if text(container, "restartPolicy") == "Always" {
             amounts::add(&mut sum, &own);
@@ -89,25 +115,28 @@ fn containers(pod: &Value, side: Side) -> Amounts {
     sum
 }
 
-/// A container's resources; while it is resized, the most of what is wanted and what it has.
-fn effective(pod: &Value, container: &Value, statuses: &str, side: Side) -> Amounts {
-    let mut own = resources(container, side);
-    let name = text(container, "name");
-    let Some(status) = list(pod, statuses).iter().find(|status| text(status, "name") == name) else {
-        return own;
-    };
-    let mut has = resources(status, side);
-    if side == Side::Requests {
-        amounts::raise(&mut has, &amounts::read(status.get("allocatedResources")));
+fn effective(pod: &Value, container: &Value, side: Side, view: View) -> Amounts {
+    if view != View::Spec {
+        let name = text(container, "name");
+        let status = ["status.containerStatuses", "status.initContainerStatuses"]
+            .into_iter()
+            .find_map(|statuses| list(pod, statuses).iter().find(|status| text(status, "name") == name));
+        let in_force = at_map(status, &["resources", side.field()]).filter(|_| view == View::InForce);
+        let allocated = at_map(status, &["allocatedResources"]).filter(|_| side == Side::Requests);
+        if let Some(known) = in_force.or(allocated) {
+            return amounts::read(Some(known));
+        }
+        if is_resize_infeasible(pod) {
+            return Amounts::new();
+        }
     }
-    if has.is_empty() {
-        return own;
-    }
-    if is_resize_infeasible(pod) {
-        return has;
-    }
-    amounts::raise(&mut own, &has);
-    own
+    resources(container, side)
+}
+
+fn at_map<'v>(value: Option<&'v Value>, path: &[&str]) -> Option<&'v Value> {
+    path.iter()
+        .try_fold(value?, |value, field| value.get(field))
+        .filter(|found| found.is_object())
 }
 
 fn is_resize_infeasible(pod: &Value) -> bool {

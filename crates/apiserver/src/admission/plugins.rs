@@ -4,7 +4,8 @@
 use api::Value;
 
 use super::{
-    Plugin, default_toleration, namespace_lifecycle, node_restriction, priority, service_account, taint_nodes,
+    Plugin, default_toleration, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority,
+    resource_quota, service_account, taint_nodes,
 };
 
 /// Makes a plugin from its settings in the admission control configuration.
@@ -38,13 +39,20 @@ pub(super) const PLUGINS: &[Line] = &[
     on("NamespaceLifecycle", |_| {
         Ok(Box::new(namespace_lifecycle::NamespaceLifecycle))
     }),
+    on("LimitRanger", |_| Ok(Box::new(limit_ranger::LimitRanger))),
     on("ServiceAccount", |_| Ok(Box::new(service_account::ServiceAccount))),
     off("NodeRestriction", |_| Ok(Box::new(node_restriction::NodeRestriction))),
     on("TaintNodesByCondition", |_| {
         Ok(Box::new(taint_nodes::TaintNodesByCondition))
     }),
+    on("PodSecurity", |settings| {
+        Ok(Box::new(pod_security::PodSecurity::new(settings)?))
+    }),
     on("Priority", |_| Ok(Box::new(priority::Priority))),
     on("DefaultTolerationSeconds", |_| {
         Ok(Box::new(default_toleration::DefaultTolerationSeconds))
+    }),
+    on("ResourceQuota", |settings| {
+        Ok(Box::new(resource_quota::ResourceQuota::new(settings)?))
     }),
 ];

@@ -81,7 +81,11 @@ pub async fn server_of(kinds: Vec<Kind>) -> Server {
 
 /// A server of these kinds, with a changed configuration.
 pub async fn server_with(kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> Server {
-    let store = store::Store::temporary().unwrap();
+    server_over(store::Store::temporary().unwrap(), kinds, change)
+}
+
+/// The same over a store that others may use too.
+pub fn server_over(store: store::Store, kinds: Vec<Kind>, change: impl FnOnce(&mut Config)) -> Server {
     let mut config = Config {
         kinds,
         store: store.clone(),

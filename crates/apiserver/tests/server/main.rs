@@ -8,6 +8,7 @@ mod deletion;
 mod discovery;
 mod harness;
 mod identity;
+mod limits;
 mod lists;
 mod patches;
 mod protocol;
