@@ -20,6 +20,8 @@ mod default_toleration;
 mod escalation;
 mod limit_ranger;
 mod lookup;
+mod matching;
+mod metrics;
 mod namespace_lifecycle;
 mod node_restriction;
 mod plugins;
@@ -29,8 +31,10 @@ mod resource_quota;
 mod service_account;
 mod taint_nodes;
 mod trace;
+mod webhook;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use api::{Status, Value};
 use async_trait::async_trait;
@@ -39,6 +43,7 @@ use crate::state::State;
 
 pub(crate) use attributes::{Attributes, Operation, Options};
 pub use config::{Admission, AdmissionError};
+pub(crate) use metrics::AdmissionMetrics;
 pub(crate) use trace::Trace;
 
 /// One plugin.
@@ -98,19 +103,21 @@ impl Pipeline {
     /// # Errors
     /// The first refusal.
     pub async fn mutate(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        self.mutate_once(state, attributes, object).await?;
-        if attributes.trace.begin_reinvocation() {
-            self.mutate_once(state, attributes, object).await?;
+        let started = Instant::now();
+        let mut done = self.mutate_once(state, attributes, object).await;
+        if done.is_ok() && attributes.trace.begin_reinvocation() {
+            done = self.mutate_once(state, attributes, object).await;
         }
-        Ok(())
+        let (operation, metrics) = (attributes.operation, &state.metrics.admission);
+        metrics.step("admit", operation, done.is_err(), started.elapsed());
+        done
     }
 
     async fn mutate_once(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        for (name, plugin) in &self.plugins {
-            if plugin.handles(attributes.operation) {
-                let done = plugin.mutate(state, attributes, object).await;
-                done.inspect_err(|status| refused(name, status))?;
-            }
+        for (name, plugin) in self.concerned(attributes) {
+            let started = Instant::now();
+            let done = plugin.mutate(state, attributes, object).await;
+            finish(state, attributes, (name, "admit", started), done)?;
         }
         Ok(())
     }
@@ -128,21 +135,48 @@ impl Pipeline {
         for plugin in &self.always {
             plugin.validate(state, attributes, object).await?;
         }
-        for (name, plugin) in &self.plugins {
-            if plugin.handles(attributes.operation) {
-                let done = plugin.validate(state, attributes, object).await;
-                done.inspect_err(|status| refused(name, status))?;
+        let started = Instant::now();
+        let mut done = Ok(());
+        for (name, plugin) in self.concerned(attributes) {
+            let started = Instant::now();
+            done = plugin.validate(state, attributes, object).await;
+            done = finish(state, attributes, (name, "validate", started), done);
+            if done.is_err() {
+                break;
             }
         }
-        Ok(())
+        let (operation, metrics) = (attributes.operation, &state.metrics.admission);
+        metrics.step("validate", operation, done.is_err(), started.elapsed());
+        done
+    }
+
+    fn concerned(&self, attributes: &Attributes<'_>) -> impl Iterator<Item = (&'static str, &dyn Plugin)> {
+        let operation = attributes.operation;
+        let all = self.plugins.iter().map(|(name, plugin)| (*name, plugin.as_ref()));
+        all.filter(move |(_, plugin)| plugin.handles(operation))
     }
 }
 
-fn refused(plugin: &str, status: &Status) {
-    tracing::debug!(
-        plugin,
-        code = status.code,
-        message = status.message,
-        "admission refused"
-    );
+/// Counts a plugin's decision.
+fn finish(
+    state: &State,
+    attributes: &Attributes<'_>,
+    (plugin, step, started): (&'static str, &'static str, Instant),
+    done: Result<(), Status>,
+) -> Result<(), Status> {
+    let (operation, took) = (attributes.operation, started.elapsed());
+    state
+        .metrics
+        .admission
+        .plugin(plugin, step, operation, done.is_err(), took);
+    if let Err(status) = &done {
+        tracing::debug!(
+            plugin,
+            step,
+            code = status.code,
+            message = status.message,
+            "admission refused"
+        );
+    }
+    done
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::admission::AdmissionMetrics;
 use crate::request::{Query, RequestInfo};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +58,7 @@ pub(crate) struct Metrics {
     requests: Family<CountLabels, Counter>,
     durations: HistogramFamily,
     inflight: Family<KindLabel, Gauge>,
+    pub admission: AdmissionMetrics,
 }
 
 /// Upstream's bounds of `apiserver_request_duration_seconds`.
@@ -110,7 +112,9 @@ impl Metrics {
             "Start time of the process since unix epoch in seconds",
             uptime,
         );
+        let admission = AdmissionMetrics::register(&mut registry);
         Metrics {
+            admission,
             registry,
             requests,
             durations,

@@ -3,6 +3,7 @@
 
 use api::Value;
 
+use super::webhook::{MutatingWebhooks, ValidatingWebhooks};
 use super::{
     Plugin, default_toleration, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority,
     resource_quota, service_account, taint_nodes,
@@ -51,6 +52,12 @@ pub(super) const PLUGINS: &[Line] = &[
     on("Priority", |_| Ok(Box::new(priority::Priority))),
     on("DefaultTolerationSeconds", |_| {
         Ok(Box::new(default_toleration::DefaultTolerationSeconds))
+    }),
+    on("MutatingAdmissionWebhook", |settings| {
+        Ok(Box::new(MutatingWebhooks::new(settings)?))
+    }),
+    on("ValidatingAdmissionWebhook", |settings| {
+        Ok(Box::new(ValidatingWebhooks::new(settings)?))
     }),
     on("ResourceQuota", |settings| {
         Ok(Box::new(resource_quota::ResourceQuota::new(settings)?))

@@ -22,7 +22,7 @@ use crate::respond::Answer;
 use crate::server::read_body;
 use crate::state::State;
 use crate::verbs::options::{WriteOptions, WriteVerb};
-use crate::verbs::update::{Source, Target, update};
+use crate::verbs::update::{Source, Target, View, update};
 use crate::verbs::{create, get};
 
 fn gvk() -> Gvk {
@@ -69,8 +69,27 @@ pub(super) async fn handle(
         options: options.clone(),
     };
     let source = Source::Change(Arc::new(move |object: &mut Value| change.run(object)));
-    let updated = update(state, call, resource, Target::Via("scale"), &source, &options).await?;
+    let view = view(paths);
+    let updated = update(state, call, resource, Target::Via(&view), &source, &options).await?;
     super::answer(call, 200, &gvk(), scale_of(&updated.object, paths))
+}
+
+/// The object as admission sees it: a Scale.
+fn view(paths: &ScalePaths) -> View {
+    let (show, take) = (paths.clone(), paths.spec_replicas.clone());
+    View {
+        name: "scale",
+        show: Box::new(move |object| {
+            let mut scale = scale_of(object, &show);
+            gvk().stamp(&mut scale);
+            scale
+        }),
+        take: Box::new(move |object, scale| {
+            if let Some(count) = value_at(scale, "spec.replicas").filter(|count| count.is_i64()) {
+                set_at(object, &take, count.clone());
+            }
+        }),
+    }
 }
 
 /// What the client sent.

@@ -29,8 +29,8 @@ const ATTEMPTS: usize = 64;
 pub(crate) enum Target<'a> {
     /// The object, without its status if that is a subresource.
     Main,
-    /// The same, by way of a subresource (scale).
-    Via(&'a str),
+    /// The same, by way of a subresource that shows it as another kind (scale).
+    Via(&'a View),
     /// Whatever the server itself changes on behalf of a subresource; the kind's rules for clients
     /// do not apply.
     Inner(&'a str),
@@ -38,12 +38,22 @@ pub(crate) enum Target<'a> {
     Part(&'a str, &'a Part),
 }
 
+/// A subresource's kind, as a view on the object.
+pub(crate) struct View {
+    pub name: &'static str,
+    /// The object as the view shows it.
+    pub show: Box<dyn Fn(&Value) -> Value + Send + Sync>,
+    /// Puts a changed view (second) into the object.
+    pub take: Box<dyn Fn(&mut Value, &Value) + Send + Sync>,
+}
+
 impl<'a> Target<'a> {
     /// The subresource, or empty.
     pub fn subresource(self) -> &'a str {
         match self {
             Target::Main => "",
-            Target::Via(name) | Target::Inner(name) | Target::Part(name, _) => name,
+            Target::Via(view) => view.name,
+            Target::Inner(name) | Target::Part(name, _) => name,
         }
     }
 }
@@ -220,23 +230,36 @@ impl Attempt<'_> {
         let (call, resource, kind) = (self.call, self.resource, &self.resource.kind);
         let mut new = self.make_new()?;
         let trace = Trace::default();
+        let view = match self.target {
+            Target::Via(view) => Some(view),
+            _ => None,
+        };
+        let shown = view.map(|view| (view.show)(self.old));
         let attributes = Attributes {
-            old: Some(self.old),
+            old: Some(shown.as_ref().unwrap_or(self.old)),
             options: Options::Write(self.options),
             ..Attributes::new(Operation::Update, resource, call, &trace).subresource(self.target.subresource())
         };
         // What the server does on its own behalf was admitted as what it was asked for.
         let admitted = !matches!(self.target, Target::Inner(_));
-        if admitted {
-            self.state.admission.mutate(self.state, &attributes, &mut new).await?;
+        let admission = &self.state.admission;
+        match view {
+            Some(view) => {
+                let mut shown = (view.show)(&new);
+                admission.mutate(self.state, &attributes, &mut shown).await?;
+                (view.take)(&mut new, &shown);
+            }
+            None if admitted => admission.mutate(self.state, &attributes, &mut new).await?,
+            None => {}
         }
         let repeated = metadata::dedup_owner_references(&mut new);
         call.warnings.extend(metadata::dedup_warning(&repeated, true));
         codec::complete(kind, &mut new);
         self.prepare_and_validate(&mut new)?;
         if admitted {
-            let validated = self.state.admission.validate(self.state, &attributes, Some(&new));
-            validated.await?;
+            let shown = view.map(|view| (view.show)(&new));
+            let object = shown.as_ref().unwrap_or(&new);
+            admission.validate(self.state, &attributes, Some(object)).await?;
         }
         patch::ignore_timestamps(&mut new, self.old);
         let gone = deletes(kind, &new, self.old);
