@@ -36,6 +36,7 @@ mod pod;
 mod pod_garbage;
 mod portion;
 mod replica_set;
+mod resource_quota;
 mod root_ca;
 mod service_account;
 mod taint_eviction;
@@ -44,7 +45,11 @@ mod world;
 pub use controller::{Controller, Keys, Trigger};
 pub use object::{Object, gvr_of, to_value};
 pub use plan::{Action, Confirm, Plan, Propagation, Reference, Step, Target, Text, Told, Verb};
+pub use resource_quota::quotas_in;
 pub use world::{BY_NODE, BY_SERVICE, Contents, Failure, Key, ORPHANS, Remaining, Turn, View, World};
+
+/// Name of the controller of resource quotas, which looks at what is in namespaces.
+pub const QUOTAS: &str = "resourcequota-controller";
 
 /// Every controller but the garbage collector, whose view is another: see [`garbage`].
 pub const ALL: &[Controller] = &[
@@ -59,4 +64,5 @@ pub const ALL: &[Controller] = &[
     node_lifecycle::CONTROLLER,
     taint_eviction::CONTROLLER,
     pod_garbage::CONTROLLER,
+    resource_quota::CONTROLLER,
 ];

@@ -82,6 +82,7 @@ macro_rules! for_each_kind {
             jobs: batch::v1::Job as Job,
             cron_jobs: batch::v1::CronJob as CronJob,
             persistent_volume_claims: core::v1::PersistentVolumeClaim as PersistentVolumeClaim,
+            resource_quotas: core::v1::ResourceQuota as ResourceQuota,
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::{Caches, Client, EventRecorder};
-use controllers::{Controller, Key};
+use controllers::{Controller, Key, QUOTAS, quotas_in};
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,9 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
             if controller.name == NAMESPACES {
                 follow_contents(&self.caches, &metadata, &queue);
             }
+            if controller.name == QUOTAS {
+                follow_counts(&world, &metadata, &queue);
+            }
             let (decider, reconcile) = (world.clone(), controller.reconcile);
             let turns = Turns {
                 name: controller.name,
@@ -145,7 +148,7 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
                 decide: move |key: &Key, turn: &controllers::Turn| reconcile(&*decider, key, turn),
             };
             let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
-            let needs_contents = controller.name == NAMESPACES;
+            let needs_contents = [NAMESPACES, QUOTAS].contains(&controller.name);
             tasks.spawn(async move {
                 let ready = async {
                     world.synced().await;
@@ -185,6 +188,20 @@ fn follow_contents(caches: &Caches, metadata: &Metadata, queue: &Arc<Queue<Key>>
         let known = namespaces.get("", namespace);
         if known.is_some_and(|known| known.metadata.deletion_timestamp.is_some()) {
             queue.add(Key::new("", namespace));
+        }
+    });
+}
+
+/// Runs a namespace's quotas whenever an object comes into it or leaves it.
+fn follow_counts(world: &Arc<CacheWorld>, metadata: &Metadata, queue: &Arc<Queue<Key>>) {
+    let (world, queue) = (Arc::downgrade(world), queue.clone());
+    metadata.listen(move |_, change| {
+        if change.old.is_some() && change.new.is_some() {
+            return;
+        }
+        let namespace = change.object().metadata.namespace.as_deref();
+        if let (Some(world), Some(namespace)) = (world.upgrade(), namespace) {
+            quotas_in(&*world, namespace).into_iter().for_each(|key| queue.add(key));
         }
     });
 }
