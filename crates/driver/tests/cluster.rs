@@ -376,3 +376,34 @@ async fn a_restart_at_any_moment_loses_and_doubles_nothing() {
     assert_eq!(cluster.server.all("apps/replicasets").len(), 1);
     cluster.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn quotas_follow_what_there_is() {
+    let cluster = Cluster::start().await;
+    let hard = json!({"pods": "5", "count/deployments.apps": "2", "configmaps": "9"});
+    cluster
+        .create(
+            ("", "resourcequotas"),
+            "ns",
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}}),
+        )
+        .await;
+    let used = |pods: &'static str, deployments: &'static str| {
+        move |server: &FakeApi| {
+            server.all("/resourcequotas").iter().any(|quota| {
+                let used = &quota["status"]["used"];
+                used["pods"] == pods && used["count/deployments.apps"] == deployments
+            })
+        }
+    };
+    cluster.until("nothing is used", used("0", "0")).await;
+    cluster.deploy(3).await;
+    cluster.until("pods and deployment are counted", used("3", "1")).await;
+    cluster
+        .handle(DEPLOYMENTS)
+        .delete("ns", "web", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    cluster.until("all is given back", used("0", "0")).await;
+    cluster.end().await;
+}
