@@ -17,7 +17,7 @@ pub(crate) fn claim<O: Object, K: Object>(
     owner: &O,
     selector: &LabelSelector,
     candidates: &dyn View<K>,
-    counts: fn(&K) -> bool,
+    counts: impl Fn(&K) -> bool,
     plan: &mut Plan,
 ) -> Vec<Arc<K>> {
     let mut claimed = Vec::new();

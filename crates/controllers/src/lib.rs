@@ -39,6 +39,7 @@ mod replica_set;
 mod resource_quota;
 mod root_ca;
 mod service_account;
+mod stateful_set;
 mod taint_eviction;
 mod world;
 
@@ -56,6 +57,7 @@ pub const ALL: &[Controller] = &[
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
     daemon_set::CONTROLLER,
+    stateful_set::CONTROLLER,
     namespace::CONTROLLER,
     service_account::CONTROLLER,
     root_ca::CONTROLLER,
