@@ -10,7 +10,8 @@ const TASKS: &str = "\
 tasks:
   ci                                     format, tidy, lints, release build, all tests
   tidy                                   crate edges, file sizes, banned calls
-  schema --api DIR --apimachinery DIR    regenerate crates/schema/data from upstream's sources";
+  schema --api DIR --apimachinery DIR --aggregator DIR
+                                         regenerate crates/schema/data from upstream's sources";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

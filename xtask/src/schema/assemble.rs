@@ -12,6 +12,7 @@ use schema::model::{
 use super::go::{Body, Constant, Imports, Member, Package, Sources, TypeDecl};
 use super::prose::{description, enum_description, has_marker, markers};
 
+const APIMACHINERY: &str = "k8s.io/apimachinery/";
 const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
 
 /// Types that the coder knows by heart.
@@ -386,7 +387,7 @@ impl<'a> Assembler<'a> {
     fn register(&mut self) -> anyhow::Result<()> {
         let meta = "meta.k8s.io";
         for (path, package) in &self.sources.packages {
-            let Some(group) = package.group.as_deref().filter(|_| path.starts_with("k8s.io/api/")) else {
+            let Some(group) = package.group.as_deref().filter(|_| !path.starts_with(APIMACHINERY)) else {
                 continue;
             };
             let version = path.rsplit('/').next().unwrap_or_default();

@@ -23,6 +23,9 @@ const APIMACHINERY: &[&str] = &[
     "pkg/version",
 ];
 
+/// Packages of kube-aggregator whose types are served.
+const AGGREGATOR: &[&str] = &["pkg/apis/apiregistration/v1"];
+
 /// Runs the task.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let api = PathBuf::from(option(args, "--api")?);
@@ -33,6 +36,10 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
     for (path, dir) in api_packages(&api)? {
         sources.read_package(&path, &dir)?;
+    }
+    let aggregator = PathBuf::from(option(args, "--aggregator")?);
+    for dir in AGGREGATOR {
+        sources.read_package(&format!("k8s.io/kube-aggregator/{dir}"), &aggregator.join(dir))?;
     }
     let (schema, docs) = assemble::assemble(&sources)?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/schema/data");
@@ -53,7 +60,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 
 fn option<'a>(args: &'a [String], name: &str) -> anyhow::Result<&'a str> {
     let Some(at) = args.iter().position(|arg| arg == name) else {
-        bail!("cargo xtask schema --api DIR --apimachinery DIR: {name} is missing");
+        bail!("cargo xtask schema --api DIR --apimachinery DIR --aggregator DIR: {name} is missing");
     };
     args.get(at + 1)
         .map(String::as_str)
