@@ -15,24 +15,32 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admissionregistration;
+pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
 pub mod bootstrap;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod flowcontrol;
 pub mod networking;
 pub mod node;
 pub mod pod_spec;
 pub mod policy;
 pub mod pools;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
 pub mod storage;
+pub mod storagemigration;
 
 mod cells;
 mod checks;
+mod parts;
+mod references;
 mod tree;
 
 use apiserver::Kind;
@@ -55,6 +63,13 @@ pub fn all() -> Vec<Kind> {
         core::secret::kind(),
         core::service_account::kind(),
         core::service::kind(),
+        admissionregistration::policy::mutating(),
+        admissionregistration::binding::mutating(),
+        admissionregistration::webhook::mutating(),
+        admissionregistration::policy::validating(),
+        admissionregistration::binding::validating(),
+        admissionregistration::webhook::validating(),
+        apiregistration::kind(),
         apps::controller_revision::kind(),
         apps::daemon_set::kind(),
         apps::deployment::kind(),
@@ -63,24 +78,38 @@ pub fn all() -> Vec<Kind> {
         autoscaling::horizontal_pod_autoscaler::kind(),
         batch::cron_job::kind(),
         batch::job::kind(),
+        certificates::certificate_signing_request::kind(),
+        certificates::cluster_trust_bundle::kind(),
+        certificates::pod_certificate_request::kind(),
         coordination::lease::kind(),
         discovery::endpoint_slice::kind(),
         core::event::events_kind(),
+        flowcontrol::flow_schema::kind(),
+        flowcontrol::priority_level::kind(),
         networking::ingress_class::kind(),
         networking::ingress::kind(),
+        networking::ip_address::kind(),
         networking::network_policy::kind(),
+        networking::service_cidr::kind(),
         node::runtime_class::kind(),
         policy::pod_disruption_budget::kind(),
         rbac::cluster_role_binding::kind(),
         rbac::cluster_role::kind(),
         rbac::role_binding::kind(),
         rbac::role::kind(),
+        resource::device_class::kind(),
+        resource::device_taint_rule::kind(),
+        resource::resource_claim::kind(),
+        resource::resource_claim_template::kind(),
+        resource::resource_slice::kind(),
         scheduling::priority_class::kind(),
-        storage::csi::driver(),
-        storage::csi::node(),
-        storage::csi::storage_capacity(),
+        storage::csi_driver::kind(),
+        storage::csi_node::kind(),
+        storage::csi_storage_capacity::kind(),
         storage::storage_class::kind(),
-        storage::csi::volume_attachment(),
+        storage::volume_attachment::kind(),
+        storage::volume_attributes_class::kind(),
+        storagemigration::kind(),
     ]
 }
 

@@ -1,5 +1,5 @@
-//! The objects that every cluster has from its first start: namespaces, priority classes, and
-//! the default policy of RBAC.
+//! The objects that every cluster has from its first start: namespaces, priority classes, flow
+//! control, what is served locally, and the default policy of RBAC.
 //!
 //! Two things differ from upstream's policy. Whoever may update may also patch: the controllers
 //! here only patch. And the role `system:node` is bound to the group `system:nodes`, because
@@ -15,6 +15,7 @@ use serde_json::{Map, json};
 use crate::core::namespace::FINALIZER;
 use crate::rbac::GROUP;
 use crate::scheduling::priority_class::SYSTEM_CLASSES;
+use crate::{apiregistration, flowcontrol};
 
 pub use reconcile::{reconcile_binding, reconcile_role};
 
@@ -209,6 +210,13 @@ pub fn objects() -> Vec<(Gvr, Value)> {
     all.extend(role_bindings().into_iter().map(|object| (rbac("rolebindings"), object)));
     let classes = Gvr::new("scheduling.k8s.io", "v1", "priorityclasses");
     all.extend(priority_classes().into_iter().map(|object| (classes.clone(), object)));
+    let flow = |resource: &str| Gvr::new(flowcontrol::GROUP, "v1", resource);
+    let levels = flowcontrol::bootstrap::priority_levels().into_iter();
+    all.extend(levels.map(|object| (flow("prioritylevelconfigurations"), object)));
+    let schemas = flowcontrol::bootstrap::flow_schemas().into_iter();
+    all.extend(schemas.map(|object| (flow("flowschemas"), object)));
+    let services = apiregistration::local_services().into_iter();
+    all.extend(services.map(|object| (Gvr::new(apiregistration::GROUP, "v1", "apiservices"), object)));
     all
 }
 

@@ -1,11 +1,11 @@
 //! `ingressclasses`.
 
-use api::Value;
 use api::field::{Error, Path};
+use api::{Value, validate};
 use apiserver::Kind;
 use apiserver::kind::Column;
 
-use crate::{cells, checks, tree};
+use crate::{cells, checks, references, tree};
 
 pub(crate) fn kind() -> Kind {
     Kind::cluster("networking.k8s.io", "v1", "IngressClass", "ingressclasses")
@@ -17,9 +17,9 @@ pub(crate) fn kind() -> Kind {
         })
         .validate(class)
         .validate_update(|new, old| {
-            let mut errors = class(new);
             let path = Path::new("spec").child("controller");
-            errors.extend(checks::immutable(new, old, "spec.controller", &path));
+            let mut errors = checks::immutable(new, old, "spec.controller", &path);
+            errors.extend(class(new));
             errors
         })
         .table(
@@ -54,42 +54,72 @@ fn class(class: &Value) -> Vec<Error> {
     if controller.len() > 250 {
         errors.push(Error::too_long(&path.child("controller"), 250));
     }
-    match controller.split_once('/') {
-        _ if controller.is_empty() => errors.push(Error::required(&path.child("controller"), "")),
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
-            errors.extend(checks::dns_subdomain(host, &path.child("controller")));
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(Error::invalid(&path.child("controller"), controller, detail));
-        }
-    }
+    errors.extend(references::domain_prefixed_path(controller, &path.child("controller")));
     let Some(parameters) = tree::at(class, "spec.parameters") else {
         return errors;
     };
     let path = path.child("parameters");
-    for field in ["kind", "name"] {
-        if tree::text(parameters, field).is_empty() {
-            errors.push(Error::required(&path.child(field), ""));
+    errors.extend(typed_reference(parameters, &path));
+    let namespace = tree::text_opt(parameters, "namespace");
+    match (tree::text_opt(parameters, "scope"), namespace) {
+        (None, _) => errors.push(Error::required(&path.child("scope"), "")),
+        (Some("Namespace"), None) => {
+            let detail = "`parameters.scope` is set to 'Namespace'";
+            errors.push(Error::required(&path.child("namespace"), detail));
         }
-    }
-    let namespace = tree::text(parameters, "namespace");
-    match tree::text(parameters, "scope") {
-        "Namespace" if namespace.is_empty() => {
-            errors.push(Error::required(
-                &path.child("namespace"),
-                "`parameters.scope` is set to 'Namespace'",
-            ));
+        (Some("Namespace"), Some(namespace)) => {
+            errors.extend(checks::dns_label(namespace, &path.child("namespace")));
         }
-        "Namespace" => errors.extend(checks::dns_label(namespace, &path.child("namespace"))),
-        "Cluster" if !namespace.is_empty() => {
-            errors.push(Error::forbidden(
-                &path.child("namespace"),
-                "`parameters.scope` is set to 'Cluster'",
-            ));
+        (Some("Cluster"), Some(_)) => {
+            let detail = "`parameters.scope` is set to 'Cluster'";
+            errors.push(Error::forbidden(&path.child("namespace"), detail));
         }
-        "Cluster" => {}
-        scope => errors.extend(checks::one_of(scope, &["Cluster", "Namespace"], &path.child("scope"))),
+        (Some("Cluster"), None) => {}
+        (Some(scope), _) => {
+            let known = &["Cluster", "Namespace"];
+            errors.push(Error::not_supported(&path.child("scope"), scope, known));
+        }
     }
     errors
+}
+
+/// A reference by group, kind and name.
+pub(super) fn typed_reference(reference: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    if let Some(group) = tree::text_opt(reference, "apiGroup") {
+        errors.extend(checks::dns_subdomain(group, &path.child("apiGroup")));
+    }
+    for field in ["kind", "name"] {
+        let (value, path) = (tree::text(reference, field), path.child(field));
+        if value.is_empty() {
+            errors.push(Error::required(&path, format!("{field} is required")));
+        } else {
+            errors.extend(checks::invalid_each(&path, value, validate::path_segment_name(value)));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn parameters_are_somewhere() {
+        let fields = |object: Value| -> Vec<String> { class(&object).into_iter().map(|error| error.field).collect() };
+        let good = json!({"spec": {"controller": "a.io/b", "parameters": {"kind": "K", "name": "n", "scope": "Namespace", "namespace": "x"}}});
+        assert_eq!(fields(good), Vec::<String>::new());
+        let bad = json!({"spec": {"controller": "a", "parameters": {"apiGroup": "", "kind": "a/b", "scope": "Cluster", "namespace": "x"}}});
+        assert_eq!(
+            fields(bad),
+            [
+                "spec.controller",
+                "spec.parameters.apiGroup",
+                "spec.parameters.kind",
+                "spec.parameters.name",
+                "spec.parameters.namespace"
+            ]
+        );
+    }
 }

@@ -63,7 +63,8 @@ fn policy(policy: &Value) -> Vec<Error> {
     let types = tree::strings(policy, "spec.policyTypes");
     if types.len() > 2 {
         let detail = "may not specify more than two policyTypes";
-        return vec![Error::invalid(&path.child("policyTypes"), types, detail)];
+        errors.push(Error::invalid(&path.child("policyTypes"), types, detail));
+        return errors;
     }
     for (index, kind) in types.into_iter().enumerate() {
         if !matches!(kind, "Ingress" | "Egress") {
@@ -86,33 +87,31 @@ fn port(port: &Value, path: &Path) -> Vec<Error> {
         port.get("port").and_then(IntOrString::from_json),
         tree::int(port, "endPort"),
     );
-    let end_path = path.child("endPort");
-    if start.is_some() {
-        errors.extend(checks::port_number_or_name(port.get("port"), &path.child("port")));
-    }
+    let (start_path, end_path) = (path.child("port"), path.child("endPort"));
     match (start, end) {
-        (Some(IntOrString::Int(start)), Some(end)) => {
-            if end < i64::from(start) {
-                let detail = "must be greater than or equal to `port`";
+        (Some(IntOrString::Int(start)), end) => {
+            errors.extend(checks::port_number(i64::from(start), &start_path));
+            if let Some(end) = end {
+                if end < i64::from(start) {
+                    // Upstream shows the start here.
+                    let detail = "must be greater than or equal to `port`";
+                    errors.push(Error::invalid(&end_path, start, detail));
+                }
+                errors.extend(checks::port_number(end, &end_path));
+            }
+        }
+        (Some(IntOrString::String(name)), end) => {
+            if let Some(end) = end {
+                let detail = "may not be specified when `port` is non-numeric";
                 errors.push(Error::invalid(&end_path, end, detail));
             }
-            errors.extend(checks::port_number(end, &end_path));
-        }
-        (Some(IntOrString::String(_)), Some(end)) => {
-            errors.push(Error::invalid(
-                &end_path,
-                end,
-                "may not be specified when `port` is non-numeric",
-            ));
+            errors.extend(checks::invalid_each(&start_path, &name, validate::port_name(&name)));
         }
         (None, Some(end)) => {
-            errors.push(Error::invalid(
-                &end_path,
-                end,
-                "may not be specified when `port` is not specified",
-            ));
+            let detail = "may not be specified when `port` is not specified";
+            errors.push(Error::invalid(&end_path, end, detail));
         }
-        (_, None) => {}
+        (None, None) => {}
     }
     errors
 }
@@ -127,11 +126,11 @@ fn peer(peer: &Value, path: &Path) -> Vec<Error> {
         }
     }
     if let Some(block) = tree::at(peer, "ipBlock") {
+        kinds += 1;
         errors.extend(ip_block(block, &path.child("ipBlock")));
-        if kinds > 0 {
+        if kinds > 1 {
             errors.push(Error::forbidden(path, "may not specify both ipBlock and another peer"));
         }
-        kinds += 1;
     }
     if kinds == 0 {
         errors.push(Error::required(path, "must specify a peer"));
@@ -145,10 +144,13 @@ fn ip_block(block: &Value, path: &Path) -> Vec<Error> {
         return vec![Error::required(&path.child("cidr"), "")];
     }
     let mut errors = validate::legacy_cidr(&path.child("cidr"), cidr);
+    if !errors.is_empty() {
+        return errors;
+    }
     for (index, except) in tree::strings(block, "except").into_iter().enumerate() {
         let path = path.child("except").index(index);
         let bad = validate::legacy_cidr(&path, except);
-        if bad.is_empty() && errors.is_empty() && !contains(cidr, except) {
+        if bad.is_empty() && !contains(cidr, except) {
             errors.push(Error::invalid(&path, except, "must be a strict subset of `cidr`"));
         }
         errors.extend(bad);

@@ -1,5 +1,10 @@
-//! The group `storage.k8s.io`. Only its descriptors and tables are complete; storage classes are
-//! validated too.
+//! The group `storage.k8s.io`.
 
-pub mod csi;
+pub mod csi_driver;
+pub mod csi_node;
+pub mod csi_storage_capacity;
 pub mod storage_class;
+pub mod volume_attachment;
+pub mod volume_attributes_class;
+
+const GROUP: &str = "storage.k8s.io";
