@@ -24,6 +24,7 @@ mod matching;
 mod metrics;
 mod namespace_lifecycle;
 mod node_restriction;
+mod parsed;
 mod plugins;
 mod pod_security;
 mod priority;
