@@ -14,23 +14,40 @@
 //!   What the server does on its own behalf (`Target::Inner`) passes neither, as upstream.
 //! - A second round of mutation happens at most once a request.
 
+mod always;
+mod always_pull_images;
+mod anti_affinity;
 mod attributes;
+mod certificates;
 mod config;
+mod default_class;
 mod default_toleration;
 mod escalation;
+mod event_rate_limit;
+mod extended_resource_toleration;
+mod external_ips;
 mod limit_ranger;
 mod lookup;
 mod matching;
 mod metrics;
 mod namespace_lifecycle;
+mod namespaces;
 mod node_restriction;
-mod parsed;
+mod owner_references;
 mod plugins;
+mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
+mod pod_toleration_restriction;
+mod pod_topology_labels;
 mod priority;
+mod references;
 mod resource_quota;
+mod runtime_class;
 mod service_account;
+mod storage_objects;
 mod taint_nodes;
+mod tolerations;
 mod trace;
 mod webhook;
 

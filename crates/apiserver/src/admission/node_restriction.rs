@@ -1,179 +1,147 @@
-//! What node agents may write: their own node, and their own pods
+//! What node agents may write: their own node, their own pods, and little else
 //! (`plugin/pkg/admission/noderestriction`).
 
-use std::collections::BTreeSet;
+mod labels;
+mod pods;
+mod tokens;
 
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, certificates};
 use crate::kind::value_at;
 use crate::state::State;
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
-const RESTRICTED: &str = "node-restriction.kubernetes.io";
-/// Labels of Kubernetes' own namespaces that a kubelet may set (`kubelet/pkg/apis`).
-const KUBELET_LABELS: [&str; 12] = [
-    "kubernetes.io/hostname",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/region",
-    "kubernetes.io/instance-type",
-    "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-    "kubernetes.io/os",
-    "kubernetes.io/arch",
-    "beta.kubernetes.io/os",
-    "beta.kubernetes.io/arch",
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Signers of the certificates of node agents.
+const NODE_SIGNERS: [&str; 2] = [
+    "kubernetes.io/kubelet-serving",
+    "kubernetes.io/kube-apiserver-client-kubelet",
 ];
-const KUBELET_NAMESPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 pub(super) struct NodeRestriction;
 
 #[async_trait]
 impl Plugin for NodeRestriction {
     async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
+        if attributes.operation == Operation::Connect {
+            return Ok(());
+        }
         let Some(node) = attributes.call.user.as_node() else {
             return Ok(());
         };
+        if node.is_empty() {
+            let user = api::field::go_quote(&attributes.call.user.name);
+            return Err(attributes.forbid(format!("could not determine node from user {user}")));
+        }
         let kind = &attributes.resource.kind;
         match (kind.gvk.group.as_str(), kind.plural.as_str(), attributes.subresource) {
-            ("", "pods", "") => pod(attributes, node, object),
-            ("", "pods", "status") => pod_status(attributes, node, object),
-            ("", "pods", "eviction") => eviction(state, attributes, node).await,
+            ("", "pods", "") => pods::main(state, attributes, node, object).await,
+            ("", "pods", "status") => pods::status(attributes, node, object),
+            ("", "pods", "eviction") => pods::eviction(attributes, node).await,
             ("", "pods", other) => Err(attributes.forbid(format!(
                 "unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed"
             ))),
             ("", "nodes", _) => own_node(attributes, node, object),
-            ("", "persistentvolumeclaims", "status") | ("", "serviceaccounts", _) => Ok(()),
+            ("", "persistentvolumeclaims", "status") => claim_status(attributes, node, object),
             ("", "persistentvolumeclaims", _) => Err(attributes.forbid("may only update PVC status")),
-            ("coordination.k8s.io", "leases", _) => named_after(attributes, node, object, "lease"),
+            ("", "serviceaccounts", _) => tokens::request(state, attributes, node, object).await,
+            ("coordination.k8s.io", "leases", _) => lease(attributes, node, object),
             ("storage.k8s.io", "csinodes", _) => named_after(attributes, node, object, "CSINode"),
+            ("resource.k8s.io", "resourceslices", _) => resource_slice(attributes, node, object),
+            ("certificates.k8s.io", "certificatesigningrequests", "") => signing_request(attributes, object),
             _ => Ok(()),
         }
     }
 }
 
-fn is_on(pod: &Value, node: &str) -> bool {
-    value_at(pod, "spec.nodeName").and_then(Value::as_str) == Some(node)
-}
-
-fn pod(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
-    let forbid = |why: String| Err(attributes.forbid(why));
-    match (attributes.operation, object, attributes.old) {
-        (Operation::Delete, _, Some(old)) => {
-            if is_on(old, node) {
-                return Ok(());
-            }
-            forbid(format!(
-                "node \"{node}\" can only delete pods with spec.nodeName set to itself"
-            ))
-        }
-        (Operation::Create, Some(pod), _) => {
-            if meta::annotation(pod, MIRROR).is_none() {
-                return forbid(format!(
-                    "pod does not have \"{MIRROR}\" annotation, node \"{node}\" can only create mirror pods"
-                ));
-            }
-            if !is_on(pod, node) {
-                return forbid(format!(
-                    "node \"{node}\" can only create pods with spec.nodeName set to itself"
-                ));
-            }
-            let owners = meta::owner_references(pod);
-            let owned = matches!(owners.as_slice(), [owner] if owner.api_version == "v1"
-                && owner.kind == "Node" && owner.name == node && owner.controller
-                && !owner.block_owner_deletion);
-            if !owned {
-                return forbid(format!(
-                    "node \"{node}\" can only create pods with a controller owner reference set to itself"
-                ));
-            }
-            Ok(())
-        }
-        (operation, ..) => forbid(format!(
-            "unexpected operation \"{operation:?}\", node \"{node}\" can only create and delete mirror pods"
-        )),
-    }
-}
-
-fn pod_status(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
-    let (Some(new), Some(old)) = (object, attributes.old) else {
-        return Err(attributes.forbid("unexpected operation"));
-    };
-    if !is_on(old, node) {
-        return Err(attributes.forbid(format!(
-            "node \"{node}\" can only update pod status for pods with spec.nodeName set to itself"
-        )));
-    }
-    if meta::labels(new) != meta::labels(old) {
-        return Err(attributes.forbid(format!("node \"{node}\" cannot update labels through pod status")));
-    }
-    Ok(())
-}
-
-async fn eviction(_state: &State, attributes: &Attributes<'_>, node: &str) -> Result<(), Status> {
-    let pods = attributes.resource;
-    let entry = pods.latest(attributes.namespace, attributes.name).await?;
-    let entry = entry.ok_or_else(|| Status::not_found(&pods.group_resource(), attributes.name))?;
-    if is_on(&pods.value(&entry), node) {
-        return Ok(());
-    }
-    Err(attributes.forbid(format!(
-        "node {node} can only evict pods with spec.nodeName set to itself"
-    )))
-}
-
 fn own_node(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
-    if attributes.name != node {
+    if object.map_or(attributes.name, meta::name) != node && attributes.name != node {
         return Err(attributes.forbid(format!(
             "node \"{node}\" is not allowed to modify node \"{}\"",
             attributes.name
         )));
     }
     let Some(new) = object else { return Ok(()) };
-    if let Some(old) = attributes.old
-        && value_at(new, "spec.taints") != value_at(old, "spec.taints")
-    {
+    let source = |node| value_at(node, "spec.configSource").filter(|source: &&Value| !source.is_null());
+    let Some(old) = attributes.old else {
+        if source(new).is_some() {
+            return Err(attributes.forbid(format!(
+                "node \"{node}\" is not allowed to create pods with a non-nil configSource"
+            )));
+        }
+        let forbidden = labels::forbidden(&meta::labels(new), None);
+        if forbidden.is_empty() {
+            return Ok(());
+        }
+        return Err(attributes.forbid(format!(
+            "node \"{node}\" is not allowed to set the following labels: {}",
+            forbidden.join(", ")
+        )));
+    };
+    if source(new).is_some() && source(new) != source(old) {
+        return Err(attributes.forbid(format!(
+            "node \"{node}\" is not allowed to update configSource to a new non-nil configSource"
+        )));
+    }
+    if value_at(new, "spec.taints") != value_at(old, "spec.taints") {
         return Err(attributes.forbid(format!("node \"{node}\" is not allowed to modify taints")));
     }
-    let forbidden = forbidden_labels(new, attributes.old);
+    // Else it could have itself collected as garbage.
+    if meta::owner_references(new) != meta::owner_references(old) {
+        return Err(attributes.forbid(format!("node \"{node}\" is not allowed to modify ownerReferences")));
+    }
+    let forbidden = labels::forbidden(&meta::labels(new), Some(&meta::labels(old)));
     if forbidden.is_empty() {
         return Ok(());
     }
-    let list = forbidden.into_iter().collect::<Vec<_>>().join(", ");
-    Err(attributes.forbid(match attributes.old {
-        None => format!("node \"{node}\" is not allowed to set the following labels: {list}"),
-        Some(_) => format!("is not allowed to modify labels: {list}"),
-    }))
+    Err(attributes.forbid(format!("is not allowed to modify labels: {}", forbidden.join(", "))))
 }
 
-/// Labels that changed though a node may not change them: they steer workloads.
-fn forbidden_labels(new: &Value, old: Option<&Value>) -> BTreeSet<String> {
-    let (new, old) = (meta::labels(new), old.map(meta::labels).unwrap_or_default());
-    let keys: BTreeSet<&String> = new.keys().chain(old.keys()).collect();
-    keys.into_iter()
-        .filter(|key| new.get(*key) != old.get(*key) && is_forbidden(key))
-        .cloned()
-        .collect()
-}
-
-fn is_forbidden(label: &str) -> bool {
-    let Some((namespace, _)) = label.split_once('/') else {
-        return false;
+/// Of a claim's status a node changes what growing it does.
+fn claim_status(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let (Operation::Update, Some(new), Some(old)) = (attributes.operation, object, attributes.old) else {
+        return Err(attributes.forbid(unexpected(attributes)));
     };
-    let within = |root: &str| namespace == root || namespace.strip_suffix(root).is_some_and(|rest| rest.ends_with('.'));
-    if within(RESTRICTED) {
-        return true;
+    let rest = |claim: &Value| {
+        let mut claim = claim.clone();
+        for field in ["resourceVersion", "managedFields"] {
+            meta::remove(&mut claim, field);
+        }
+        if let Some(status) = claim.get_mut("status").and_then(Value::as_object_mut) {
+            for field in [
+                "capacity",
+                "conditions",
+                "allocatedResources",
+                "allocatedResourceStatuses",
+            ] {
+                status.remove(field);
+            }
+        }
+        claim
+    };
+    if rest(new) == rest(old) {
+        return Ok(());
     }
-    (within("kubernetes.io") || within("k8s.io"))
-        && !KUBELET_LABELS.contains(&label)
-        && !KUBELET_NAMESPACES.iter().any(|root| within(root))
+    Err(attributes.forbid(format!(
+        "node \"{node}\" is not allowed to update fields other than status.quantity and status.conditions"
+    )))
+}
+
+fn lease(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    if attributes.namespace != LEASE_NAMESPACE {
+        return Err(attributes.forbid(format!(
+            "can only access leases in the \"{LEASE_NAMESPACE}\" system namespace"
+        )));
+    }
+    named_after(attributes, node, object, "node lease")
 }
 
 fn named_after(attributes: &Attributes<'_>, node: &str, object: Option<&Value>, what: &str) -> Result<(), Status> {
-    let name = object.map_or(attributes.name, meta::name);
+    let name = match (attributes.operation, object) {
+        (Operation::Create, Some(object)) => meta::name(object),
+        _ => attributes.name,
+    };
     if name == node {
         return Ok(());
     }
@@ -182,28 +150,45 @@ fn named_after(attributes: &Attributes<'_>, node: &str, object: Option<&Value>, 
     )))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_that_steer_workloads() {
-        for label in [
-            "node-restriction.kubernetes.io/x",
-            "a.node-restriction.kubernetes.io/x",
-            "node-role.kubernetes.io/control-plane",
-            "x.k8s.io/y",
-        ] {
-            assert!(is_forbidden(label), "{label}");
-        }
-        for label in [
-            "kubernetes.io/hostname",
-            "example.com/x",
-            "plain",
-            "x.node.kubernetes.io/y",
-            "notkubernetes.io/x",
-        ] {
-            assert!(!is_forbidden(label), "{label}");
-        }
+fn resource_slice(attributes: &Attributes<'_>, node: &str, object: Option<&Value>) -> Result<(), Status> {
+    let (slice, verb) = match attributes.operation {
+        Operation::Create => (object, "create"),
+        Operation::Delete => (attributes.old, "delete"),
+        _ => return Ok(()),
+    };
+    let of = slice.and_then(|slice| value_at(slice, "spec.nodeName")?.as_str());
+    if of == Some(node) {
+        return Ok(());
     }
+    Err(attributes.forbid(format!(
+        "can only {verb} ResourceSlice with the same NodeName as the requesting node"
+    )))
+}
+
+/// A node asks for certificates in its own name only.
+fn signing_request(attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
+    let Some(request) = object.filter(|_| attributes.operation == Operation::Create) else {
+        return Ok(());
+    };
+    let signer = value_at(request, "spec.signerName")
+        .and_then(Value::as_str)
+        .unwrap_or("");
+    if !NODE_SIGNERS.contains(&signer) {
+        return Ok(());
+    }
+    let (_, names) =
+        certificates::subject(request).map_err(|why| attributes.forbid(format!("unable to parse csr: {why}")))?;
+    let user = &attributes.call.user.name;
+    if names
+        .iter()
+        .any(|name| name.starts_with("system:node:") && name != user)
+    {
+        return Err(attributes.forbid(format!("can only create a node CSR with CN={user}")));
+    }
+    Ok(())
+}
+
+/// What is said of an operation that nodes have no business with.
+fn unexpected(attributes: &Attributes<'_>) -> String {
+    format!("unexpected operation \"{}\"", attributes.operation.as_str())
 }

@@ -5,8 +5,10 @@ use api::Value;
 
 use super::webhook::{MutatingWebhooks, ValidatingWebhooks};
 use super::{
-    Plugin, default_toleration, limit_ranger, namespace_lifecycle, node_restriction, pod_security, priority,
-    resource_quota, service_account, taint_nodes,
+    Plugin, always, always_pull_images, anti_affinity, certificates, default_class, default_toleration,
+    event_rate_limit, extended_resource_toleration, external_ips, limit_ranger, namespace_lifecycle, namespaces,
+    node_restriction, owner_references, pod_node_selector, pod_resize, pod_security, pod_toleration_restriction,
+    pod_topology_labels, priority, resource_quota, runtime_class, service_account, storage_objects, taint_nodes,
 };
 
 /// Makes a plugin from its settings in the admission control configuration.
@@ -35,24 +37,87 @@ const fn off(name: &'static str, make: Make) -> Line {
     }
 }
 
+/// A plugin without settings.
+macro_rules! plain {
+    ($plugin:expr) => {
+        |_| Ok(Box::new($plugin))
+    };
+}
+
+/// A plugin of a feature that upstream has off by default: known by name, and idle.
+const fn gated(name: &'static str) -> Line {
+    on(name, plain!(always::Admit))
+}
+
 /// Every plugin. Webhooks, ResourceQuota and AlwaysDeny come last.
 pub(super) const PLUGINS: &[Line] = &[
-    on("NamespaceLifecycle", |_| {
-        Ok(Box::new(namespace_lifecycle::NamespaceLifecycle))
-    }),
-    on("LimitRanger", |_| Ok(Box::new(limit_ranger::LimitRanger))),
-    on("ServiceAccount", |_| Ok(Box::new(service_account::ServiceAccount))),
-    off("NodeRestriction", |_| Ok(Box::new(node_restriction::NodeRestriction))),
-    on("TaintNodesByCondition", |_| {
-        Ok(Box::new(taint_nodes::TaintNodesByCondition))
-    }),
+    off("AlwaysAdmit", plain!(always::Admit)),
+    off("NamespaceAutoProvision", plain!(namespaces::AutoProvision)),
+    on("NamespaceLifecycle", plain!(namespace_lifecycle::NamespaceLifecycle)),
+    off("NamespaceExists", plain!(namespaces::Exists)),
+    off(
+        "LimitPodHardAntiAffinityTopology",
+        plain!(anti_affinity::LimitPodHardAntiAffinityTopology),
+    ),
+    on("LimitRanger", plain!(limit_ranger::LimitRanger)),
+    on("ServiceAccount", plain!(service_account::ServiceAccount)),
+    off("NodeRestriction", plain!(node_restriction::NodeRestriction)),
+    on("TaintNodesByCondition", plain!(taint_nodes::TaintNodesByCondition)),
+    off("AlwaysPullImages", plain!(always_pull_images::AlwaysPullImages)),
     on("PodSecurity", |settings| {
         Ok(Box::new(pod_security::PodSecurity::new(settings)?))
     }),
-    on("Priority", |_| Ok(Box::new(priority::Priority))),
-    on("DefaultTolerationSeconds", |_| {
-        Ok(Box::new(default_toleration::DefaultTolerationSeconds))
+    off("PodNodeSelector", |settings| {
+        Ok(Box::new(pod_node_selector::PodNodeSelector::new(settings)))
     }),
+    on("Priority", plain!(priority::Priority)),
+    on(
+        "DefaultTolerationSeconds",
+        plain!(default_toleration::DefaultTolerationSeconds),
+    ),
+    off("PodTolerationRestriction", |settings| {
+        Ok(Box::new(pod_toleration_restriction::PodTolerationRestriction::new(
+            settings,
+        )))
+    }),
+    off("EventRateLimit", |settings| {
+        Ok(Box::new(event_rate_limit::EventRateLimit::new(settings)?))
+    }),
+    off(
+        "ExtendedResourceToleration",
+        plain!(extended_resource_toleration::ExtendedResourceToleration),
+    ),
+    on("DefaultStorageClass", plain!(default_class::DefaultStorageClass)),
+    on(
+        "StorageObjectInUseProtection",
+        plain!(storage_objects::StorageObjectInUseProtection),
+    ),
+    // GenericWorkload.
+    gated("PodGroupProtection"),
+    off(
+        "OwnerReferencesPermissionEnforcement",
+        plain!(owner_references::OwnerReferencesPermissionEnforcement),
+    ),
+    on(
+        "PersistentVolumeClaimResize",
+        plain!(storage_objects::PersistentVolumeClaimResize),
+    ),
+    on("RuntimeClass", plain!(runtime_class::RuntimeClass)),
+    on("CertificateApproval", plain!(certificates::Approval)),
+    on("CertificateSigning", plain!(certificates::Signing)),
+    on("ClusterTrustBundleAttest", plain!(certificates::TrustBundleAttest)),
+    on(
+        "CertificateSubjectRestriction",
+        plain!(certificates::SubjectRestriction),
+    ),
+    on("DefaultIngressClass", plain!(default_class::DefaultIngressClass)),
+    off("DenyServiceExternalIPs", plain!(external_ips::DenyServiceExternalIps)),
+    on("PodTopologyLabels", plain!(pod_topology_labels::PodTopologyLabels)),
+    // GenericWorkload.
+    gated("PodGroupWorkloadExists"),
+    // WorkloadWithJob.
+    gated("JobValidation"),
+    on("PodResizeValidator", plain!(pod_resize::PodResizeValidator)),
     on("MutatingAdmissionWebhook", |settings| {
         Ok(Box::new(MutatingWebhooks::new(settings)?))
     }),
@@ -62,4 +127,5 @@ pub(super) const PLUGINS: &[Line] = &[
     on("ResourceQuota", |settings| {
         Ok(Box::new(resource_quota::ResourceQuota::new(settings)?))
     }),
+    off("AlwaysDeny", plain!(always::Deny)),
 ];

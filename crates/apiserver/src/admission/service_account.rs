@@ -1,13 +1,15 @@
 //! Every pod runs as a service account that exists, and gets its token
 //! (`plugin/pkg/admission/serviceaccount`).
 
+mod mountable;
+
 use std::time::Duration;
 
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, references};
 use crate::cache::{Selection, WatchParams, WatchStart};
 use crate::kind::value_at;
 use crate::resource::Resource;
@@ -42,13 +44,7 @@ impl Plugin for ServiceAccount {
         let Some(accounts) = state.resource("", "v1", "serviceaccounts") else {
             return Ok(());
         };
-        let Some(account) = find(&accounts, attributes.namespace, &name).await? else {
-            return Err(attributes.forbid(format!(
-                "error looking up service account {}/{name}: serviceaccount {} not found",
-                attributes.namespace,
-                api::field::go_quote(&name)
-            )));
-        };
+        let account = require(&accounts, attributes, &name).await?;
         let wants = |object: &Value, path: &str| value_at(object, path).and_then(Value::as_bool);
         if wants(pod, "spec.automountServiceAccountToken")
             .or(wants(&account, "automountServiceAccountToken"))
@@ -64,16 +60,61 @@ impl Plugin for ServiceAccount {
         }
         Ok(())
     }
+
+    async fn validate(&self, state: &State, attributes: &Attributes<'_>, pod: Option<&Value>) -> Result<(), Status> {
+        let kind = &attributes.resource.kind;
+        let about_pods = kind.gvk.group.is_empty() && kind.plural == "pods";
+        let fields: &[_] = match (attributes.operation, attributes.subresource) {
+            (Operation::Create, "") => &mountable::OF_POD,
+            (Operation::Update, "ephemeralcontainers") => &mountable::OF_EPHEMERAL,
+            _ => return Ok(()),
+        };
+        let Some(pod) = pod.filter(|_| about_pods) else {
+            return Ok(());
+        };
+        if meta::annotation(pod, MIRROR).is_some() {
+            return mirror(attributes, pod);
+        }
+        let Some(accounts) = state.resource("", "v1", "serviceaccounts") else {
+            return Ok(());
+        };
+        let name = value_at(pod, "spec.serviceAccountName")
+            .and_then(Value::as_str)
+            .unwrap_or("");
+        if name.is_empty() {
+            return Err(attributes.forbid(format!(
+                "no service account specified for pod {}/{}",
+                attributes.namespace,
+                meta::name(pod)
+            )));
+        }
+        let account = require(&accounts, attributes, name).await?;
+        mountable::check(&account, pod, fields).map_err(|why| attributes.forbid(why))
+    }
 }
 
+/// The account, or 403.
+async fn require(accounts: &Resource, attributes: &Attributes<'_>, name: &str) -> Result<Value, Status> {
+    find(accounts, attributes.namespace, name).await?.ok_or_else(|| {
+        attributes.forbid(format!(
+            "error looking up service account {}/{name}: serviceaccount {} not found",
+            attributes.namespace,
+            api::field::go_quote(name)
+        ))
+    })
+}
+
+/// A mirror pod shows what a node runs anyway; it gets access to nothing.
 fn mirror(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
     let account = value_at(pod, "spec.serviceAccountName").and_then(Value::as_str);
     if account.is_some_and(|name| !name.is_empty()) {
         return Err(attributes.forbid("a mirror pod may not reference service accounts"));
     }
-    let volumes = value_at(pod, "spec.volumes").and_then(Value::as_array);
-    if volumes.into_iter().flatten().any(|v| v.get("secret").is_some()) {
+    if references::secrets(pod) {
         return Err(attributes.forbid("a mirror pod may not reference secrets"));
+    }
+    if references::projects(pod, "serviceAccountToken") {
+        return Err(attributes.forbid("a mirror pod may not use ServiceAccountToken volume projections"));
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ fn change(
     name: String,
 ) -> impl Fn(&mut Value) -> Result<(), Status> + Send + Sync + use<> {
     let annotations = meta::annotations(binding);
+    let labels = meta::labels(binding);
     let (uid, version) = (
         meta::uid(binding).to_owned(),
         meta::resource_version(binding).to_owned(),
@@ -91,6 +92,9 @@ fn change(
         pod["spec"]["nodeName"] = node.clone().into();
         for (key, value) in &annotations {
             meta::set_annotation(pod, key, value);
+        }
+        for (key, value) in &labels {
+            meta::set_label(pod, key, value);
         }
         set_condition(pod, json!({"type": "PodScheduled", "status": "True"}));
         Ok(())

@@ -1,6 +1,3 @@
-//! The group `autoscaling`: `horizontalpodautoscalers` in versions 1 and 2, stored as version 2.
+//! The group `autoscaling`.
 
 pub mod horizontal_pod_autoscaler;
-
-mod conversion;
-mod metrics;

@@ -20,29 +20,24 @@ mod outcome;
 mod review;
 mod validating;
 
-use std::sync::Arc;
-
 use api::{Status, Value};
 use async_trait::async_trait;
 
 use super::matching::is_exempt;
-use super::parsed::Parsed;
 use super::{Attributes, Plugin};
 use crate::state::State;
 use client::Clients;
-pub(super) use configuration::FailurePolicy;
-use configuration::{Hook, Hooks};
-pub(super) use review::request_head;
+use configuration::Source;
 
 /// The plugin `MutatingAdmissionWebhook`.
 pub(super) struct MutatingWebhooks {
-    configurations: Parsed<Hooks>,
+    source: Source,
     clients: Clients,
 }
 
 /// The plugin `ValidatingAdmissionWebhook`.
 pub(super) struct ValidatingWebhooks {
-    configurations: Parsed<Hooks>,
+    source: Source,
     clients: Clients,
 }
 
@@ -51,7 +46,7 @@ impl MutatingWebhooks {
     /// If the settings or the kubeconfig they name cannot be used.
     pub fn new(settings: Option<&Value>) -> Result<MutatingWebhooks, String> {
         Ok(MutatingWebhooks {
-            configurations: Parsed::new("mutatingwebhookconfigurations", configuration::parse),
+            source: Source::new("mutatingwebhookconfigurations"),
             clients: Clients::new(settings)?,
         })
     }
@@ -62,16 +57,10 @@ impl ValidatingWebhooks {
     /// If the settings or the kubeconfig they name cannot be used.
     pub fn new(settings: Option<&Value>) -> Result<ValidatingWebhooks, String> {
         Ok(ValidatingWebhooks {
-            configurations: Parsed::new("validatingwebhookconfigurations", configuration::parse),
+            source: Source::new("validatingwebhookconfigurations"),
             clients: Clients::new(settings)?,
         })
     }
-}
-
-/// Every webhook, by the names of their configurations and their order in them.
-async fn hooks(configurations: &Parsed<Hooks>, state: &State) -> Result<Vec<Arc<Hook>>, Status> {
-    let all = configurations.all(state).await?;
-    Ok(all.iter().flat_map(|hooks| hooks.iter().cloned()).collect())
 }
 
 #[async_trait]
@@ -80,7 +69,7 @@ impl Plugin for MutatingWebhooks {
         if is_exempt(attributes) {
             return Ok(());
         }
-        let hooks = hooks(&self.configurations, state).await?;
+        let hooks = self.source.hooks(state).await?;
         if hooks.is_empty() {
             return Ok(());
         }
@@ -94,7 +83,7 @@ impl Plugin for ValidatingWebhooks {
         if is_exempt(attributes) {
             return Ok(());
         }
-        let hooks = hooks(&self.configurations, state).await?;
+        let hooks = self.source.hooks(state).await?;
         if hooks.is_empty() {
             return Ok(());
         }
