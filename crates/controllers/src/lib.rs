@@ -36,6 +36,7 @@ mod pod;
 mod pod_garbage;
 mod portion;
 mod replica_set;
+mod replication_controller;
 mod resource_quota;
 mod root_ca;
 mod service_account;
@@ -56,6 +57,7 @@ pub const QUOTAS: &str = "resourcequota-controller";
 pub const ALL: &[Controller] = &[
     deployment::CONTROLLER,
     replica_set::CONTROLLER,
+    replication_controller::CONTROLLER,
     daemon_set::CONTROLLER,
     stateful_set::CONTROLLER,
     namespace::CONTROLLER,

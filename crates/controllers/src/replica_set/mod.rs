@@ -15,7 +15,7 @@ use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{controller_of, controller_reference, is_controlled_by, is_deleting, name, namespace, uid};
 use crate::plan::{Action, Plan, Reference, Step};
 use crate::pod::{available_in, is_active, is_terminal};
-use crate::{Key, Turn, World};
+use crate::{Key, Object, Turn, World};
 
 /// At most this many pods are created or deleted in a turn.
 const BURST: usize = 500;
@@ -37,25 +37,39 @@ fn keys_of_pod(world: &dyn World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<K
 
 /// Brings the number of a set's pods to what its spec says, and its status to what there is.
 pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
+    match world.replica_sets().get(&key.namespace, &key.name) {
+        Some(set) => sync(world, &*set, &set, turn),
+        None => Plan::nothing(),
+    }
+}
+
+/// The same for `owner`, which is the set itself or is seen as one.
+pub(crate) fn sync<O: Object>(world: &dyn World, owner: &O, set: &ReplicaSet, turn: &Turn) -> Plan {
     let mut plan = Plan::nothing();
-    let Some(set) = world.replica_sets().get(&key.namespace, &key.name) else {
-        return plan;
-    };
     let spec = &set.spec;
-    let pods = claim(&*set, &spec.selector, world.pods(), is_active, &mut plan);
+    let pods = claim(owner, &spec.selector, world.pods(), is_active, &mut plan);
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    if !is_deleting(&*set) {
+    if !is_deleting(owner) {
         if pods.len() < wanted {
-            create(&set, (wanted - pods.len()).min(BURST), &mut plan);
+            create(owner, set, (wanted - pods.len()).min(BURST), &mut plan);
         } else if pods.len() > wanted {
-            delete(world, &set, &pods, (pods.len() - wanted).min(BURST), turn, &mut plan);
+            let related = related_pods(world, set);
+            delete(
+                owner,
+                &pods,
+                &related,
+                (pods.len() - wanted).min(BURST),
+                turn,
+                &mut plan,
+            );
         }
     }
-    let terminating = world.pods().owned_by(uid(&*set)).into_iter();
+    let counts_terminating = O::KIND == <ReplicaSet as k8s_openapi::Resource>::KIND;
+    let terminating = world.pods().owned_by(uid(owner)).into_iter();
     let terminating =
-        terminating.filter(|pod| is_controlled_by(&**pod, uid(&*set)) && is_deleting(&**pod) && !is_terminal(pod));
-    if let Some(patch) = status::patch(&set, &pods, terminating.count(), turn) {
-        plan.finally(Action::patch_status(&*set, patch));
+        terminating.filter(|pod| is_controlled_by(&**pod, uid(owner)) && is_deleting(&**pod) && !is_terminal(pod));
+    if let Some(patch) = status::patch(set, &pods, counts_terminating.then(|| terminating.count()), turn) {
+        plan.finally(Action::patch_status(owner, patch));
     }
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let waiting = pods.iter().filter_map(|pod| available_in(pod, min_ready, turn.now));
@@ -65,28 +79,28 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
     plan
 }
 
-fn create(set: &ReplicaSet, count: usize, plan: &mut Plan) {
-    let Some(pod) = pod_of(set) else {
+fn create<O: Object>(owner: &O, set: &ReplicaSet, count: usize, plan: &mut Plan) {
+    let Some(pod) = pod_of(owner, set) else {
         return;
     };
     let action = Action::create(&pod)
-        .telling(Reference::to(set), "SuccessfulCreate", "Created pod: {name}")
+        .telling(Reference::to(owner), "SuccessfulCreate", "Created pod: {name}")
         .or_telling("FailedCreate", "Error creating: {error}");
     plan.steps.push(Step::SlowStart(vec![action; count]));
 }
 
 /// The pod that a set's template describes (`GetPodFromTemplate`).
-fn pod_of(set: &ReplicaSet) -> Option<Pod> {
+fn pod_of<O: Object>(owner: &O, set: &ReplicaSet) -> Option<Pod> {
     let template = set.spec.template.as_ref()?;
     let metadata = template.metadata.clone().unwrap_or_default();
     Some(Pod {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", name(set))),
-            namespace: Some(namespace(set).to_owned()),
+            generate_name: Some(format!("{}-", name(owner))),
+            namespace: Some(namespace(owner).to_owned()),
             labels: metadata.labels,
             annotations: metadata.annotations,
             finalizers: metadata.finalizers,
-            owner_references: Some(vec![controller_reference(set)]),
+            owner_references: Some(vec![controller_reference(owner)]),
             ..ObjectMeta::default()
         },
         spec: template.spec.clone(),
@@ -94,15 +108,15 @@ fn pod_of(set: &ReplicaSet) -> Option<Pod> {
     })
 }
 
-fn delete(world: &dyn World, set: &ReplicaSet, pods: &[Arc<Pod>], count: usize, turn: &Turn, plan: &mut Plan) {
+fn delete<O: Object>(owner: &O, pods: &[Arc<Pod>], related: &[Arc<Pod>], count: usize, turn: &Turn, plan: &mut Plan) {
     let mut pods = pods.to_vec();
     if count < pods.len() {
-        rank::order_for_deletion(&mut pods, &related_pods(world, set), turn.now);
+        rank::order_for_deletion(&mut pods, related, turn.now);
     }
     let delete = |pod: &Arc<Pod>| {
         Action::delete(&**pod)
             .telling(
-                Reference::to(set),
+                Reference::to(owner),
                 "SuccessfulDelete",
                 format!("Deleted pod: {}", name(&**pod)),
             )

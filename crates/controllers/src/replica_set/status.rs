@@ -16,14 +16,14 @@ use crate::pod::{available_in, is_ready};
 const FAILURE: &str = "ReplicaFailure";
 
 /// The patch of the status subresource; `None` when the status is right.
-pub(super) fn patch(set: &ReplicaSet, pods: &[Arc<Pod>], terminating: usize, turn: &Turn) -> Option<Value> {
+pub(super) fn patch(set: &ReplicaSet, pods: &[Arc<Pod>], terminating: Option<usize>, turn: &Turn) -> Option<Value> {
     let old = set.status.clone().unwrap_or_default();
     let mut new = calculate(set, pods, terminating, turn);
     new.observed_generation = set.metadata.generation;
     merge_patch(&old, &new).map(|status| json!({"status": status}))
 }
 
-fn calculate(set: &ReplicaSet, pods: &[Arc<Pod>], terminating: usize, turn: &Turn) -> ReplicaSetStatus {
+fn calculate(set: &ReplicaSet, pods: &[Arc<Pod>], terminating: Option<usize>, turn: &Turn) -> ReplicaSetStatus {
     let mut status = set.status.clone().unwrap_or_default();
     let spec = &set.spec;
     let template = spec.template.as_ref().and_then(|template| template.metadata.as_ref());
@@ -41,7 +41,7 @@ fn calculate(set: &ReplicaSet, pods: &[Arc<Pod>], terminating: usize, turn: &Tur
     status.available_replicas = nonzero(count(&|pod| {
         available_in(pod, min_ready, turn.now) == Some(SignedDuration::ZERO)
     }));
-    status.terminating_replicas = Some(i32::try_from(terminating).unwrap_or(i32::MAX));
+    status.terminating_replicas = terminating.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
 
     let wanted = i64::from(spec.replicas.unwrap_or(1));
     let reason = match i64::from(status.replicas) - wanted {
