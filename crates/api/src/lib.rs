@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cron;
 pub mod field;
 pub mod fields;
 pub mod hash;

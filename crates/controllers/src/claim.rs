@@ -20,6 +20,18 @@ pub(crate) fn claim<O: Object, K: Object>(
     counts: impl Fn(&K) -> bool,
     plan: &mut Plan,
 ) -> Vec<Arc<K>> {
+    claim_with(owner, selector, candidates, counts, None, plan)
+}
+
+/// The same; what is adopted gets a finalizer as well.
+pub(crate) fn claim_with<O: Object, K: Object>(
+    owner: &O,
+    selector: &LabelSelector,
+    candidates: &dyn View<K>,
+    counts: impl Fn(&K) -> bool,
+    finalizer: Option<&str>,
+    plan: &mut Plan,
+) -> Vec<Arc<K>> {
     let mut claimed = Vec::new();
     for object in candidates.owned_by(uid(owner)) {
         let ours = controller_of(&*object).is_some_and(|controller| controller.uid == uid(owner));
@@ -38,17 +50,23 @@ pub(crate) fn claim<O: Object, K: Object>(
     for orphan in candidates.by_index(ORPHANS, namespace(owner)) {
         let eligible = !is_deleting(&*orphan) && counts(&orphan) && controller_of(&*orphan).is_none();
         if eligible && selects(selector, orphan.metadata().labels.as_ref()) {
-            plan.act(adopt(owner, &*orphan));
+            plan.act(adopt(owner, &*orphan, finalizer));
             claimed.push(orphan);
         }
     }
     claimed
 }
 
-fn adopt<O: Object, K: Object>(owner: &O, orphan: &K) -> Action {
+fn adopt<O: Object, K: Object>(owner: &O, orphan: &K, finalizer: Option<&str>) -> Action {
     let mut owners = owners_without(orphan, uid(owner));
     owners.push(controller_reference(owner));
-    Action::patch_version(orphan, owners_patch(&owners)).confirmed(Confirm::Alive(Target::of(owner)))
+    let mut patch = owners_patch(&owners);
+    let mut finalizers = orphan.metadata().finalizers.clone().unwrap_or_default();
+    if let Some(finalizer) = finalizer.filter(|wanted| finalizers.iter().all(|held| held != wanted)) {
+        finalizers.push(finalizer.to_owned());
+        patch["metadata"]["finalizers"] = json!(finalizers);
+    }
+    Action::patch_version(orphan, patch).confirmed(Confirm::Alive(Target::of(owner)))
 }
 
 fn release<O: Object, K: Object>(owner: &O, object: &K) -> Action {

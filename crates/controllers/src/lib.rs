@@ -19,6 +19,7 @@
 
 mod claim;
 mod controller;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod diff;
@@ -28,6 +29,7 @@ mod endpoints;
 mod fake;
 pub mod garbage;
 mod history;
+mod job;
 mod namespace;
 mod node_lifecycle;
 mod object;
@@ -59,6 +61,8 @@ pub const ALL: &[Controller] = &[
     replica_set::CONTROLLER,
     replication_controller::CONTROLLER,
     daemon_set::CONTROLLER,
+    job::CONTROLLER,
+    cron_job::CONTROLLER,
     stateful_set::CONTROLLER,
     namespace::CONTROLLER,
     service_account::CONTROLLER,

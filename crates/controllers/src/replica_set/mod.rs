@@ -1,6 +1,6 @@
 //! ReplicaSets: as many pods as wanted (upstream `pkg/controller/replicaset`).
 
-mod rank;
+pub(crate) mod rank;
 mod status;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::pod::{is_active, is_ready, node_name, phase, ready_since};
 
 /// Puts the pods to delete first to the front. `related` are the pods among which doubling up on a
 /// node counts.
-pub(super) fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
+pub(crate) fn order_for_deletion(pods: &mut [Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) {
     let mut on_node: HashMap<&str, usize> = HashMap::new();
     for pod in related.iter().filter(|pod| is_active(pod)) {
         *on_node.entry(node_name(pod)).or_default() += 1;
