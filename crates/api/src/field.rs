@@ -137,6 +137,9 @@ pub struct Error {
     pub value: Option<Value>,
     /// What would be right; may be empty.
     pub detail: String,
+    /// How the value prints where its JSON would not do: upstream prints structs of its internal
+    /// types, with Go's names and order.
+    pub shown: Option<String>,
 }
 
 impl Error {
@@ -146,7 +149,14 @@ impl Error {
             field: path.0.clone(),
             value,
             detail: detail.into(),
+            shown: None,
         }
+    }
+
+    /// Prints the value as this text.
+    pub fn showing(mut self, text: String) -> Self {
+        self.shown = Some(text);
+        self
     }
 
     /// A malformed value.
@@ -240,9 +250,10 @@ impl Error {
         );
         if let (true, Some(value)) = (shows_value, &self.value) {
             text.push_str(": ");
-            match value {
-                Value::String(value) => text.push_str(&go_quote(value)),
-                value => text.push_str(&value.to_string()),
+            match (&self.shown, value) {
+                (Some(shown), _) => text.push_str(shown),
+                (None, Value::String(value)) => text.push_str(&go_quote(value)),
+                (None, value) => text.push_str(&value.to_string()),
             }
         }
         if !self.detail.is_empty() {

@@ -369,6 +369,12 @@ impl Kind {
         self
     }
 
+    /// A new object keeps the status it comes with.
+    pub fn keeps_status_on_create(mut self) -> Self {
+        self.strategy.keeps_status_on_create = true;
+        self
+    }
+
     /// Sets the allocation hook.
     pub fn allocates(
         mut self,
@@ -402,6 +408,11 @@ impl Kind {
     /// nor `apiVersion`, those of custom resources do.
     pub fn is_builtin(&self) -> bool {
         Arc::ptr_eq(&self.schema, schema::builtin())
+    }
+
+    /// Whether a new object starts without the status it comes with.
+    pub fn clears_status(&self) -> bool {
+        self.has_status() && !self.strategy.keeps_status_on_create
     }
 
     /// Whether objects live in namespaces.

@@ -126,6 +126,14 @@ pub fn nonnegative_quantity(value: &Quantity, path: &Path) -> Vec<Error> {
     )]
 }
 
+/// A quantity above zero, shown as text.
+pub fn positive_quantity(value: &Quantity, path: &Path) -> Vec<Error> {
+    if value.signum() > 0 {
+        return Vec::new();
+    }
+    vec![Error::invalid(path, value.to_string(), "must be greater than zero")]
+}
+
 /// A whole number, or digits and `%`.
 pub fn int_or_percent(value: Option<&Value>, path: &Path) -> Vec<Error> {
     match value.and_then(IntOrString::from_json) {
@@ -175,6 +183,24 @@ pub fn immutable(new: &Value, old: &Value, field: &str, path: &Path) -> Vec<Erro
         after.cloned().unwrap_or_default(),
         "field is immutable",
     )]
+}
+
+/// Prints a value as Go prints a struct of an internal type: with these fields, in this order.
+/// `Name=key` is a string, `Name?key` a pointer, a list or a map (null when it is not set), and
+/// `Name#key` a number.
+pub fn go_struct(value: &Value, fields: &[&str]) -> String {
+    let parts = fields.iter().map(|field| {
+        let at = field.find(['=', '?', '#']).expect("the field says its type");
+        let (name, key) = (&field[..at], &field[at + 1..]);
+        let shown = match (tree::at(value, key), field.as_bytes()[at]) {
+            (Some(value), _) => value.to_string(),
+            (None, b'=') => "\"\"".to_owned(),
+            (None, b'#') => "0".to_owned(),
+            (None, _) => "null".to_owned(),
+        };
+        format!("\"{name}\":{shown}")
+    });
+    format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]

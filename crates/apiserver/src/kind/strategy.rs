@@ -80,6 +80,8 @@ pub struct Strategy {
     pub allow_unconditional_update: AllowUnconditionalUpdate,
     /// Dotted paths, beside `status`, that apply through the main resource does not own.
     pub resets: Vec<&'static str>,
+    /// A new object keeps the status it comes with (nodes), though there is a status subresource.
+    pub keeps_status_on_create: bool,
 }
 
 /// Whether a PUT may omit the resourceVersion.

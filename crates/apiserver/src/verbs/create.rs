@@ -88,7 +88,7 @@ pub(crate) async fn insert(
     metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
     let repeated = metadata::dedup_owner_references(&mut object);
     call.warnings.extend(metadata::dedup_warning(&repeated, false));
-    if kind.has_status()
+    if kind.clears_status()
         && let Some(map) = object.as_object_mut()
     {
         map.remove("status");
@@ -201,7 +201,7 @@ fn prepare_and_validate(
     options: &WriteOptions,
 ) -> Result<(), Status> {
     let kind = &resource.kind;
-    if kind.has_status()
+    if kind.clears_status()
         && let Some(map) = object.as_object_mut()
     {
         map.remove("status");
@@ -234,10 +234,10 @@ fn prepare_and_validate(
     Ok(())
 }
 
-/// Errors of the kind first, then those of metadata that it did not name already.
+/// Errors of metadata first, then those of the kind, as nearly every kind of upstream's has them.
 fn validate(kind: &Kind, object: &Value) -> Vec<api::field::Error> {
-    let mut errors = kind.strategy.validate.as_ref().map(|f| f(object)).unwrap_or_default();
-    for error in metadata::validate(kind, object) {
+    let mut errors = metadata::validate(kind, object);
+    for error in kind.strategy.validate.as_ref().map(|f| f(object)).unwrap_or_default() {
         if !errors.contains(&error) {
             errors.push(error);
         }

@@ -7,7 +7,9 @@ use apiserver::kind::{Column, Subresource};
 use serde_json::json;
 
 use super::{selector, selector_is_kept, template, wide_cells, wide_columns};
+use crate::core::pod::disabled;
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -30,6 +32,9 @@ pub(crate) fn kind() -> Kind {
                 }
             }
         })
+        .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "spec.template"))
+        .warnings(|new, old| warnings::workload(new, old, Named::No, "spec.template"))
         .validate(set)
         .validate_update(|new, old| {
             let mut errors = set(new);

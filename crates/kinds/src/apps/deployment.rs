@@ -7,7 +7,9 @@ use apiserver::kind::{Column, Subresource};
 use serde_json::json;
 
 use super::{at_most_replicas, selector, selector_is_kept, template, template_cells, wide_columns, with_age};
+use crate::core::pod::disabled;
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -23,6 +25,9 @@ pub(crate) fn kind() -> Kind {
                 )
         })
         .default(default)
+        .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "spec.template"))
+        .warnings(|new, old| warnings::workload(new, old, Named::Yes, "spec.template"))
         .validate(deployment)
         .validate_update(|new, old| {
             let mut errors = deployment(new);

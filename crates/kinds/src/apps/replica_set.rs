@@ -6,7 +6,9 @@ use apiserver::Kind;
 use apiserver::kind::{Column, SelectableField, Subresource};
 
 use super::{replicas_status, selector, selector_is_kept, template, wide_cells, wide_columns, with_age};
+use crate::core::pod::disabled;
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -18,6 +20,9 @@ pub(crate) fn kind() -> Kind {
             defaults::template(object, "spec.template");
             tree::fill(tree::child(object, "spec"), "replicas", 1);
         })
+        .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "spec.template"))
+        .warnings(|new, old| warnings::workload(new, old, Named::Yes, "spec.template"))
         .validate(set)
         .validate_update(|new, old| {
             let mut errors = set(new);

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::{at_most_replicas, selector, template, template_cells, with_age};
 use crate::core::persistent_volume_claim;
+use crate::core::pod::disabled;
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -17,6 +19,9 @@ pub(crate) fn kind() -> Kind {
         .categories(&["all"])
         .with_generation()
         .default(default)
+        .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "spec.template"))
+        .warnings(warn)
         .validate(set)
         .validate_update(|new, old| {
             let mut errors = set(new);
@@ -43,6 +48,18 @@ pub(crate) fn kind() -> Kind {
                 cells
             },
         )
+}
+
+fn warn(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut all = warnings::workload(new, old, Named::No, "spec.template");
+    for (index, claim) in tree::list(new, "spec.volumeClaimTemplates").iter().enumerate() {
+        let path = Path::new("spec").child("volumeClaimTemplates").index(index);
+        // Upstream's path differs between creates and updates.
+        let path = if old.is_some() { path.child("Spec") } else { path };
+        let spec = tree::at(claim, "spec").unwrap_or(&Value::Null);
+        all.extend(warnings::claim_spec(spec, &path));
+    }
+    all
 }
 
 fn default(object: &mut Value) {

@@ -21,6 +21,11 @@ pub(crate) fn kind() -> Kind {
         })
         .canonicalize(sort_subsets)
         .validate(subsets)
+        .validate_update(|new, old| match tree::same(new.get("subsets"), old.get("subsets")) {
+            // What older versions took for valid may stay.
+            true => Vec::new(),
+            false => subsets(new),
+        })
         .table(
             vec![
                 Column::name(),

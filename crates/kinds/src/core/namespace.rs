@@ -55,7 +55,7 @@ pub(crate) fn kind() -> Kind {
             }
         })
         .validate(|namespace| finalizers(namespace, Indexed::No))
-        .validate_update(|new, _| finalizers(new, Indexed::No))
+        .validate_update(|_, _| Vec::new())
         .subresource(Subresource::status().validate(|new, _| phase(new)))
         .subresource(
             Subresource::part("finalize", Default::default())

@@ -22,13 +22,42 @@ pub(crate) fn kind() -> Kind {
                 tree::set(status, "allocatable", capacity);
             }
         })
+        .keeps_status_on_create()
+        .prepare_create(|_, node| {
+            drop_config(node, "spec", "configSource");
+            drop_config(node, "status", "config");
+        })
+        .prepare_update(|_, new, old| {
+            if tree::at(old, "spec.configSource").is_none() {
+                drop_config(new, "spec", "configSource");
+            }
+        })
+        .warnings(|new, _| {
+            let mut all = Vec::new();
+            if tree::at(new, "spec.configSource").is_some() {
+                all.push("spec.configSource: the feature is removed".to_owned());
+            }
+            if !tree::text(new, "spec.externalID").is_empty() {
+                all.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+            }
+            all
+        })
         .validate(node)
         .validate_update(|new, old| {
             let mut errors = node(new);
             errors.extend(changes(new, old));
             errors
         })
-        .subresource(Subresource::status().validate(changes))
+        .subresource(
+            Subresource::status()
+                .prepare(|_, new, old| {
+                    tree::keep(new, old, "spec");
+                    if tree::at(old, "status.config").is_none() {
+                        drop_config(new, "status", "config");
+                    }
+                })
+                .validate(changes),
+        )
         .subresource(Subresource::connect(Connect::NodeProxy))
         .selectable(SelectableField::path_or("spec.unschedulable", "false"))
         .table(columns(), row)
@@ -97,23 +126,69 @@ fn roles(node: &Value) -> String {
     roles.into_iter().collect::<Vec<_>>().join(",")
 }
 
+/// Configuration by ConfigMaps is gone; its fields stay where they are.
+fn drop_config(node: &mut Value, part: &str, field: &str) {
+    if let Some(part) = tree::at_mut(node, part) {
+        tree::unset(part, field);
+    }
+}
+
 fn node(node: &Value) -> Vec<Error> {
-    // Upstream names the taints' path so.
-    let mut errors = taints(node, &Path::new("metadata").child("taints"));
+    // Upstream names the paths of taints and swap so.
+    let metadata = Path::new("metadata");
+    let mut errors = taints(node, &metadata.child("taints"));
     errors.extend(amounts(node));
+    if let Some(capacity) = tree::int(node, "status.nodeInfo.swap.capacity")
+        && capacity <= 0
+    {
+        let path = metadata.child("nodeSwapStatus").child("capacity");
+        errors.push(Error::invalid(&path, capacity, "must be greater than zero"));
+    }
+    errors.extend(declared_features(node));
     let path = Path::new("spec").child("podCIDRs");
     let ranges = tree::strings(node, "spec.podCIDRs");
     for (index, range) in ranges.iter().enumerate() {
-        if !validate::legacy_cidr(&path.index(index), range).is_empty() {
-            errors.push(Error::invalid(&path.index(index), ranges.clone(), "must be valid CIDR"));
-        }
-        if ranges[..index].contains(range) {
-            errors.push(Error::duplicate(&path.index(index), *range));
-        }
+        errors.extend(validate::legacy_cidr(&path.index(index), range));
     }
     if ranges.len() > 1 && (ranges.len() > 2 || !checks::is_dual_stack(&ranges)) {
         let detail = "may specify no more than one CIDR for each IP family";
         errors.push(Error::invalid(&path, ranges, detail));
+    }
+    errors
+}
+
+/// Names of features in UpperCamelCase segments, sorted and each once.
+fn declared_features(node: &Value) -> Vec<Error> {
+    let path = Path::new("status").child("declaredFeatures");
+    let features = tree::strings(node, "status.declaredFeatures");
+    let mut errors = Vec::new();
+    for (index, feature) in features.iter().enumerate() {
+        let quoted = api::field::go_quote(feature);
+        let mut segments = feature.split('/');
+        let upper = segments.next().is_some_and(|first| {
+            first.starts_with(|c: char| c.is_ascii_uppercase()) && first.chars().all(|c| c.is_ascii_alphanumeric())
+        });
+        let rest = segments.all(|segment| !segment.is_empty() && segment.chars().all(|c| c.is_ascii_alphanumeric()));
+        let detail = if feature.len() > 253 {
+            Some(format!(
+                "invalid feature name {quoted}: must be no more than 253 characters"
+            ))
+        } else if !upper || !rest {
+            Some(format!(
+                "invalid feature name {quoted}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            ))
+        } else {
+            None
+        };
+        errors.extend(detail.map(|detail| Error::invalid(&path.index(index), *feature, detail)));
+        match features.get(index + 1) {
+            Some(next) if next == feature => errors.push(Error::duplicate(&path.index(index + 1), *next)),
+            Some(next) if feature > next => {
+                let detail = "list must be sorted alphabetically";
+                errors.push(Error::invalid(&path.index(index + 1), *next, detail));
+            }
+            _ => {}
+        }
     }
     errors
 }
@@ -129,26 +204,40 @@ fn amounts(node: &Value) -> Vec<Error> {
     errors
 }
 
+/// What an update may not change (`ValidateNodeUpdate`).
 fn changes(new: &Value, old: &Value) -> Vec<Error> {
     let mut errors = amounts(new);
+    errors.extend(declared_features(new));
     let addresses = tree::list(new, "status.addresses");
     for (index, address) in addresses.iter().enumerate() {
         if addresses[..index].contains(address) {
             let path = Path::new("status").child("addresses").index(index);
-            errors.push(Error::duplicate(&path, address.clone()));
+            let shown = checks::go_struct(address, &["Type=type", "Address=address"]);
+            errors.push(Error::duplicate(&path, address.clone()).showing(shown));
         }
     }
-    let before = tree::list(old, "spec.podCIDRs");
-    if !before.is_empty() && before != tree::list(new, "spec.podCIDRs") {
+    let path = Path::new("spec");
+    let cleared = "field cannot be cleared once set";
+    let (after, before) = (tree::list(new, "spec.podCIDRs"), tree::list(old, "spec.podCIDRs"));
+    if !before.is_empty() && after.is_empty() {
+        errors.push(Error::invalid(&path.child("podCIDRs"), Value::Null, cleared));
+    } else if !before.is_empty() && before != after {
         let detail = "node updates may not change podCIDR except from \"\" to valid";
-        errors.push(Error::forbidden(&Path::new("spec").child("podCIDRs"), detail));
+        errors.push(Error::forbidden(&path.child("podCIDRs"), detail));
     }
-    let before = tree::text(old, "spec.providerID");
-    if !before.is_empty() && before != tree::text(new, "spec.providerID") {
-        let detail = "node updates may not change providerID except from \"\" to valid";
-        errors.push(Error::forbidden(&Path::new("spec").child("providerID"), detail));
+    let text = |node, field: &str| tree::text(node, &format!("spec.{field}")).to_owned();
+    let (after, before) = (text(new, "providerID"), text(old, "providerID"));
+    if !before.is_empty() && before != after {
+        let detail = match after.is_empty() {
+            true => cleared,
+            false => "field cannot be modified once set",
+        };
+        errors.push(Error::invalid(&path.child("providerID"), Value::Null, detail));
     }
     errors.extend(taints(new, &Path::new("metadata").child("taints")));
+    if text(new, "externalID") != text(old, "externalID") {
+        errors.push(Error::forbidden(&path.child("externalID"), "may not be updated"));
+    }
     errors
 }
 
@@ -174,7 +263,11 @@ fn taints(node: &Value, path: &Path) -> Vec<Error> {
                 .all(|field| tree::text(other, field) == tree::text(taint, field))
         };
         if taints[..index].iter().any(same) {
-            let mut error = Error::duplicate(&path, taint.clone());
+            let shown = checks::go_struct(
+                taint,
+                &["Key=key", "Value=value", "Effect=effect", "TimeAdded?timeAdded"],
+            );
+            let mut error = Error::duplicate(&path, taint.clone()).showing(shown);
             error.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(error);
         }

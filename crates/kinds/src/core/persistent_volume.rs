@@ -8,34 +8,36 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::pod_spec::defaults::legacy_volume;
-use crate::pod_spec::{scheduling, volumes};
+use crate::pod_spec::scheduling::{self, Values};
+use crate::pod_spec::volume_sources::{self, Owner};
+use crate::pod_spec::warnings;
 use crate::{cells, checks, tree};
 
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-/// Volume types and the fields that they require.
-const SOURCES: &[(&str, &[&str])] = &[
-    ("hostPath", &["path"]),
-    ("gcePersistentDisk", &["pdName"]),
-    ("awsElasticBlockStore", &["volumeID"]),
-    ("glusterfs", &["endpoints", "path"]),
-    ("flocker", &[]),
-    ("nfs", &["server", "path"]),
-    ("rbd", &["monitors", "image"]),
-    ("quobyte", &["registry", "volume"]),
-    ("cephfs", &["monitors"]),
-    ("iscsi", &["targetPortal", "iqn"]),
-    ("cinder", &["volumeID"]),
-    ("fc", &[]),
-    ("flexVolume", &["driver"]),
-    ("azureFile", &["secretName", "shareName"]),
-    ("vsphereVolume", &["volumePath"]),
-    ("photonPersistentDisk", &["pdID"]),
-    ("portworxVolume", &["volumeID"]),
-    ("azureDisk", &["diskName", "diskURI"]),
-    ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("local", &["path"]),
-    ("storageos", &["volumeName"]),
-    ("csi", &["driver", "volumeHandle"]),
+/// Volume types in upstream's order, and how the path of a surplus one ends.
+const SOURCES: &[(&str, &str)] = &[
+    ("hostPath", "hostPath"),
+    ("gcePersistentDisk", "gcePersistentDisk"),
+    ("awsElasticBlockStore", "awsElasticBlockStore"),
+    ("glusterfs", "glusterfs"),
+    ("flocker", "flocker"),
+    ("nfs", "nfs"),
+    ("rbd", "rbd"),
+    ("quobyte", "quobyte"),
+    ("cephfs", "cephFS"),
+    ("iscsi", "iscsi"),
+    ("cinder", "cinder"),
+    ("fc", "fc"),
+    ("flexVolume", ""),
+    ("azureFile", "azureFile"),
+    ("vsphereVolume", "vsphereVolume"),
+    ("photonPersistentDisk", "photonPersistentDisk"),
+    ("portworxVolume", "portworxVolume"),
+    ("azureDisk", "azureDisk"),
+    ("scaleIO", "scaleIO"),
+    ("local", "local"),
+    ("storageos", "storageos"),
+    ("csi", "csi"),
 ];
 
 pub(crate) fn kind() -> Kind {
@@ -72,6 +74,7 @@ pub(crate) fn kind() -> Kind {
             tree::keep(new, old, "spec");
             stamp_phase(new, old, context.now);
         }))
+        .warnings(|new, _| warn(new))
         .selectable(SelectableField::new("name", |volume| meta::name(volume).to_owned()))
         .table(columns(), row)
 }
@@ -185,14 +188,19 @@ fn volume(volume: &Value) -> Vec<Error> {
         errors.push(Error::required(&capacity_path, ""));
     }
     if !capacity.contains_key("storage") || capacity.len() > 1 {
-        errors.push(Error::not_supported(&capacity_path, capacity.clone(), &["storage"]));
+        let shown = match capacity.is_empty() {
+            true => "null".to_owned(),
+            false => Value::from(capacity.clone()).to_string(),
+        };
+        errors.push(Error::not_supported(&capacity_path, capacity.clone(), &["storage"]).showing(shown));
     }
     for (name, value) in &capacity {
-        let amount = tree::quantity(value).unwrap_or_default();
-        if amount.signum() <= 0 {
-            let detail = "must be greater than zero";
-            errors.push(Error::invalid(&capacity_path.key(name), amount.to_string(), detail));
+        let (path, amount) = (capacity_path.key(name), tree::quantity(value).unwrap_or_default());
+        if amount.signum() < 0 {
+            let detail = "must be a valid resource quantity";
+            errors.push(Error::invalid(&path, amount.to_string(), detail));
         }
+        errors.extend(checks::positive_quantity(&amount, &path));
     }
     let policy = tree::text_opt(spec, "persistentVolumeReclaimPolicy");
     let known = &["Delete", "Recycle", "Retain"];
@@ -201,13 +209,14 @@ fn volume(volume: &Value) -> Vec<Error> {
         known,
         &path.child("persistentVolumeReclaimPolicy"),
     ));
-    if let Some(selector) = tree::at(spec, "nodeAffinity.required") {
-        errors.extend(scheduling::node_selector(
-            selector,
-            &path.child("nodeAffinity").child("required"),
-        ));
+    if let Some(affinity) = tree::at(spec, "nodeAffinity") {
+        let path = path.child("nodeAffinity").child("required");
+        match tree::at(affinity, "required") {
+            Some(selector) => errors.extend(scheduling::node_selector(selector, Values::Checked, &path)),
+            None => errors.push(Error::required(&path, "must specify required node constraints")),
+        }
     }
-    errors.extend(source(spec, &path));
+    errors.extend(source(spec, meta::name(volume), &path));
     let class = tree::text(spec, "storageClassName");
     if !class.is_empty() {
         errors.extend(checks::dns_subdomain(class, &path.child("storageClassName")));
@@ -218,55 +227,72 @@ fn volume(volume: &Value) -> Vec<Error> {
         &["Block", "Filesystem"],
         &path.child("volumeMode"),
     ));
+    if let Some(class) = tree::text_opt(spec, "volumeAttributesClassName") {
+        let class_path = path.child("volumeAttributesClassName");
+        match class {
+            "" => errors.push(Error::required(&class_path, "an empty string is disallowed")),
+            class => errors.extend(checks::dns_subdomain(class, &class_path)),
+        }
+        if tree::at(spec, "csi").is_none() {
+            let detail = "has to be specified when using volumeAttributesClassName";
+            errors.push(Error::required(&path.child("csi"), detail));
+        }
+    }
     errors
 }
 
-fn source(spec: &Value, path: &Path) -> Vec<Error> {
+fn source(spec: &Value, name: &str, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let mut types = 0;
-    for (name, required) in SOURCES {
-        let Some(source) = tree::at(spec, name) else { continue };
+    for (kind, surplus) in SOURCES {
+        let Some(source) = tree::at(spec, kind) else { continue };
         types += 1;
-        let item = path.child(name);
-        if types > 1 {
-            errors.push(Error::forbidden(&item, "may not specify more than 1 volume type"));
+        // Upstream does not ask whether this one is surplus.
+        if types > 1 && *kind != "flexVolume" {
+            let detail = "may not specify more than 1 volume type";
+            errors.push(Error::forbidden(&path.child(surplus), detail));
             continue;
         }
-        for field in *required {
-            if !tree::is_set(source.get(*field)) {
-                errors.push(Error::required(&item.child(field), ""));
-            }
-        }
-        match *name {
-            "hostPath" | "local" => {
-                errors.extend(volumes::no_backsteps(tree::text(source, "path"), &item.child("path")));
-            }
-            "csi" => errors.extend(volumes::csi_driver(tree::text(source, "driver"), &item.child("driver"))),
-            _ => {}
-        }
-        if *name == "local" && tree::at(spec, "nodeAffinity.required").is_none() {
-            errors.push(Error::required(
-                &path.child("nodeAffinity"),
-                "Local volume requires node affinity",
-            ));
-        }
-        let recycles = tree::text(spec, "persistentVolumeReclaimPolicy") == "Recycle";
-        if *name == "hostPath" && tree::text(source, "path").trim_end_matches('/').is_empty() && recycles {
-            let path = path.child("persistentVolumeReclaimPolicy");
-            errors.push(Error::forbidden(
-                &path,
-                "may not be 'recycle' for a hostPath mount of '/'",
-            ));
+        errors.extend(volume_sources::details(
+            kind,
+            source,
+            Owner::Persistent(name),
+            &path.child(kind),
+        ));
+        if *kind == "local" && tree::at(spec, "nodeAffinity").is_none() {
+            let detail = "Local volume requires node affinity";
+            errors.push(Error::required(&path.child("nodeAffinity"), detail));
         }
     }
     if types == 0 {
         errors.push(Error::required(path, "must specify a volume type"));
     }
+    let recycles = tree::text(spec, "persistentVolumeReclaimPolicy") == "Recycle";
+    if recycles && tree::at(spec, "hostPath").is_some_and(|source| is_root(tree::text(source, "path"))) {
+        let path = path.child("persistentVolumeReclaimPolicy");
+        let detail = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.push(Error::forbidden(&path, detail));
+    }
     errors
 }
 
+/// Whether a path, cleaned, is `/`.
+fn is_root(path: &str) -> bool {
+    let mut depth = 0_usize;
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+    }
+    path.starts_with('/') && depth == 0
+}
+
+/// What an update may not change (`ValidatePersistentVolumeUpdate`).
 fn changes(new: &Value, old: &Value) -> Vec<Error> {
     let mut errors = Vec::new();
+    let path = Path::new("spec");
     let sources = |volume: &Value| {
         let mut spec = tree::at(volume, "spec").cloned().unwrap_or_default();
         if let Some(csi) = tree::at_mut(&mut spec, "csi")
@@ -277,24 +303,150 @@ fn changes(new: &Value, old: &Value) -> Vec<Error> {
         spec
     };
     let (after, before) = (sources(new), sources(old));
-    if SOURCES
-        .iter()
-        .any(|(name, _)| !tree::same(after.get(*name), before.get(*name)))
-    {
-        let detail = "spec.persistentvolumesource is immutable after creation";
-        errors.push(Error::forbidden(
-            &Path::new("spec").child("persistentvolumesource"),
-            detail,
-        ));
+    let changed = |(name, _): &&(&str, &str)| !tree::same(after.get(*name), before.get(*name));
+    if let Some((name, _)) = SOURCES.iter().find(changed) {
+        let detail = format!("spec.persistentvolumesource is immutable after creation\nchanged: spec.{name}");
+        errors.push(Error::forbidden(&path.child("persistentvolumesource"), detail));
     }
     errors.extend(checks::immutable(new, old, "spec.volumeMode", &Path::new("volumeMode")));
-    if tree::at(old, "spec.nodeAffinity").is_some() {
-        errors.extend(checks::immutable(
-            new,
-            old,
-            "spec.nodeAffinity",
-            &Path::new("nodeAffinity"),
-        ));
+    if tree::at(old, "spec.nodeAffinity").is_some() && !same_but_for_new_labels(new, old) {
+        let affinity = tree::at(new, "spec.nodeAffinity").cloned().unwrap_or_default();
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.push(Error::invalid(&Path::new("nodeAffinity"), affinity, detail));
+    }
+    let class = |volume| tree::at(volume, "spec.volumeAttributesClassName").is_some();
+    if class(old) && !class(new) {
+        let path = path.child("volumeAttributesClassName");
+        let detail = "update from non-nil value to nil is forbidden";
+        errors.push(Error::forbidden(&path, detail));
     }
     errors
+}
+
+/// Old labels in the node affinity may be replaced with those that superseded them.
+fn same_but_for_new_labels(new: &Value, old: &Value) -> bool {
+    let mut before = tree::at(old, "spec.nodeAffinity").cloned().unwrap_or_default();
+    let after = tree::list(new, "spec.nodeAffinity.required.nodeSelectorTerms");
+    for (term, wanted) in tree::items_mut(&mut before, "required.nodeSelectorTerms").zip(after) {
+        let wanted = tree::list(wanted, "matchExpressions");
+        for (expression, wanted) in tree::items_mut(term, "matchExpressions").zip(wanted) {
+            let key = tree::text(wanted, "key");
+            let replaced = match tree::text(expression, "key") {
+                "failure-domain.beta.kubernetes.io/zone" => "topology.kubernetes.io/zone",
+                "failure-domain.beta.kubernetes.io/region" => "topology.kubernetes.io/region",
+                "beta.kubernetes.io/os" => "kubernetes.io/os",
+                "beta.kubernetes.io/arch" => "kubernetes.io/arch",
+                "beta.kubernetes.io/instance-type" => "node.kubernetes.io/instance-type",
+                _ => continue,
+            };
+            if key == replaced {
+                tree::set(expression, "key", key);
+            }
+        }
+    }
+    tree::same(tree::at(new, "spec.nodeAffinity"), Some(&before))
+}
+
+/// Old annotations, labels and volume types (`GetWarningsForPersistentVolume`).
+fn warn(volume: &Value) -> Vec<String> {
+    let mut all: Vec<String> = class_annotation(volume).into_iter().collect();
+    let terms = Path::new("spec")
+        .child("nodeAffinity")
+        .child("required")
+        .child("nodeSelectorTerms");
+    let list = tree::list(volume, "spec.nodeAffinity.required.nodeSelectorTerms");
+    for (index, term) in list.iter().enumerate() {
+        all.extend(warnings::node_selector_term(term, &terms.index(index)));
+    }
+    for (field, shown, message) in [
+        ("cephfs", "cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+        (
+            "photonPersistentDisk",
+            "photonPersistentDisk",
+            "deprecated in v1.11, non-functional in v1.16+",
+        ),
+        ("scaleIO", "scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+        (
+            "storageos",
+            "storageOS",
+            "deprecated in v1.22, non-functional in v1.25+",
+        ),
+        (
+            "glusterfs",
+            "glusterfs",
+            "deprecated in v1.25, non-functional in v1.26+",
+        ),
+        ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
+    ] {
+        if tree::at(volume, &format!("spec.{field}")).is_some() {
+            all.push(format!("spec.{shown}: {message}"));
+        }
+    }
+    if tree::text(volume, "spec.persistentVolumeReclaimPolicy") == "Recycle" {
+        let message = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.";
+        all.push(format!("spec.persistentVolumeReclaimPolicy: {message}"));
+    }
+    all
+}
+
+/// The annotation that named the class before there was a field.
+pub(super) fn class_annotation(object: &Value) -> Option<String> {
+    meta::annotation(object, OLD_CLASS)?;
+    let path = Path::new("metadata").child("annotations").key(OLD_CLASS);
+    Some(format!(
+        "{path}: deprecated since v1.8; use \"storageClassName\" attribute instead"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(errors: Vec<Error>, want: &[&str]) {
+        let got: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn faults_of_volumes() {
+        check(
+            volume(&json!({"spec": {}})),
+            &[
+                "spec.accessModes: Required value",
+                "spec.capacity: Required value",
+                "spec.capacity: Unsupported value: null: supported values: \"storage\"",
+                "spec: Required value: must specify a volume type",
+            ],
+        );
+        let good = json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "volumeMode": "Filesystem",
+            "persistentVolumeReclaimPolicy": "Retain", "local": {"path": "/a"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "beta.kubernetes.io/os", "operator": "In", "values": ["linux"]}]}]}}}});
+        check(volume(&good), &[]);
+        let mut bad = good.clone();
+        bad["spec"]["capacity"]["storage"] = json!("0");
+        bad["spec"]["hostPath"] = json!({"path": "/a/.."});
+        bad["spec"]["persistentVolumeReclaimPolicy"] = json!("Recycle");
+        check(
+            volume(&bad),
+            &[
+                "spec.capacity[storage]: Invalid value: \"0\": must be greater than zero",
+                "spec.hostPath.path: Invalid value: \"/a/..\": must not contain '..'",
+                "spec.local: Forbidden: may not specify more than 1 volume type",
+                "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'",
+            ],
+        );
+        let mut new = good.clone();
+        new["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["key"] =
+            json!("kubernetes.io/os");
+        check(changes(&new, &good), &[]);
+        new["spec"]["local"]["path"] = json!("/b");
+        new["spec"]["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": []}});
+        check(
+            changes(&new, &good),
+            &[
+                "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\nchanged: spec.local",
+                "nodeAffinity: Invalid value: {\"required\":{\"nodeSelectorTerms\":[]}}: field is immutable, except for updating from beta label to GA",
+            ],
+        );
+    }
 }

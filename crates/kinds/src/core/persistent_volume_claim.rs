@@ -6,8 +6,8 @@ use apiserver::Kind;
 use apiserver::kind::{Column, SelectableField, Subresource};
 use serde_json::json;
 
-use super::persistent_volume::{access_modes, class, modes_text};
-use crate::pod_spec::defaults;
+use super::persistent_volume::{access_modes, class, class_annotation, modes_text};
+use crate::pod_spec::{defaults, resources, warnings};
 use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -16,17 +16,27 @@ pub(crate) fn kind() -> Kind {
         .returns_deleted_object()
         .default(defaults)
         .prepare_create(|_, claim| {
+            drop_disabled(claim, None);
             mirror_data_source(claim);
             tree::set(claim, "status", json!({"phase": "Pending"}));
         })
-        .prepare_update(|_, claim, _| mirror_data_source(claim))
+        .prepare_update(|_, claim, old| {
+            drop_disabled(claim, Some(old));
+            mirror_data_source(claim);
+        })
+        .warnings(|new, _| {
+            let mut all: Vec<String> = class_annotation(new).into_iter().collect();
+            let spec = tree::at(new, "spec").unwrap_or(&Value::Null);
+            all.extend(warnings::claim_spec(spec, &Path::new("spec")));
+            all
+        })
         .validate(|claim| spec(tree::at(claim, "spec").unwrap_or(&Value::Null), &Path::new("spec")))
         .validate_update(|new, old| {
             let mut errors = spec(tree::at(new, "spec").unwrap_or(&Value::Null), &Path::new("spec"));
             errors.extend(changes(new, old));
             errors
         })
-        .subresource(Subresource::status())
+        .subresource(Subresource::status().validate(|new, _| status(new)))
         .selectable(SelectableField::new("name", |claim| meta::name(claim).to_owned()))
         .table(
             vec![
@@ -90,6 +100,83 @@ fn mirror_data_source(claim: &mut Value) {
     }
 }
 
+/// Fields that are off by default or that no claim has (`DropDisabledFields` and
+/// `EnforceDataSourceBackwardsCompatibility`).
+fn drop_disabled(claim: &mut Value, old: Option<&Value>) {
+    let had = |field: &str| old.is_some_and(|old| tree::at(old, field).is_some());
+    let had_reference = had("spec.dataSourceRef");
+    let had_source = had("spec.dataSource") || had_reference;
+    let spec = tree::child(claim, "spec");
+    if !tree::text(spec, "dataSourceRef.namespace").is_empty() && !had_reference {
+        tree::unset(spec, "dataSourceRef");
+    }
+    if let Some(resources) = tree::at_mut(spec, "resources") {
+        tree::unset(resources, "claims");
+    }
+    let group_and_kind = (
+        tree::text(spec, "dataSource.apiGroup"),
+        tree::text(spec, "dataSource.kind"),
+    );
+    let known = matches!(
+        group_and_kind,
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    );
+    if !had_source && tree::at(spec, "dataSourceRef").is_none() && !known {
+        tree::unset(spec, "dataSource");
+    }
+}
+
+/// What the expansion of a claim says (`ValidatePersistentVolumeClaimStatusUpdate`).
+fn status(claim: &Value) -> Vec<Error> {
+    let path = Path::new("status");
+    let mut errors = Vec::new();
+    if tree::list(claim, "spec.accessModes").is_empty() {
+        errors.push(Error::required(&Path::new("Spec").child("accessModes"), ""));
+    }
+    let basic = |value: &Value, path: &Path| match tree::quantity(value) {
+        Some(amount) if amount.signum() < 0 => {
+            let detail = "must be a valid resource quantity";
+            vec![Error::invalid(path, amount.to_string(), detail)]
+        }
+        _ => Vec::new(),
+    };
+    for (name, value) in tree::entries(claim, "status.capacity") {
+        errors.extend(basic(value, &path.child("capacity").key(name)));
+    }
+    const STATES: &[&str] = &[
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    let own = path.child("allocatedResourceStatuses");
+    for (name, state) in tree::entries(claim, "status.allocatedResourceStatuses") {
+        errors.extend(resource_key(name, &own));
+        if !state.as_str().is_some_and(|state| STATES.contains(&state)) {
+            errors.push(Error::not_supported(&own, name, STATES));
+        }
+    }
+    let own = path.child("allocatedResources");
+    for (name, value) in tree::entries(claim, "status.allocatedResources") {
+        let bad = resource_key(name, &own);
+        if bad.is_empty() {
+            errors.extend(basic(value, &own.key(name)));
+        }
+        errors.extend(bad);
+    }
+    errors
+}
+
+/// Of Kubernetes' own resources a claim has storage only.
+fn resource_key(name: &str, path: &Path) -> Vec<Error> {
+    let errors = checks::qualified_name(name, path);
+    if errors.is_empty() && resources::is_native(name) && name != "storage" {
+        return vec![Error::not_supported(path, name, &["storage"])];
+    }
+    errors
+}
+
 /// A claim's spec (`ValidatePersistentVolumeClaimSpec`).
 pub fn spec(spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -107,14 +194,7 @@ pub fn spec(spec: &Value, path: &Path) -> Vec<Error> {
         .and_then(tree::quantity);
     match size {
         None => errors.push(Error::required(&size_path, "")),
-        Some(size) if size.signum() <= 0 => {
-            errors.push(Error::invalid(
-                &size_path,
-                size.to_string(),
-                "must be greater than zero",
-            ));
-        }
-        Some(_) => {}
+        Some(size) => errors.extend(checks::positive_quantity(&size, &size_path)),
     }
     let class = tree::text(spec, "storageClassName");
     if !class.is_empty() {
@@ -140,7 +220,13 @@ pub fn spec(spec: &Value, path: &Path) -> Vec<Error> {
         } else {
             None
         };
-        errors.extend(detail.map(|detail| Error::invalid(path, path.child("dataSource").as_str(), detail)));
+        // Upstream prints a path here, whose fields are private.
+        let shown = |detail| Error::invalid(path, "", detail).showing("{}".to_owned());
+        errors.extend(detail.map(shown));
+    }
+    let class = tree::text(spec, "volumeAttributesClassName");
+    if !class.is_empty() {
+        errors.extend(checks::dns_subdomain(class, &path.child("volumeAttributesClassName")));
     }
     errors
 }
@@ -157,6 +243,10 @@ fn data_source(source: &Value, path: &Path) -> Vec<Error> {
         let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
         errors.push(Error::invalid(path, kind, detail));
     }
+    let group = tree::text(source, "apiGroup");
+    if !group.is_empty() {
+        errors.extend(checks::dns_subdomain(group, &path.child("apiGroup")));
+    }
     let namespace = tree::text(source, "namespace");
     if !namespace.is_empty() {
         errors.extend(checks::dns_label(namespace, &path.child("namespace")));
@@ -164,17 +254,34 @@ fn data_source(source: &Value, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// A claim keeps its spec, but for its volume, which comes once, and its size, which grows.
+/// A claim keeps its spec, but for its volume, which comes once, and its size, which grows
+/// (`ValidatePersistentVolumeClaimUpdate`).
 fn changes(new: &Value, old: &Value) -> Vec<Error> {
+    const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     let path = Path::new("spec");
     let mut errors = Vec::new();
     let mut after = tree::at(new, "spec").cloned().unwrap_or_default();
     let mut before = tree::at(old, "spec").cloned().unwrap_or_default();
-    // The volume comes once; a class may be given to a claim that named none.
-    for field in ["volumeName", "storageClassName", "volumeAttributesClassName"] {
-        if tree::is_unset(&before, field) {
-            tree::keep(&mut before, &after, field);
-        }
+    if tree::is_unset(&before, "volumeName") {
+        tree::keep(&mut before, &after, "volumeName");
+    }
+    let annotation = |claim| meta::annotation(claim, OLD_CLASS);
+    let class = |spec: &Value| tree::text_opt(spec, "storageClassName").map(str::to_owned);
+    let (wanted, had) = (class(&after), class(&before));
+    let as_annotated = |class: &str| annotation(old).is_none_or(|old| old == class);
+    let named_now = had.is_none() && wanted.as_deref().is_some_and(as_annotated);
+    let moved =
+        named_now && annotation(old).is_some() && annotation(new).is_none_or(|new| Some(new) == annotation(old));
+    if !moved && annotation(new) != annotation(old) {
+        let path = Path::new("metadata").child("annotations").child(OLD_CLASS);
+        errors.push(Error::invalid(
+            &path,
+            annotation(new).unwrap_or(""),
+            "field is immutable",
+        ));
+    }
+    if named_now {
+        tree::keep(&mut after, &before, "storageClassName");
     }
     if tree::text(new, "status.phase") == "Bound" {
         tree::keep(&mut after, &before, "volumeAttributesClassName");
@@ -189,20 +296,33 @@ fn changes(new: &Value, old: &Value) -> Vec<Error> {
         errors.push(Error::forbidden(&path, detail));
     }
     let size = |claim: &Value, path: &str| {
-        tree::map(claim, path)
-            .and_then(|list| tree::quantity(list.get("storage")?))
+        let list = tree::map(claim, path);
+        list.and_then(|list| tree::quantity(list.get("storage")?))
             .unwrap_or_default()
     };
-    let (wanted, wanted_before) = (
-        size(new, "spec.resources.requests"),
-        size(old, "spec.resources.requests"),
-    );
-    if wanted < wanted_before && wanted <= size(old, "status.capacity") {
+    let wanted = size(new, "spec.resources.requests");
+    if wanted < size(old, "spec.resources.requests") && wanted <= size(old, "status.capacity") {
         let path = path.child("resources").child("requests").child("storage");
         errors.push(Error::forbidden(&path, "field can not be less than status.capacity"));
     }
     errors.extend(checks::immutable(new, old, "spec.volumeMode", &Path::new("volumeMode")));
+    errors.extend(attributes_class(new, old, &path.child("volumeAttributesClassName")));
     errors
+}
+
+/// A class that has been applied does not go away again.
+fn attributes_class(new: &Value, old: &Value, path: &Path) -> Option<Error> {
+    let class = |claim| tree::text_opt(claim, "spec.volumeAttributesClassName");
+    if class(new) == class(old) || tree::at(old, "status.currentVolumeAttributesClassName").is_none() {
+        return None;
+    }
+    let to = match class(new) {
+        None => "nil",
+        Some("") => "empty string",
+        Some(_) => return None,
+    };
+    let detail = format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
+    Some(Error::forbidden(path, detail))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use api::{Value, labels, meta};
 use apiserver::Kind;
 use apiserver::kind::Column;
 
+use crate::core::pod::disabled;
+use crate::pod_spec::warnings::{self, Named};
 use crate::pod_spec::{defaults, spec};
 use crate::{cells, tree};
 
@@ -13,6 +15,9 @@ pub(crate) fn kind() -> Kind {
         .returns_deleted_object()
         .with_generation()
         .default(|object| defaults::template(object, "template"))
+        .prepare_create(|_, object| disabled::template(object, None, "template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "template"))
+        .warnings(|new, old| warnings::workload(new, old, Named::No, "template"))
         .validate(|object| {
             let template = tree::at(object, "template").unwrap_or(&Value::Null);
             spec::template(template, &Path::new("template"))

@@ -6,6 +6,8 @@ use apiserver::Kind;
 use apiserver::kind::{Column, SelectableField, Subresource};
 
 use crate::apps::replicas_status;
+use crate::core::pod::disabled;
+use crate::pod_spec::warnings::{self, Named};
 use crate::pod_spec::{defaults, spec};
 use crate::{cells, checks, tree};
 
@@ -28,6 +30,9 @@ pub(crate) fn kind() -> Kind {
             }
             tree::fill(tree::child(object, "spec"), "replicas", 1);
         })
+        .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
+        .prepare_update(|_, new, old| disabled::template(new, Some(old), "spec.template"))
+        .warnings(|new, old| warnings::workload(new, old, Named::Yes, "spec.template"))
         .validate(controller)
         .subresource(Subresource::status().validate(|new, _| replicas_status(new)))
         .with_scale()
@@ -63,12 +68,11 @@ pub(crate) fn kind() -> Kind {
 
 fn controller(object: &Value) -> Vec<Error> {
     let path = Path::new("spec");
-    let mut errors = checks::nonnegative(object, "spec.minReadySeconds", &Path::root());
+    let mut errors = Vec::new();
     let labels = meta::string_map(tree::at(object, "spec.selector"));
     if labels.is_empty() {
         errors.push(Error::required(&path.child("selector"), ""));
     }
-    errors.extend(checks::nonnegative(object, "spec.replicas", &Path::root()));
     let selector = labels::Selector::from_map(&labels);
     errors.extend(spec::workload_template(
         object,
@@ -76,5 +80,9 @@ fn controller(object: &Value) -> Vec<Error> {
         "ReplicationController",
         &path.child("template"),
     ));
+    // Upstream declares these, and checks what is declared last.
+    for field in ["spec.replicas", "spec.minReadySeconds"] {
+        errors.extend(checks::nonnegative(object, field, &Path::root()));
+    }
     errors
 }

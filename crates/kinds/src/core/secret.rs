@@ -34,6 +34,7 @@ pub(crate) fn kind() -> Kind {
             errors.extend(contents(new));
             errors
         })
+        .warnings(|new, _| key_pair_warning(new).into_iter().collect())
         .selectable(SelectableField::path("type"))
         .table(
             vec![
@@ -65,6 +66,26 @@ fn merge_string_data(secret: &mut Value) {
     for (key, value) in strings {
         data.insert(key, STANDARD.encode(value.as_str().unwrap_or("")).into());
     }
+}
+
+/// A TLS secret without certificate or key in PEM form, in Go's words. Whether a key belongs to its
+/// certificate is not looked at.
+fn key_pair_warning(secret: &Value) -> Option<String> {
+    if tree::text(secret, "type") != "kubernetes.io/tls" {
+        return None;
+    }
+    let has_pem = |key: &str| {
+        let encoded = tree::map(secret, "data")
+            .and_then(|data| data.get(key)?.as_str())
+            .unwrap_or("");
+        let text = STANDARD.decode(encoded).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains("-----BEGIN ")
+    };
+    let missing = ["certificate", "key"]
+        .into_iter()
+        .zip(["tls.crt", "tls.key"])
+        .find(|(_, key)| !has_pem(key));
+    missing.map(|(what, _)| format!("tls: failed to find any PEM data in {what} input"))
 }
 
 fn contents(secret: &Value) -> Vec<Error> {

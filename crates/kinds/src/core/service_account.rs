@@ -1,5 +1,7 @@
 //! `serviceaccounts`.
 
+use api::field::Path;
+use api::meta;
 use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
 
@@ -10,6 +12,16 @@ pub(crate) fn kind() -> Kind {
         .short_names(&["sa"])
         .subresource(Subresource::token())
         .returns_deleted_object()
+        .warnings(|new, old| {
+            const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+            let has = |account| meta::annotation(account, ENFORCE).is_some();
+            if !has(new) || old.is_some_and(has) {
+                return Vec::new();
+            }
+            let path = Path::new("metadata").child("annotations").key(ENFORCE);
+            let message = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+            vec![format!("{path}: {message}")]
+        })
         .table(
             vec![
                 Column::name(),

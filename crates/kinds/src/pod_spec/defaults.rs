@@ -269,10 +269,19 @@ fn pod_level_requests(spec: &mut Value) {
 /// What the containers request together: the sum of those that run at once, or the largest init
 /// container on top of the sidecars started before it.
 pub fn container_requests(spec: &Value) -> Vec<(String, Quantity)> {
+    container_amounts(spec, "resources.requests")
+}
+
+/// What the containers are limited to together.
+pub fn container_limits(spec: &Value) -> Vec<(String, Quantity)> {
+    container_amounts(spec, "resources.limits")
+}
+
+fn container_amounts(spec: &Value, amounts: &str) -> Vec<(String, Quantity)> {
     let mut names: Vec<&str> = Vec::new();
     for list in ["containers", "initContainers"] {
         for container in tree::list(spec, list) {
-            for (name, _) in tree::entries(container, "resources.requests") {
+            for (name, _) in tree::entries(container, amounts) {
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -280,7 +289,7 @@ pub fn container_requests(spec: &Value) -> Vec<(String, Quantity)> {
         }
     }
     let request = |container: &Value, name: &str| {
-        let list = tree::map(container, "resources.requests");
+        let list = tree::map(container, amounts);
         list.and_then(|list| tree::quantity(list.get(name)?))
             .unwrap_or_default()
     };

@@ -3,6 +3,7 @@
 use api::field::{Error, Path};
 use api::{Value, validate};
 
+use super::volumes::no_backsteps;
 use crate::{checks, tree};
 
 /// Fields of the pod that a variable may have.
@@ -82,7 +83,8 @@ fn value_from(source: &Value, value: &str, path: &Path) -> Vec<Error> {
         });
     }
     if sources == 0 {
-        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
+        let detail =
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
         errors.push(Error::invalid(path, "", detail));
     } else if !value.is_empty() {
         errors.push(Error::invalid(
@@ -204,12 +206,19 @@ fn key_reference(reference: &Value, path: &Path) -> Vec<Error> {
 }
 
 fn file_reference(reference: &Value, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    for field in ["volumeName", "path", "key"] {
-        if tree::text(reference, field).is_empty() {
-            errors.push(Error::required(&path.child(field), ""));
-        }
-    }
+    let text = |field| tree::text(reference, field);
+    let mut errors = match text("key") {
+        "" => vec![Error::required(&path.child("key"), "")],
+        key => checks::invalid_each(&path.child("key"), key, validate::env_var_name(key)),
+    };
+    errors.extend(match text("volumeName") {
+        "" => vec![Error::required(&path.child("volumeName"), "")],
+        name => checks::dns_label(name, &path.child("volumeName")),
+    });
+    errors.extend(match text("path") {
+        "" => vec![Error::required(&path.child("path"), "")],
+        file => no_backsteps(file, &path.child("path")),
+    });
     errors
 }
 

@@ -47,7 +47,8 @@ pub fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
-fn is_native(name: &str) -> bool {
+/// Whether Kubernetes itself defines it.
+pub fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
@@ -110,16 +111,31 @@ pub fn quantity_value(name: &str, value: &Value, path: &Path) -> Vec<Error> {
 /// Requests, limits and claims of a container, or the overhead of a pod
 /// (`ValidateResourceRequirements`).
 pub fn requirements(resources: &Value, claim_names: &[&str], path: &Path) -> Vec<Error> {
+    requirements_named(resources, container_resource_name, claim_names, path)
+}
+
+fn requirements_named(
+    resources: &Value,
+    name_check: fn(&str, &Path) -> Vec<Error>,
+    claim_names: &[&str],
+    path: &Path,
+) -> Vec<Error> {
     let empty = Map::new();
     let limits = tree::map(resources, "limits").unwrap_or(&empty);
     let requests = tree::map(resources, "requests").unwrap_or(&empty);
     let mut errors = Vec::new();
     for (name, value) in limits {
-        errors.extend(amount(name, value, &path.child("limits").key(name)));
+        let path = path.child("limits").key(name);
+        errors.extend(name_check(name, &path));
+        errors.extend(quantity_value(name, value, &path));
+        errors.extend(page_multiple(name, value, &path));
     }
     for (name, value) in requests {
-        errors.extend(amount(name, value, &path.child("requests").key(name)));
+        let own = path.child("requests").key(name);
+        errors.extend(name_check(name, &own));
+        errors.extend(quantity_value(name, value, &own));
         errors.extend(request_within_limit(name, value, limits.get(name), path));
+        errors.extend(page_multiple(name, value, &own));
     }
     let names = || limits.keys().chain(requests.keys());
     let computes = names().any(|name| matches!(name.as_str(), "cpu" | "memory"));
@@ -130,22 +146,15 @@ pub fn requirements(resources: &Value, claim_names: &[&str], path: &Path) -> Vec
     errors
 }
 
-fn amount(name: &str, value: &Value, path: &Path) -> Vec<Error> {
-    let mut errors = container_resource_name(name, path);
-    errors.extend(quantity_value(name, value, path));
-    if is_huge_page(name)
-        && let Some(quantity) = tree::quantity(value)
-    {
-        let size: Option<Quantity> = name.strip_prefix("hugepages-").and_then(|size| size.parse().ok());
-        let divides = size.is_some_and(|size| {
-            size.value() > 0 && quantity.is_whole() && quantity.value() > 0 && quantity.value() % size.value() == 0
-        });
-        if !divides {
-            let detail = format!("{quantity} is not positive integer multiple of {name}");
-            errors.push(Error::invalid(path, quantity.to_string(), detail));
-        }
-    }
-    errors
+/// Huge pages come whole.
+fn page_multiple(name: &str, value: &Value, path: &Path) -> Option<Error> {
+    let size: Option<Quantity> = name.strip_prefix("hugepages-")?.parse().ok();
+    let quantity = tree::quantity(value)?;
+    let divides = size.is_some_and(|size| {
+        size.value() > 0 && quantity.is_whole() && quantity.value() > 0 && quantity.value() % size.value() == 0
+    });
+    let detail = format!("{quantity} is not positive integer multiple of {name}");
+    (!divides).then(|| Error::invalid(path, quantity.to_string(), detail))
 }
 
 fn request_within_limit(name: &str, request: &Value, limit: Option<&Value>, path: &Path) -> Vec<Error> {
@@ -172,30 +181,49 @@ fn request_within_limit(name: &str, request: &Value, limit: Option<&Value>, path
 
 fn claims(resources: &Value, known: &[&str], path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    let claims = tree::list(resources, "claims");
-    for (index, claim) in claims.iter().enumerate() {
+    // `claim` or `claim/request`; a whole claim overlaps with each of its requests.
+    let mut seen: Vec<String> = Vec::new();
+    for (index, claim) in tree::list(resources, "claims").iter().enumerate() {
         let (path, name) = (path.index(index), tree::text(claim, "name"));
         if name.is_empty() {
             errors.push(Error::required(&path, ""));
             continue;
         }
-        let same = |other: &Value| {
-            tree::text(other, "name") == name && tree::text(other, "request") == tree::text(claim, "request")
-        };
-        if claims[..index].iter().any(same) {
+        let request = tree::text(claim, "request");
+        if seen.iter().any(|key| key == name) {
             errors.push(Error::duplicate(&path, name));
+        } else if request.is_empty() {
+            let parts = seen
+                .iter()
+                .filter(|key| key.split_once('/').is_some_and(|(claim, _)| claim == name));
+            errors.extend(parts.map(|_| Error::duplicate(&path, name)).collect::<Vec<_>>());
+            seen.push(name.to_owned());
+        } else {
+            errors.extend(checks::dns_label(request, &path.child("request")));
+            let key = format!("{name}/{request}");
+            if seen.contains(&key) {
+                errors.push(Error::duplicate(&path, key.clone()));
+            }
+            seen.push(key);
         }
         if !known.contains(&name) {
-            let mut error = Error::not_found(&path.child("name"), name);
-            error.detail = match known {
-                [] => "must be one of the names in pod.spec.resourceClaims which is empty".to_owned(),
-                known => format!(
-                    "must be one of the names in pod.spec.resourceClaims: {}",
-                    known.join(", ")
-                ),
+            let mut error = Error::not_found(&path, name);
+            let list = match known {
+                [] => " which is empty".to_owned(),
+                known => format!(": {}", known.join(", ")),
             };
+            error.detail = format!("must be one of the names in pod.spec.resourceClaims{list}");
             errors.push(error);
         }
+    }
+    errors
+}
+
+/// A resource that a pod as a whole may have.
+fn pod_resource_name(name: &str, path: &Path) -> Vec<Error> {
+    let errors = resource_name(name, path);
+    if errors.is_empty() && !defaults::is_pod_level(name) {
+        return vec![Error::not_supported(path, name, &["cpu", "hugepages-", "memory"])];
     }
     errors
 }
@@ -206,24 +234,19 @@ pub fn pod_level(spec: &Value, path: &Path) -> Vec<Error> {
         return Vec::new();
     };
     let path = path.child("resources");
+    if tree::text(spec, "os.name") == "windows" {
+        return vec![Error::forbidden(&path, "may not be set for a windows pod")];
+    }
     let mut errors = Vec::new();
     if !tree::list(resources, "claims").is_empty() {
-        errors.push(Error::forbidden(
-            &path.child("claims"),
-            "may not be set for pod level resources",
-        ));
+        let detail = "claims may not be set for Resources at pod-level";
+        errors.push(Error::forbidden(&path.child("claims"), detail));
     }
-    for list in ["limits", "requests"] {
-        for (name, _) in tree::entries(resources, list) {
-            if !defaults::is_pod_level(name) {
-                let known = &["cpu", "hugepages-", "memory"];
-                errors.push(Error::not_supported(&path.child(list).key(name), name, known));
-            }
-        }
-    }
-    if errors.is_empty() {
-        errors.extend(requirements(resources, &[], &path));
-    }
+    let claim_names: Vec<&str> = tree::list(spec, "resourceClaims")
+        .iter()
+        .map(|claim| tree::text(claim, "name"))
+        .collect();
+    errors.extend(requirements_named(resources, pod_resource_name, &claim_names, &path));
     let entry = |list: &str, name: &str| tree::quantity(tree::map(resources, list)?.get(name)?);
     for (name, total) in defaults::container_requests(spec) {
         if let Some(request) = entry("requests", &name)
@@ -234,21 +257,25 @@ pub fn pod_level(spec: &Value, path: &Path) -> Vec<Error> {
             errors.push(Error::invalid(&path, request.to_string(), detail));
         }
     }
-    for list in ["containers", "initContainers"] {
-        for (index, container) in tree::list(spec, list).iter().enumerate() {
-            for (name, value) in tree::entries(container, "resources.limits") {
-                let (Some(own), Some(limit)) = (tree::quantity(value), entry("limits", name)) else {
-                    continue;
-                };
-                if own > limit {
-                    let path = Path::new("spec")
-                        .child(list)
-                        .index(index)
-                        .child("resources")
-                        .child("limits");
-                    let detail = format!("must be less than or equal to pod limits of {limit}");
-                    errors.push(Error::invalid(&path.key(name), own.to_string(), detail));
-                }
+    for (name, total) in defaults::container_limits(spec) {
+        if let Some(limit) = entry("limits", &name)
+            && is_huge_page(&name)
+            && limit < total
+        {
+            let detail = format!("must be greater than or equal to aggregate container limits of {total}");
+            let path = path.child("limits").key(&name);
+            errors.push(Error::invalid(&path, limit.to_string(), detail));
+        }
+    }
+    for (index, container) in tree::list(spec, "containers").iter().enumerate() {
+        for (name, value) in tree::entries(container, "resources.limits") {
+            let (Some(own), Some(limit)) = (tree::quantity(value), entry("limits", name)) else {
+                continue;
+            };
+            if own > limit {
+                let path = path.child("containers").index(index).key(name).child("limits");
+                let detail = format!("must be less than or equal to pod limits of {limit}");
+                errors.push(Error::invalid(&path, own.to_string(), detail));
             }
         }
     }

@@ -19,13 +19,14 @@ pub fn affinity(spec: &Value, path: &Path) -> Vec<Error> {
     if let Some(nodes) = tree::at(spec, "affinity.nodeAffinity") {
         let path = path.child("nodeAffinity");
         if let Some(selector) = tree::at(nodes, required) {
-            errors.extend(node_selector(selector, &path.child(required)));
+            errors.extend(node_selector(selector, Values::Checked, &path.child(required)));
         }
         for (index, term) in tree::list(nodes, preferred).iter().enumerate() {
             let path = path.child(preferred).index(index);
             errors.extend(weight(term, &path));
             if let Some(preference) = tree::at(term, "preference") {
-                errors.extend(node_selector_term(preference, &path.child("preference")));
+                let path = path.child("preference");
+                errors.extend(node_selector_term(preference, Values::Any, &path));
             }
         }
     }
@@ -58,8 +59,17 @@ fn weight(term: &Value, path: &Path) -> Vec<Error> {
     }
 }
 
+/// Whether the values of a requirement must be such as labels can have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// They must.
+    Checked,
+    /// A preference may name what no node has.
+    Any,
+}
+
 /// A node selector: at least one term.
-pub fn node_selector(selector: &Value, path: &Path) -> Vec<Error> {
+pub fn node_selector(selector: &Value, check: Values, path: &Path) -> Vec<Error> {
     let terms = tree::list(selector, "nodeSelectorTerms");
     let path = path.child("nodeSelectorTerms");
     if terms.is_empty() {
@@ -68,14 +78,15 @@ pub fn node_selector(selector: &Value, path: &Path) -> Vec<Error> {
     let errors = terms
         .iter()
         .enumerate()
-        .map(|(index, term)| node_selector_term(term, &path.index(index)));
+        .map(|(index, term)| node_selector_term(term, check, &path.index(index)));
     errors.flatten().collect()
 }
 
-fn node_selector_term(term: &Value, path: &Path) -> Vec<Error> {
+fn node_selector_term(term: &Value, check: Values, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     for (index, requirement) in tree::list(term, "matchExpressions").iter().enumerate() {
-        errors.extend(node_label(requirement, &path.child("matchExpressions").index(index)));
+        let path = path.child("matchExpressions").index(index);
+        errors.extend(node_label(requirement, check, &path));
     }
     for (index, requirement) in tree::list(term, "matchFields").iter().enumerate() {
         errors.extend(node_field(requirement, &path.child("matchFields").index(index)));
@@ -83,7 +94,7 @@ fn node_selector_term(term: &Value, path: &Path) -> Vec<Error> {
     errors
 }
 
-fn node_label(requirement: &Value, path: &Path) -> Vec<Error> {
+fn node_label(requirement: &Value, check: Values, path: &Path) -> Vec<Error> {
     let values = tree::list(requirement, "values");
     let values_path = path.child("values");
     let mut errors = match tree::text(requirement, "operator") {
@@ -109,6 +120,12 @@ fn node_label(requirement: &Value, path: &Path) -> Vec<Error> {
         )],
     };
     errors.extend(validate::label_name(tree::text(requirement, "key"), &path.child("key")));
+    if check == Values::Checked {
+        for (index, value) in tree::strings(requirement, "values").into_iter().enumerate() {
+            let path = values_path.index(index);
+            errors.extend(checks::invalid_each(&path, value, validate::label_value(value)));
+        }
+    }
     errors
 }
 
@@ -151,9 +168,7 @@ fn pod_affinity_term(term: &Value, path: &Path) -> Vec<Error> {
     for name in tree::strings(term, "namespaces") {
         errors.extend(checks::dns_label(name, &path.child("namespace")));
     }
-    for name in ["matchLabelKeys", "mismatchLabelKeys"] {
-        errors.extend(label_keys(term, name, path));
-    }
+    errors.extend(label_keys(term, path));
     let key = tree::text(term, "topologyKey");
     if key.is_empty() {
         errors.push(Error::required(&path.child("topologyKey"), "can not be empty"));
@@ -162,27 +177,42 @@ fn pod_affinity_term(term: &Value, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// Labels of the pod whose values narrow a selector.
-fn label_keys(holder: &Value, field: &str, path: &Path) -> Vec<Error> {
-    let keys = tree::strings(holder, field);
-    if keys.is_empty() {
-        return Vec::new();
-    }
-    let path = path.child(field);
-    let Some(selector) = tree::at(holder, "labelSelector") else {
-        return vec![Error::forbidden(
-            &path,
-            "must not be specified when labelSelector is not set",
-        )];
-    };
+/// Labels of the pod whose values narrow a selector
+/// (`ValidateMatchLabelKeysAndMismatchLabelKeys`). The selector has the expressions that were made
+/// of the keys by now, so that only a further mention of a key is the client's.
+fn label_keys(holder: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    for (index, key) in keys.into_iter().enumerate() {
-        errors.extend(validate::label_name(key, &path.index(index)));
-        let selected = tree::map(selector, "matchLabels").is_some_and(|labels| labels.contains_key(key));
-        if selected {
-            let detail = format!("exists in both {field} and labelSelector");
-            errors.push(Error::invalid(&path.index(index), key, detail));
+    let selector = tree::at(holder, "labelSelector");
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let (keys, path) = (tree::strings(holder, field), path.child(field));
+        if !keys.is_empty() && selector.is_none() {
+            let detail = "must not be specified when labelSelector is not set";
+            errors.push(Error::forbidden(&path, detail));
+            continue;
         }
+        for (index, key) in keys.into_iter().enumerate() {
+            errors.extend(validate::label_name(key, &path.index(index)));
+        }
+    }
+    let keys = tree::strings(holder, "matchLabelKeys");
+    if let Some(selector) = selector {
+        let labels = tree::entries(selector, "matchLabels").map(|(key, _)| key);
+        let mut mentioned: Vec<&str> = labels.collect();
+        for expression in tree::list(selector, "matchExpressions") {
+            let key = tree::text(expression, "key");
+            if let Some(index) = keys.iter().position(|other| *other == key)
+                && mentioned.contains(&key)
+            {
+                let detail = "exists in both matchLabelKeys and labelSelector";
+                errors.push(Error::invalid(&path.index(index), key, detail));
+            }
+            mentioned.push(key);
+        }
+    }
+    let mismatch = tree::strings(holder, "mismatchLabelKeys");
+    for (index, key) in keys.iter().enumerate().filter(|(_, key)| mismatch.contains(key)) {
+        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.push(Error::invalid(&path.child("matchLabelKeys").index(index), *key, detail));
     }
     errors
 }
@@ -195,14 +225,11 @@ pub fn tolerations(list: &[Value], path: &Path) -> Vec<Error> {
         let text = |name| tree::text(toleration, name);
         let (key, operator, value, effect) = (text("key"), text("operator"), text("value"), text("effect"));
         let operator_path = path.child("operator");
-        if key.is_empty() {
-            if operator != "Exists" {
-                let detail =
-                    "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-                errors.push(Error::invalid(&operator_path, operator, detail));
-            }
-        } else {
+        if !key.is_empty() {
             errors.extend(validate::label_name(key, &path.child("key")));
+        } else if operator != "Exists" {
+            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            errors.push(Error::invalid(&operator_path, operator, detail));
         }
         if tree::at(toleration, "tolerationSeconds").is_some() && effect != "NoExecute" {
             let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
@@ -217,7 +244,7 @@ pub fn tolerations(list: &[Value], path: &Path) -> Vec<Error> {
             }
             "Exists" if !value.is_empty() => {
                 let detail = "value must be empty when `operator` is 'Exists'";
-                errors.push(Error::invalid(&operator_path, toleration.clone(), detail));
+                errors.push(Error::invalid(&operator_path, value, detail));
             }
             "Exists" => {}
             other => errors.push(Error::not_supported(&operator_path, other, &["Equal", "Exists"])),
@@ -249,8 +276,6 @@ pub fn spread_constraints(spec: &Value, path: &Path) -> Vec<Error> {
         }
         if key.is_empty() {
             errors.push(Error::required(&path.child("topologyKey"), "can not be empty"));
-        } else {
-            errors.extend(validate::label_name(key, &path.child("topologyKey")));
         }
         if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
             let known = &["DoNotSchedule", "ScheduleAnyway"];
@@ -276,7 +301,7 @@ pub fn spread_constraints(spec: &Value, path: &Path) -> Vec<Error> {
             let value = tree::text_opt(constraint, name);
             errors.extend(checks::optional_one_of(value, &["Honor", "Ignore"], &path.child(name)));
         }
-        errors.extend(label_keys(constraint, "matchLabelKeys", &path));
+        errors.extend(label_keys(constraint, &path));
         if let Some(selector) = tree::at(constraint, "labelSelector") {
             errors.extend(validate::label_selector(selector, &path.child("labelSelector")));
         }

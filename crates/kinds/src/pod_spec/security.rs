@@ -4,22 +4,22 @@
 use api::field::{Error, Path};
 use api::{Value, validate};
 
-use super::defaults::CONTAINER_LISTS;
+use super::containers;
 use super::volumes;
+use super::windows;
 use crate::{checks, tree};
 
 const WINDOWS: &str = "cannot be set for a windows pod";
+const LINUX: &str = "windows options cannot be set for a linux pod";
+const PROFILES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
+const MAX_PROFILE_BYTES: usize = 4095;
 
 fn ids(context: &Value, fields: &[&str], path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     for field in fields {
         if let Some(id) = tree::int(context, field) {
-            let messages = validate::user_or_group_id(id);
-            errors.extend(
-                messages
-                    .into_iter()
-                    .map(|text| Error::invalid(&path.child(field), id, text)),
-            );
+            let messages = validate::user_or_group_id(id).into_iter();
+            errors.extend(messages.map(|text| Error::invalid(&path.child(field), id, text)));
         }
     }
     errors
@@ -27,35 +27,36 @@ fn ids(context: &Value, fields: &[&str], path: &Path) -> Vec<Error> {
 
 /// `securityContext` of a pod.
 pub fn pod(spec: &Value, path: &Path) -> Vec<Error> {
-    let Some(context) = tree::at(spec, "securityContext") else {
-        return Vec::new();
-    };
+    let mut errors = Vec::new();
     let path = path.child("securityContext");
-    let mut errors = ids(context, &["fsGroup", "runAsUser", "runAsGroup"], &path);
-    for (index, group) in tree::list(context, "supplementalGroups").iter().enumerate() {
-        let id = group.as_i64().unwrap_or(-1);
-        let path = path.child("supplementalGroups").index(index);
-        let messages = validate::user_or_group_id(id);
-        errors.extend(messages.into_iter().map(|text| Error::invalid(&path, id, text)));
+    if let Some(context) = tree::at(spec, "securityContext") {
+        errors.extend(ids(context, &["fsGroup", "runAsUser", "runAsGroup"], &path));
+        for (index, group) in tree::list(context, "supplementalGroups").iter().enumerate() {
+            let id = group.as_i64().unwrap_or(-1);
+            let path = path.child("supplementalGroups").index(index);
+            let messages = validate::user_or_group_id(id).into_iter();
+            errors.extend(messages.map(|text| Error::invalid(&path, id, text)));
+        }
+        errors.extend(sysctls(context, spec, &path.child("sysctls")));
+        let choice = |field: &str, known: &[&str]| {
+            let value = tree::text_opt(context, field);
+            checks::optional_one_of(value, known, &path.child(field))
+        };
+        errors.extend(choice("fsGroupChangePolicy", &["Always", "OnRootMismatch"]));
+        errors.extend(seccomp(context, &path));
+        errors.extend(windows::options(context, &path));
+        errors.extend(app_armor(context, &path));
+        errors.extend(choice("supplementalGroupsPolicy", &["Merge", "Strict"]));
+        errors.extend(choice("seLinuxChangePolicy", &["MountOption", "Recursive"]));
     }
     if tree::flag(spec, "shareProcessNamespace") && tree::flag(spec, "hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(Error::invalid(&path.child("shareProcessNamespace"), true, detail));
     }
-    errors.extend(sysctls(context, &path.child("sysctls")));
-    for (field, known) in [
-        ("fsGroupChangePolicy", &["Always", "OnRootMismatch"][..]),
-        ("supplementalGroupsPolicy", &["Merge", "Strict"]),
-        ("seLinuxChangePolicy", &["MountOption", "Recursive"]),
-    ] {
-        let value = tree::text_opt(context, field);
-        errors.extend(checks::optional_one_of(value, known, &path.child(field)));
-    }
-    errors.extend(profiles(context, &path));
     errors
 }
 
-fn sysctls(context: &Value, path: &Path) -> Vec<Error> {
+fn sysctls(context: &Value, spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let list = tree::list(context, "sysctls");
     for (index, sysctl) in list.iter().enumerate() {
@@ -68,8 +69,31 @@ fn sysctls(context: &Value, path: &Path) -> Vec<Error> {
         } else if list[..index].iter().any(|other| tree::text(other, "name") == name) {
             errors.push(Error::duplicate(&path, name));
         }
+        let shared = match sysctl_namespace(name) {
+            Some("net") => "hostNetwork",
+            Some("ipc") => "hostIPC",
+            _ => continue,
+        };
+        if tree::flag(spec, shared) {
+            let detail = format!("may not be specified when '{shared}' is true");
+            errors.push(Error::invalid(&path, name, detail));
+        }
     }
     errors
+}
+
+/// The namespace a sysctl belongs to (component-helpers `node/util/sysctl`).
+fn sysctl_namespace(name: &str) -> Option<&'static str> {
+    // The first separator decides which of `.` and `/` separates.
+    let dotted = match name.find(['.', '/']) {
+        Some(at) if name.as_bytes()[at] == b'/' => name.replace('.', "\u{0}").replace('/', "."),
+        _ => name.to_owned(),
+    };
+    let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."];
+    if dotted == "kernel.sem" || ipc.iter().any(|prefix| dotted.starts_with(prefix)) {
+        return Some("ipc");
+    }
+    dotted.starts_with("net.").then_some("net")
 }
 
 fn is_sysctl_segment(segment: &str) -> bool {
@@ -79,104 +103,125 @@ fn is_sysctl_segment(segment: &str) -> bool {
         && bytes.iter().all(|b| plain(*b) || matches!(b, b'-' | b'_'))
 }
 
-/// Seccomp and AppArmor profiles of a security context.
-fn profiles(context: &Value, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let known = &["Localhost", "RuntimeDefault", "Unconfined"];
-    if let Some(profile) = tree::at(context, "seccompProfile") {
-        let path = path.child("seccompProfile");
-        let kind = tree::text(profile, "type");
-        match kind {
-            "" => errors.push(Error::required(
-                &path.child("type"),
-                "type is required when seccompProfile is set",
-            )),
-            kind if known.contains(&kind) => {}
-            kind => errors.push(Error::not_supported(&path.child("type"), kind, known)),
+fn seccomp(context: &Value, path: &Path) -> Vec<Error> {
+    let Some(profile) = tree::at(context, "seccompProfile") else {
+        return Vec::new();
+    };
+    let path = path.child("seccompProfile");
+    let (kind, kind_path) = (tree::text(profile, "type"), path.child("type"));
+    let mut errors = match kind {
+        "" => {
+            let detail = "type is required when seccompProfile is set";
+            vec![Error::required(&kind_path, detail)]
         }
-        let local = tree::text_opt(profile, "localhostProfile");
-        let path = path.child("localhostProfile");
-        match (kind, local) {
-            ("Localhost", None) => {
-                errors.push(Error::required(&path, "must be set when seccomp type is Localhost"));
-            }
-            ("Localhost", Some(file)) => errors.extend(volumes::descending_path(file, &path)),
-            (_, Some(_)) => {
-                let detail = "can only be set when seccomp type is Localhost";
-                errors.push(Error::invalid(&path, profile.clone(), detail));
-            }
-            _ => {}
+        kind => checks::optional_one_of(Some(kind), PROFILES, &kind_path),
+    };
+    let path = path.child("localhostProfile");
+    match (kind, tree::text_opt(profile, "localhostProfile")) {
+        ("Localhost", None) => {
+            errors.push(Error::required(&path, "must be set when seccomp type is Localhost"));
         }
-    }
-    if let Some(profile) = tree::at(context, "appArmorProfile") {
-        let path = path.child("appArmorProfile");
-        let kind = tree::text(profile, "type");
-        match kind {
-            "" => errors.push(Error::required(
-                &path.child("type"),
-                "type is required when appArmorProfile is set",
-            )),
-            kind if known.contains(&kind) => {}
-            kind => errors.push(Error::not_supported(&path.child("type"), kind, known)),
+        ("Localhost", Some(file)) => errors.extend(volumes::descending_path(file, &path)),
+        (_, Some(_)) => {
+            let detail = "can only be set when seccomp type is Localhost";
+            let shown = checks::go_struct(profile, &["Type=type", "LocalhostProfile?localhostProfile"]);
+            errors.push(Error::invalid(&path, profile.clone(), detail).showing(shown));
         }
-        let local = tree::text_opt(profile, "localhostProfile");
-        let path = path.child("localhostProfile");
-        match (kind, local) {
-            ("Localhost", None) => {
-                errors.push(Error::required(&path, "must be set when AppArmor type is Localhost"));
-            }
-            ("Localhost", Some(name)) if name.trim() != name || name.is_empty() => {
-                errors.push(Error::invalid(&path, name, "must not be padded with whitespace"));
-            }
-            ("Localhost", Some(_)) | (_, None) => {}
-            (_, Some(name)) => {
-                let detail = "can only be set when AppArmor type is Localhost";
-                errors.push(Error::invalid(&path, name, detail));
-            }
-        }
+        _ => {}
     }
     errors
 }
 
+fn app_armor(context: &Value, path: &Path) -> Vec<Error> {
+    let Some(profile) = tree::at(context, "appArmorProfile") else {
+        return Vec::new();
+    };
+    let path = path.child("appArmorProfile");
+    let local = tree::text_opt(profile, "localhostProfile");
+    let local_path = path.child("localhostProfile");
+    let missing = || Error::required(&local_path, "must be set when AppArmor type is Localhost");
+    match (tree::text(profile, "type"), local) {
+        ("Localhost", None) => vec![missing()],
+        ("Localhost", Some(name)) => {
+            let mut errors = Vec::new();
+            if name.trim() != name {
+                let detail = "must not be padded with whitespace";
+                errors.push(Error::invalid(&local_path, name, detail));
+            } else if name.is_empty() {
+                errors.push(missing());
+            }
+            if name.len() > MAX_PROFILE_BYTES {
+                errors.push(Error::too_long(&local_path, MAX_PROFILE_BYTES));
+            }
+            errors
+        }
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
+            let detail = "can only be set when AppArmor type is Localhost";
+            vec![Error::invalid(&local_path, name, detail)]
+        }
+        ("RuntimeDefault" | "Unconfined", None) => Vec::new(),
+        ("", _) => {
+            let detail = "type is required when appArmorProfile is set";
+            vec![Error::required(&path.child("type"), detail)]
+        }
+        (kind, _) => vec![Error::not_supported(&path.child("type"), kind, PROFILES)],
+    }
+}
+
 /// `securityContext` of a container.
-pub fn container(container: &Value, path: &Path) -> Vec<Error> {
+pub fn container(container: &Value, spec: &Value, path: &Path) -> Vec<Error> {
     let Some(context) = tree::at(container, "securityContext") else {
         return Vec::new();
     };
     let path = path.child("securityContext");
     let mut errors = ids(context, &["runAsUser", "runAsGroup"], &path);
     let mount = tree::text_opt(context, "procMount");
-    errors.extend(checks::optional_one_of(
-        mount,
-        &["Default", "Unmasked"],
-        &path.child("procMount"),
-    ));
-    errors.extend(profiles(context, &path));
+    let mount_path = path.child("procMount");
+    errors.extend(checks::optional_one_of(mount, &["Default", "Unmasked"], &mount_path));
+    if mount == Some("Unmasked") && tree::flag_opt(spec, "hostUsers") != Some(false) {
+        let detail = "`hostUsers` must be false to use `Unmasked`";
+        errors.push(Error::invalid(&mount_path, "Unmasked", detail));
+    }
+    errors.extend(seccomp(context, &path));
     if tree::flag_opt(context, "allowPrivilegeEscalation") == Some(false) {
         if tree::flag(context, "privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
             errors.push(Error::invalid(&path, context.clone(), detail));
         }
-        if tree::strings(context, "capabilities.add").contains(&"CAP_SYS_ADMIN") {
+        let capabilities = tree::strings(context, "capabilities.add").into_iter();
+        for _ in capabilities.filter(|capability| *capability == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.push(Error::invalid(&path, context.clone(), detail));
         }
     }
+    errors.extend(windows::options(context, &path));
+    errors.extend(app_armor(context, &path));
     errors
 }
 
-/// Host namespaces that do not go with user namespaces.
+/// What does not go with user namespaces.
 pub fn host_users(spec: &Value, path: &Path) -> Vec<Error> {
     if tree::flag_opt(spec, "hostUsers") != Some(false) {
         return Vec::new();
     }
     let detail = "when `hostUsers` is false";
-    let fields = ["hostNetwork", "hostPID", "hostIPC"]
-        .into_iter()
-        .filter(|field| tree::flag(spec, field));
-    fields
-        .map(|field| Error::forbidden(&path.child(field), detail))
-        .collect()
+    let mut errors = Vec::new();
+    // Upstream capitalizes two of the paths.
+    for (field, shown) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
+        if tree::flag(spec, field) {
+            errors.push(Error::forbidden(&path.child(shown), detail));
+        }
+    }
+    for (container, path) in containers::visit(spec, path) {
+        if !tree::list(container, "volumeDevices").is_empty() {
+            errors.push(Error::forbidden(&path.child("volumeDevices"), detail));
+        }
+    }
+    errors
 }
 
 /// What the pod's operating system has not.
@@ -186,71 +231,69 @@ pub fn operating_system(spec: &Value, path: &Path) -> Vec<Error> {
     };
     let os_path = path.child("os");
     match tree::text(os, "name") {
-        "" => vec![Error::required(&os_path.child("name"), "cannot be empty")],
-        "linux" => set_fields(
-            spec,
-            path,
-            &["windowsOptions"],
-            &["windowsOptions"],
-            &[],
-            "windows options cannot be set for a linux pod",
-        ),
+        "" => vec![Error::required(&os_path.child("name"), "")],
+        "linux" => {
+            let mut errors = refuse(spec, &["securityContext.windowsOptions"], LINUX, path);
+            for (container, path) in containers::visit(spec, path) {
+                errors.extend(refuse(container, &["securityContext.windowsOptions"], LINUX, &path));
+            }
+            errors
+        }
         "windows" => {
-            let pod = [
-                "appArmorProfile",
-                "seLinuxOptions",
-                "seccompProfile",
-                "fsGroup",
-                "fsGroupChangePolicy",
-                "sysctls",
-                "runAsUser",
-                "runAsGroup",
-                "supplementalGroups",
-                "supplementalGroupsPolicy",
-            ];
-            let container = [
-                "appArmorProfile",
-                "seLinuxOptions",
-                "seccompProfile",
-                "capabilities",
-                "readOnlyRootFilesystem",
-                "privileged",
-                "allowPrivilegeEscalation",
-                "procMount",
-                "runAsUser",
-                "runAsGroup",
-            ];
-            let spec_fields = ["hostUsers", "hostPID", "hostIPC", "shareProcessNamespace"];
-            set_fields(spec, path, &pod, &container, &spec_fields, WINDOWS)
+            let mut errors = refuse(spec, OF_LINUX_PODS, WINDOWS, path);
+            for (container, path) in containers::visit(spec, path) {
+                errors.extend(refuse(container, OF_LINUX_CONTAINERS, WINDOWS, &path));
+            }
+            errors
         }
         other => vec![Error::not_supported(&os_path, other, &["linux", "windows"])],
     }
 }
 
-/// Refuses fields of the pod's context, of its containers' contexts, and of the spec.
-fn set_fields(spec: &Value, path: &Path, pod: &[&str], container: &[&str], own: &[&str], detail: &str) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let is_set = |holder: &Value, field: &str| {
-        tree::at(holder, field).is_some_and(|value| *value != Value::Bool(false) || field == "hostUsers")
-    };
-    for field in own.iter().filter(|field| is_set(spec, field)) {
-        errors.push(Error::forbidden(&path.child(field), detail));
-    }
-    if let Some(context) = tree::at(spec, "securityContext") {
-        for field in pod.iter().filter(|field| is_set(context, field)) {
-            errors.push(Error::forbidden(&path.child("securityContext").child(field), detail));
-        }
-    }
-    for list in CONTAINER_LISTS {
-        for (index, item) in tree::list(spec, list).iter().enumerate() {
-            let Some(context) = tree::at(item, "securityContext") else {
-                continue;
-            };
-            let path = path.child(list).index(index).child("securityContext");
-            for field in container.iter().filter(|field| tree::at(context, field).is_some()) {
-                errors.push(Error::forbidden(&path.child(field), detail));
+const OF_LINUX_PODS: &[&str] = &[
+    "securityContext.appArmorProfile",
+    "securityContext.seLinuxOptions",
+    "securityContext.seccompProfile",
+    "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.sysctls",
+    "securityContext.runAsUser",
+    "securityContext.runAsGroup",
+    "securityContext.supplementalGroups",
+    "securityContext.supplementalGroupsPolicy",
+    "securityContext.seLinuxChangePolicy",
+    "hostUsers",
+    "hostPID",
+    "hostIPC",
+    "shareProcessNamespace",
+];
+const OF_LINUX_CONTAINERS: &[&str] = &[
+    "securityContext.appArmorProfile",
+    "securityContext.seLinuxOptions",
+    "securityContext.seccompProfile",
+    "securityContext.capabilities",
+    "securityContext.readOnlyRootFilesystem",
+    "securityContext.privileged",
+    "securityContext.allowPrivilegeEscalation",
+    "securityContext.procMount",
+    "securityContext.runAsUser",
+    "securityContext.runAsGroup",
+];
+
+/// Refuses fields that are set; `hostPID` and `hostIPC` are no pointers upstream, so that false is
+/// not set.
+fn refuse(holder: &Value, fields: &[&str], detail: &str, path: &Path) -> Vec<Error> {
+    let is_set = |field: &str| {
+        let value = tree::at(holder, field);
+        let plain = matches!(field, "hostPID" | "hostIPC");
+        value.is_some_and(|value| {
+            if plain {
+                value == true
+            } else {
+                tree::same(Some(value), None).eq(&false)
             }
-        }
-    }
-    errors
+        })
+    };
+    let set = fields.iter().filter(|field| is_set(field));
+    set.map(|field| Error::forbidden(&path.child(field), detail)).collect()
 }

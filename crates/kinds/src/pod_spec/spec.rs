@@ -1,9 +1,11 @@
 //! Validation of a whole pod spec and of pod templates (`ValidatePodSpec`).
 
 use api::field::{Error, Path};
-use api::{Value, meta, validate};
+use api::{Value, validate};
 
-use super::{containers, resources, scheduling, security, volumes};
+use super::annotations;
+use super::containers::{self, Surroundings};
+use super::{resources, scheduling, security, volumes, windows};
 use crate::{checks, tree};
 
 /// What the spec belongs to.
@@ -15,103 +17,99 @@ pub enum Holder<'a> {
     Template,
 }
 
-/// Every error of a pod spec.
+/// Every error of a pod spec, in upstream's order.
 pub fn spec(spec: &Value, holder: Holder<'_>, path: &Path) -> Vec<Error> {
-    let name = match holder {
-        Holder::Pod(name) => name,
-        Holder::Template => "",
-    };
-    let mut errors = volumes::volumes(spec, name, &path.child("volumes"));
-    errors.extend(resource_claims(spec, name, &path.child("resourceClaims")));
-    errors.extend(containers::containers(spec, path));
+    let mut errors = Vec::new();
+    if tree::at(spec, "terminationGracePeriodSeconds").is_none() {
+        errors.push(Error::required(&path.child("terminationGracePeriodSeconds"), ""));
+    }
+    let (usable, bad) = volumes::volumes(spec, holder, &path.child("volumes"));
+    errors.extend(bad);
+    errors.extend(resource_claims(spec, &path.child("resourceClaims")));
+    let around = Surroundings::new(spec, usable);
+    errors.extend(containers::containers(&around, path));
     errors.extend(resources::pod_level(spec, path));
     errors.extend(host_network(spec, holder, path));
     let known = &["Always", "OnFailure", "Never"];
-    errors.extend(checks::one_of(
-        tree::text(spec, "restartPolicy"),
-        known,
-        &path.child("restartPolicy"),
-    ));
+    let policy = tree::text(spec, "restartPolicy");
+    errors.extend(checks::one_of(policy, known, &path.child("restartPolicy")));
     let known = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    errors.extend(checks::one_of(
-        tree::text(spec, "dnsPolicy"),
-        known,
-        &path.child("dnsPolicy"),
-    ));
-    errors.extend(validate::labels(
-        tree::at(spec, "nodeSelector"),
-        &path.child("nodeSelector"),
-    ));
+    let policy = tree::text(spec, "dnsPolicy");
+    errors.extend(checks::one_of(policy, known, &path.child("dnsPolicy")));
+    let selector = tree::at(spec, "nodeSelector");
+    errors.extend(validate::labels(selector, &path.child("nodeSelector")));
     errors.extend(security::pod(spec, path));
     errors.extend(scheduling::affinity(spec, path));
     errors.extend(dns_config(spec, &path.child("dnsConfig")));
     errors.extend(gates(spec, path));
     errors.extend(scheduling::spread_constraints(spec, path));
+    errors.extend(windows::host_process(spec, path));
     errors.extend(security::host_users(spec, path));
-    errors.extend(names(spec, path));
+    errors.extend(hostname_override(spec, &path.child("hostnameOverride")));
+    errors.extend(rest(spec, path));
+    errors.extend(security::operating_system(spec, path));
+    errors.extend(env_file_volumes(spec, path));
+    errors
+}
+
+/// The plain fields after the structured ones.
+fn rest(spec: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let name = |field: &str, check: fn(&str, &Path) -> Vec<Error>| match tree::text(spec, field) {
+        "" => Vec::new(),
+        value => check(value, &path.child(field)),
+    };
+    errors.extend(name("serviceAccountName", checks::dns_subdomain));
+    errors.extend(name("nodeName", checks::dns_subdomain));
     if let Some(seconds) = tree::int(spec, "activeDeadlineSeconds") {
         let messages = validate::in_range(seconds, 1, i64::from(i32::MAX));
         let path = path.child("activeDeadlineSeconds");
         errors.extend(messages.into_iter().map(|text| Error::invalid(&path, seconds, text)));
     }
-    let grace = tree::count(spec, "terminationGracePeriodSeconds");
-    if grace < 0 {
-        let detail = "must be greater than or equal to 0";
-        errors.push(Error::invalid(
-            &path.child("terminationGracePeriodSeconds"),
-            grace,
-            detail,
-        ));
-    }
-    errors.extend(scheduling::tolerations(
-        tree::list(spec, "tolerations"),
-        &path.child("tolerations"),
-    ));
+    errors.extend(name("hostname", checks::dns_label));
+    errors.extend(name("subdomain", checks::dns_label));
+    let tolerations = tree::list(spec, "tolerations");
+    errors.extend(scheduling::tolerations(tolerations, &path.child("tolerations")));
     errors.extend(host_aliases(spec, &path.child("hostAliases")));
-    let policy = tree::text_opt(spec, "preemptionPolicy");
-    let known = &["PreemptLowerPriority", "Never"];
-    errors.extend(checks::optional_one_of(policy, known, &path.child("preemptionPolicy")));
+    errors.extend(name("priorityClassName", checks::dns_subdomain));
+    if let Some(class) = tree::text_opt(spec, "runtimeClassName") {
+        errors.extend(checks::dns_subdomain(class, &path.child("runtimeClassName")));
+    }
+    if let Some(policy) = tree::text_opt(spec, "preemptionPolicy") {
+        let known = &["PreemptLowerPriority", "Never"];
+        errors.extend(checks::one_of(policy, known, &path.child("preemptionPolicy")));
+    }
     if let Some(overhead) = tree::at(spec, "overhead") {
         let amounts = serde_json::json!({"limits": overhead});
         errors.extend(resources::requirements(&amounts, &[], &path.child("overhead")));
     }
-    errors.extend(security::operating_system(spec, path));
     errors
 }
 
-fn names(spec: &Value, path: &Path) -> Vec<Error> {
+fn hostname_override(spec: &Value, path: &Path) -> Vec<Error> {
+    let Some(name) = tree::text_opt(spec, "hostnameOverride") else {
+        return Vec::new();
+    };
     let mut errors = Vec::new();
-    for field in [
-        "serviceAccountName",
-        "nodeName",
-        "priorityClassName",
-        "runtimeClassName",
+    for (field, detail) in [
+        (
+            "setHostnameAsFQDN",
+            "may not be specified when setHostnameAsFQDN is true",
+        ),
+        ("hostNetwork", "may not be specified when hostNetwork is true"),
     ] {
-        let name = tree::text(spec, field);
-        if !name.is_empty() {
-            errors.extend(checks::dns_subdomain(name, &path.child(field)));
+        if tree::flag(spec, field) {
+            errors.push(Error::forbidden(path, detail));
         }
     }
-    for field in ["hostname", "subdomain"] {
-        let name = tree::text(spec, field);
-        if !name.is_empty() {
-            errors.extend(checks::dns_label(name, &path.child(field)));
-        }
+    if name.len() > 64 {
+        errors.push(Error::too_long(path, 64));
     }
-    if let Some(name) = tree::text_opt(spec, "hostnameOverride") {
-        let path = path.child("hostnameOverride");
-        if name.len() > 64 {
-            errors.push(Error::too_long_characters(&path, 64));
-        }
-        errors.extend(checks::dns_subdomain(name, &path));
-        if tree::flag(spec, "hostNetwork") {
-            errors.push(Error::forbidden(&path, "may not be set when hostNetwork is enabled"));
-        }
-    }
+    errors.extend(checks::dns_subdomain(name, path));
     errors
 }
 
-fn resource_claims(spec: &Value, pod_name: &str, path: &Path) -> Vec<Error> {
+fn resource_claims(spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let claims = tree::list(spec, "resourceClaims");
     for (index, claim) in claims.iter().enumerate() {
@@ -124,30 +122,29 @@ fn resource_claims(spec: &Value, pod_name: &str, path: &Path) -> Vec<Error> {
         } else {
             errors.extend(checks::dns_label(name, &path.child("name")));
         }
-        let (direct, template) = (
-            tree::text_opt(claim, "resourceClaimName"),
-            tree::text_opt(claim, "resourceClaimTemplateName"),
-        );
-        match (direct, template) {
-            (Some(_), Some(_)) => {
-                let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.push(Error::invalid(&path, claim.clone(), detail));
-            }
-            (None, None) => {
-                let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.push(Error::invalid(&path, claim.clone(), detail));
-            }
-            (Some(target), None) => {
-                errors.extend(checks::dns_subdomain(target, &path.child("resourceClaimName")));
-            }
-            (None, Some(target)) => {
-                errors.extend(checks::dns_subdomain(target, &path.child("resourceClaimTemplateName")));
-                let made = format!("{pod_name}-{name}");
-                if !pod_name.is_empty() && !validate::dns1123_subdomain(&made).is_empty() {
-                    let detail = "final ResourceClaim name: must be a DNS subdomain";
-                    errors.push(Error::invalid(&path.child("name"), made, detail));
-                }
-            }
+        let fields = ["resourceClaimName", "resourceClaimTemplateName"];
+        let set: Vec<&str> = fields
+            .into_iter()
+            .filter(|field| tree::at(claim, field).is_some())
+            .collect();
+        let detail = match set.len() {
+            2 => Some("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"),
+            0 => Some("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+            _ => None,
+        };
+        if let Some(detail) = detail {
+            let shown = checks::go_struct(
+                claim,
+                &[
+                    "Name=name",
+                    "ResourceClaimName?resourceClaimName",
+                    "ResourceClaimTemplateName?resourceClaimTemplateName",
+                ],
+            );
+            errors.push(Error::invalid(&path, claim.clone(), detail).showing(shown));
+        }
+        for field in set {
+            errors.extend(checks::dns_subdomain(tree::text(claim, field), &path.child(field)));
         }
     }
     errors
@@ -160,17 +157,12 @@ fn host_network(spec: &Value, holder: Holder<'_>, path: &Path) -> Vec<Error> {
         return errors;
     }
     for (index, container) in tree::list(spec, "containers").iter().enumerate() {
+        let ports = path.child("containers").index(index).child("ports");
         for (number, port) in tree::list(container, "ports").iter().enumerate() {
             let (host, inner) = (tree::count(port, "hostPort"), tree::count(port, "containerPort"));
             if (holder != Holder::Template || host != 0) && host != inner {
-                let path = path
-                    .child("containers")
-                    .index(index)
-                    .child("ports")
-                    .index(number)
-                    .child("hostPort");
                 let detail = "must match `containerPort` when `hostNetwork` is true";
-                errors.push(Error::invalid(&path, host, detail));
+                errors.push(Error::invalid(&ports.index(number).child("hostPort"), host, detail));
             }
         }
     }
@@ -200,10 +192,8 @@ fn dns_config(spec: &Value, path: &Path) -> Vec<Error> {
     let servers = config.map_or(Vec::new(), |config| tree::strings(config, "nameservers"));
     if tree::text(spec, "dnsPolicy") == "None" {
         if config.is_none() {
-            return vec![Error::required(
-                path,
-                "must provide `dnsConfig` when `dnsPolicy` is None",
-            )];
+            let detail = "must provide `dnsConfig` when `dnsPolicy` is None";
+            return vec![Error::required(path, detail)];
         }
         if servers.is_empty() {
             let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
@@ -214,11 +204,8 @@ fn dns_config(spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let servers_path = path.child("nameservers");
     if servers.len() > 3 {
-        errors.push(Error::invalid(
-            &servers_path,
-            servers.clone(),
-            "must not have more than 3 nameservers",
-        ));
+        let detail = "must not have more than 3 nameservers";
+        errors.push(Error::invalid(&servers_path, servers.clone(), detail));
     }
     for (index, server) in servers.iter().enumerate() {
         errors.extend(validate::ip_for_legacy_field(&servers_path.index(index), server));
@@ -226,11 +213,8 @@ fn dns_config(spec: &Value, path: &Path) -> Vec<Error> {
     let searches = tree::strings(config, "searches");
     let searches_path = path.child("searches");
     if searches.len() > 32 {
-        errors.push(Error::invalid(
-            &searches_path,
-            searches.clone(),
-            "must not have more than 32 search paths",
-        ));
+        let detail = "must not have more than 32 search paths";
+        errors.push(Error::invalid(&searches_path, searches.clone(), detail));
     }
     if searches.join(" ").len() > 2048 {
         let detail = "must not have more than 2048 characters (including spaces) in the search list";
@@ -246,10 +230,8 @@ fn dns_config(spec: &Value, path: &Path) -> Vec<Error> {
     }
     for (index, option) in tree::list(config, "options").iter().enumerate() {
         if tree::text(option, "name").is_empty() {
-            errors.push(Error::required(
-                &path.child("options").index(index),
-                "must not be empty",
-            ));
+            let path = path.child("options").index(index);
+            errors.push(Error::required(&path, "must not be empty"));
         }
     }
     errors
@@ -259,10 +241,8 @@ fn host_aliases(spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     for (index, alias) in tree::list(spec, "hostAliases").iter().enumerate() {
         let path = path.index(index);
-        errors.extend(validate::ip_for_legacy_field(
-            &path.child("ip"),
-            tree::text(alias, "ip"),
-        ));
+        let ip = tree::text(alias, "ip");
+        errors.extend(validate::ip_for_legacy_field(&path.child("ip"), ip));
         for (index, name) in tree::strings(alias, "hostnames").into_iter().enumerate() {
             errors.extend(checks::dns_subdomain(name, &path.child("hostnames").index(index)));
         }
@@ -270,29 +250,28 @@ fn host_aliases(spec: &Value, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// Annotations that mean something to pods (`ValidatePodSpecificAnnotations`).
-pub fn annotations(object: &Value, spec: &Value, path: &Path) -> Vec<Error> {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
-    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Variables out of files come from `emptyDir` volumes only.
+fn env_file_volumes(spec: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    if let Some(value) = meta::annotation(object, MIRROR)
-        && tree::text(spec, "nodeName").is_empty()
-    {
-        let detail = "must set spec.nodeName if mirror pod annotation is set";
-        errors.push(Error::invalid(&path.key(MIRROR), value, detail));
-    }
-    if let Some(value) = meta::annotation(object, COST)
-        && !is_plain_i32(value)
-    {
-        errors.push(Error::invalid(&path.key(COST), value, "must be a 32bit integer"));
+    for (container, path) in containers::visit(spec, path) {
+        for (index, variable) in tree::list(container, "env").iter().enumerate() {
+            let Some(reference) = tree::at(variable, "valueFrom.fileKeyRef") else {
+                continue;
+            };
+            let path = path.child("env").index(index).child("valueFrom").child("fileKeyRef");
+            let (name, path) = (tree::text(reference, "volumeName"), path.child("volumeName"));
+            let mut volumes = tree::list(spec, "volumes").iter();
+            match volumes.find(|volume| tree::text(volume, "name") == name) {
+                None => errors.push(Error::not_found(&path, name)),
+                Some(volume) if tree::at(volume, "emptyDir").is_none() => {
+                    let detail = "referenced volume must be of type emptyDir";
+                    errors.push(Error::invalid(&path, name, detail));
+                }
+                Some(_) => {}
+            }
+        }
     }
     errors
-}
-
-/// A number without sign `+` or leading zeros.
-fn is_plain_i32(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    text.parse::<i32>().is_ok() && !text.starts_with('+') && (digits == "0" || !digits.starts_with('0'))
 }
 
 /// A pod template (`ValidatePodTemplateSpec`).
@@ -304,14 +283,15 @@ pub fn template(template: &Value, path: &Path) -> Vec<Error> {
         tree::at(template, "metadata.annotations"),
         &annotations_path,
     ));
-    errors.extend(annotations(template, spec_value, &annotations_path));
-    errors.extend(spec(spec_value, Holder::Template, &path.child("spec")));
+    errors.extend(annotations::known(template, spec_value, &annotations_path));
+    let spec_path = path.child("spec");
+    errors.extend(spec(spec_value, Holder::Template, &spec_path));
+    errors.extend(annotations::seccomp_matches(template, spec_value, &spec_path));
+    errors.extend(annotations::app_armor_matches(template, spec_value, &spec_path));
     if !tree::list(template, "spec.ephemeralContainers").is_empty() {
-        let path = path.child("spec").child("ephemeralContainers");
-        errors.push(Error::forbidden(
-            &path,
-            "ephemeral containers not allowed in pod template",
-        ));
+        let path = spec_path.child("ephemeralContainers");
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.push(Error::forbidden(&path, detail));
     }
     errors
 }

@@ -1,31 +1,54 @@
 //! What may change in a pod (`ValidatePodUpdate` and its siblings).
 
 use api::field::{Error, Path};
-use api::{Value, meta};
+use api::{Value, meta, validate};
 
 use super::own_errors;
-use crate::pod_spec::{qos, spec};
+use crate::pod_spec::annotations::{self, MIRROR};
+use crate::pod_spec::{containers, scheduling};
 use crate::tree;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// An ordinary update: images, deadlines, more tolerations, fewer gates.
 pub(super) fn pod(new: &Value, old: &Value) -> Vec<Error> {
     let path = Path::new("spec");
     let mut errors = own_errors(new);
-    errors.extend(annotations(new, old));
+    errors.extend(annotations::changes(
+        new,
+        old,
+        &Path::new("metadata").child("annotations"),
+    ));
     for list in ["containers", "initContainers"] {
         let at = format!("spec.{list}");
-        if tree::list(new, &at).len() != tree::list(old, &at).len() {
+        let (after, path) = (tree::list(new, &at), path.child(list));
+        if after.len() != tree::list(old, &at).len() {
             let detail = "pod updates may not add or remove containers";
-            errors.push(Error::forbidden(&path.child(list), detail));
+            errors.push(Error::forbidden(&path, detail));
             return errors;
         }
+        for (index, container) in after.iter().enumerate() {
+            let path = path.index(index);
+            if tree::text(container, "image").is_empty() {
+                errors.push(Error::required(&path.child("image"), ""));
+            }
+            errors.extend(containers::image_without_padding(container, &path));
+        }
     }
-    errors.extend(deadline(new, old, &path.child("activeDeadlineSeconds")));
+    let (stop, deadline) = deadline(new, old, &path.child("activeDeadlineSeconds"));
+    errors.extend(deadline);
+    if stop {
+        return errors;
+    }
     errors.extend(tolerations(new, old, &path.child("tolerations")));
     errors.extend(gates(new, old, &path.child("schedulingGates")));
+    errors.extend(everything_else(new, old, &path));
+    errors
+}
+
+/// The spec without what may change must be the old one.
+fn everything_else(new: &Value, old: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
     let mut munged = tree::at(new, "spec").cloned().unwrap_or_default();
     let before = tree::at(old, "spec").cloned().unwrap_or_default();
     if tree::same(Some(&munged), Some(&before)) {
@@ -45,11 +68,11 @@ pub(super) fn pod(new: &Value, old: &Value) -> Vec<Error> {
         tree::keep(&mut munged, &before, "terminationGracePeriodSeconds");
     }
     if !tree::list(&before, "schedulingGates").is_empty() {
-        errors.extend(placement_of_gated(&mut munged, &before, &path));
+        errors.extend(placement_of_gated(&mut munged, &before, path));
     }
     if !tree::same(Some(&munged), Some(&before)) {
         let changed = differing(&munged, &before).join(", ");
-        errors.push(Error::forbidden(&path, format!("{UPDATABLE}\nchanged: {changed}")));
+        errors.push(Error::forbidden(path, format!("{UPDATABLE}\nchanged: {changed}")));
     }
     errors
 }
@@ -67,40 +90,24 @@ fn differing(a: &Value, b: &Value) -> Vec<String> {
     names.into_iter().map(|name| format!("spec.{name}")).collect()
 }
 
-fn annotations(new: &Value, old: &Value) -> Vec<Error> {
-    let path = Path::new("metadata").child("annotations");
-    let (before, after) = (meta::annotations(old), meta::annotations(new));
-    let mut errors = Vec::new();
-    if before.get(MIRROR) != after.get(MIRROR) {
-        let detail = match before.contains_key(MIRROR) {
-            true => "may not remove or update mirror pod annotation",
-            false => "may not add mirror pod annotation",
-        };
-        errors.push(Error::forbidden(&path.key(MIRROR), detail));
-    }
-    let spec_value = tree::at(new, "spec").unwrap_or(&Value::Null);
-    errors.extend(spec::annotations(new, spec_value, &path));
-    errors
-}
-
-fn deadline(new: &Value, old: &Value, path: &Path) -> Vec<Error> {
+/// A deadline may come or move nearer. Some faults end the validation.
+fn deadline(new: &Value, old: &Value, path: &Path) -> (bool, Option<Error>) {
     let at = "spec.activeDeadlineSeconds";
+    let max = i64::from(i32::MAX);
     match (tree::int(new, at), tree::int(old, at)) {
+        (Some(after), _) if !(0..=max).contains(&after) => {
+            let detail = validate::inclusive_range_error(0, max);
+            (true, Some(Error::invalid(path, after, detail)))
+        }
         (Some(after), Some(before)) if after > before => {
-            vec![Error::invalid(
-                path,
-                after,
-                "must be less than or equal to previous value",
-            )]
+            let detail = "must be less than or equal to previous value";
+            (true, Some(Error::invalid(path, after, detail)))
         }
         (None, Some(_)) => {
-            vec![Error::invalid(
-                path,
-                Value::Null,
-                "must not update from a positive integer to nil value",
-            )]
+            let detail = "must not update from a positive integer to nil value";
+            (false, Some(Error::invalid(path, Value::Null, detail)))
         }
-        _ => Vec::new(),
+        _ => (false, None),
     }
 }
 
@@ -116,7 +123,7 @@ fn tolerations(new: &Value, old: &Value, path: &Path) -> Vec<Error> {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         return vec![Error::forbidden(path, detail)];
     }
-    Vec::new()
+    scheduling::tolerations(tree::list(new, "spec.tolerations"), path)
 }
 
 fn gates(new: &Value, old: &Value, path: &Path) -> Vec<Error> {
@@ -192,6 +199,8 @@ pub(super) fn ephemeral_containers(new: &Value, old: &Value) -> Vec<Error> {
         return vec![Error::forbidden(&Path::root(), detail)];
     }
     let mut errors = own_errors(new);
+    let annotations_path = Path::new("metadata").child("annotations");
+    errors.extend(annotations::changes(new, old, &annotations_path));
     let path = Path::new("spec").child("ephemeralContainers");
     for before in tree::list(old, "spec.ephemeralContainers") {
         let name = tree::text(before, "name");
@@ -206,44 +215,6 @@ pub(super) fn ephemeral_containers(new: &Value, old: &Value) -> Vec<Error> {
                 errors.push(Error::forbidden(&path, detail));
             }
             Some(_) => {}
-        }
-    }
-    errors
-}
-
-/// CPU and memory of running containers may change, the class may not (`ValidatePodResize`).
-pub(super) fn resize(new: &Value, old: &Value) -> Vec<Error> {
-    let path = Path::new("spec");
-    let mut errors = own_errors(new);
-    if meta::annotation(old, MIRROR).is_some() {
-        errors.push(Error::forbidden(&Path::root(), "static pods cannot be resized"));
-    }
-    let class = |pod: &Value| tree::at(pod, "spec").map_or("BestEffort", qos::class);
-    if class(new) != class(old) {
-        let path = Path::new("metadata");
-        errors.push(Error::invalid(
-            &path,
-            class(new),
-            "Pod QOS Class may not change as a result of resizing",
-        ));
-    }
-    for list in ["containers", "initContainers"] {
-        let at = format!("spec.{list}");
-        for (index, (after, before)) in tree::list(new, &at).iter().zip(tree::list(old, &at)).enumerate() {
-            let mut after = after.get("resources").cloned().unwrap_or_default();
-            let mut before = before.get("resources").cloned().unwrap_or_default();
-            for resources in [&mut after, &mut before] {
-                for amounts in ["limits", "requests"] {
-                    if let Some(amounts) = tree::at_mut(resources, amounts) {
-                        tree::unset(amounts, "cpu");
-                        tree::unset(amounts, "memory");
-                    }
-                }
-            }
-            if !tree::same(Some(&after), Some(&before)) {
-                let path = path.child(list).index(index).child("resources");
-                errors.push(Error::forbidden(&path, "only cpu and memory resources are mutable"));
-            }
         }
     }
     errors
@@ -311,14 +282,5 @@ mod tests {
         assert_eq!(pod(&new, &old), []);
         new["spec"]["nodeSelector"] = json!({"b": "2"});
         assert_eq!(pod(&new, &old)[0].field, "spec.nodeSelector");
-    }
-
-    #[test]
-    fn resizing_keeps_the_class() {
-        let mut new = good();
-        new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("2");
-        assert_eq!(resize(&new, &good()), []);
-        new["spec"]["containers"][0]["resources"] = json!({});
-        assert_eq!(resize(&new, &good())[0].field, "metadata");
     }
 }

@@ -1,6 +1,8 @@
 //! `pods`.
 
 mod changes;
+pub(crate) mod disabled;
+mod resize;
 mod row;
 mod status;
 
@@ -10,8 +12,9 @@ use apiserver::Kind;
 use apiserver::kind::{Connect, Context, Deletion, SelectableField, Subresource};
 use std::sync::Arc;
 
+use crate::pod_spec::annotations::{self, MIRROR};
 use crate::pod_spec::spec::{self, Holder};
-use crate::pod_spec::{containers, defaults, qos};
+use crate::pod_spec::{containers, defaults, qos, warnings};
 use crate::{checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -27,7 +30,22 @@ pub(crate) fn kind() -> Kind {
         .deletion(deletion)
         .default(defaults::pod)
         .prepare_create(prepare_create)
-        .prepare_update(|_, new, _| defaults::alias_service_account(tree::child(new, "spec")))
+        .prepare_update(|_, new, old| {
+            let spec = tree::child(new, "spec");
+            defaults::alias_service_account(spec);
+            disabled::pod_spec(spec, tree::at(old, "spec"));
+        })
+        .warnings(|new, old| match old {
+            // Of updates, which controllers make mostly, upstream says nothing.
+            Some(_) => Vec::new(),
+            None => {
+                let mut all: Vec<String> = warnings::host_name(meta::name(new), "the Pod's hostname")
+                    .into_iter()
+                    .collect();
+                all.extend(warnings::pod(new, &Path::root()));
+                all
+            }
+        })
         .validate(new_pod)
         .validate_update(changes::pod)
         .subresource(
@@ -42,8 +60,8 @@ pub(crate) fn kind() -> Kind {
         )
         .subresource(
             Subresource::part("resize", Default::default())
-                .prepare(keep_all_but_resources)
-                .validate(changes::resize),
+                .prepare(resize::prepare)
+                .validate(resize::validate),
         )
         .subresource(Subresource::binding())
         .subresource(Subresource::eviction())
@@ -83,7 +101,9 @@ fn grace(pod: &Value, asked: Option<i64>) -> Option<i64> {
 }
 
 fn prepare_create(_: &Context<'_>, pod: &mut Value) {
-    defaults::alias_service_account(tree::child(pod, "spec"));
+    let spec = tree::child(pod, "spec");
+    defaults::alias_service_account(spec);
+    disabled::pod_spec(spec, None);
     merge_label_keys(pod);
     let spec = tree::at(pod, "spec").cloned().unwrap_or_default();
     let mut status = Map::new();
@@ -103,42 +123,38 @@ fn prepare_create(_: &Context<'_>, pod: &mut Value) {
     tree::set(pod, "status", status);
 }
 
-/// `matchLabelKeys` and `mismatchLabelKeys` of affinity terms become expressions over the pod's
-/// own labels (`applyMatchLabelKeysAndMismatchLabelKeys`).
+/// `matchLabelKeys` and `mismatchLabelKeys` of affinity terms and spread constraints become
+/// expressions over the pod's own labels (`applyMatchLabelKeysAndMismatchLabelKeys`).
 fn merge_label_keys(pod: &mut Value) {
     let labels = meta::labels(pod);
-    for kind in ["podAffinity", "podAntiAffinity"] {
-        let lists = [
-            format!("spec.affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution"),
-            format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution"),
-        ];
-        for list in lists {
-            for item in tree::items_mut(pod, &list) {
-                let term = match item.get_mut("podAffinityTerm") {
-                    Some(_) => tree::child(item, "podAffinityTerm"),
-                    None => item,
-                };
-                if tree::at(term, "labelSelector").is_none() {
-                    continue;
-                }
-                let mut added = Vec::new();
-                for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
-                    for key in tree::strings(term, field) {
-                        if let Some(value) = labels.get(key) {
-                            added.push(serde_json::json!({"key": key, "operator": operator, "values": [value]}));
-                        }
-                    }
-                }
-                if !added.is_empty() {
-                    let selector = tree::child(term, "labelSelector");
-                    let mut expressions = tree::list(selector, "matchExpressions").to_vec();
-                    expressions.retain(|expression| !added.contains(expression));
-                    expressions.extend(added);
-                    tree::set(selector, "matchExpressions", expressions);
+    let mut merge = |holder: &mut Value| {
+        if tree::at(holder, "labelSelector").is_none() {
+            return;
+        }
+        let mut added = Vec::new();
+        for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            for key in tree::strings(holder, field) {
+                if let Some(value) = labels.get(key) {
+                    added.push(serde_json::json!({"key": key, "operator": operator, "values": [value]}));
                 }
             }
         }
+        if !added.is_empty() {
+            let selector = tree::child(holder, "labelSelector");
+            let mut expressions = tree::list(selector, "matchExpressions").to_vec();
+            expressions.extend(added);
+            tree::set(selector, "matchExpressions", expressions);
+        }
+    };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let list = format!("spec.affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution");
+        tree::items_mut(pod, &list).for_each(&mut merge);
+        let list = format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution");
+        for item in tree::items_mut(pod, &list) {
+            merge(tree::child(item, "podAffinityTerm"));
+        }
     }
+    tree::items_mut(pod, "spec.topologySpreadConstraints").for_each(merge);
 }
 
 fn keep_all_but_ephemeral(_: &Context<'_>, new: &mut Value, old: &Value) {
@@ -150,30 +166,6 @@ fn keep_all_but_ephemeral(_: &Context<'_>, new: &mut Value, old: &Value) {
         None => tree::unset(spec, "ephemeralContainers"),
     }
     defaults::pod_spec(spec);
-}
-
-fn keep_all_but_resources(_: &Context<'_>, new: &mut Value, old: &Value) {
-    let asked = new.clone();
-    restore(new, old);
-    let spec = tree::child(new, "spec");
-    for list in ["containers", "initContainers"] {
-        for container in tree::items_mut(spec, list) {
-            let name = tree::text(container, "name").to_owned();
-            let path = format!("spec.{list}");
-            let wanted = tree::list(&asked, &path)
-                .iter()
-                .find(|other| tree::text(other, "name") == name);
-            for field in ["resources", "resizePolicy"] {
-                match wanted.and_then(|wanted| wanted.get(field)) {
-                    Some(value) => tree::set(container, field, value.clone()),
-                    None => tree::unset(container, field),
-                }
-            }
-        }
-    }
-    if let Some(resources) = tree::at(&asked, "spec.resources") {
-        tree::set(spec, "resources", resources.clone());
-    }
 }
 
 /// The old object, with the new one's revision and managed fields.
@@ -191,7 +183,7 @@ fn restore(new: &mut Value, old: &Value) {
 fn own_errors(pod: &Value) -> Vec<Error> {
     let path = Path::new("spec");
     let spec_value = tree::at(pod, "spec").unwrap_or(&Value::Null);
-    let mut errors = spec::annotations(pod, spec_value, &Path::new("metadata").child("annotations"));
+    let mut errors = annotations::known(pod, spec_value, &Path::new("metadata").child("annotations"));
     errors.extend(spec::spec(spec_value, Holder::Pod(meta::name(pod)), &path));
     if tree::text(spec_value, "serviceAccountName").is_empty() {
         for (index, volume) in tree::list(spec_value, "volumes").iter().enumerate() {
@@ -205,12 +197,15 @@ fn own_errors(pod: &Value) -> Vec<Error> {
             }
         }
     }
+    if meta::annotation(pod, MIRROR).is_some() && !tree::list(spec_value, "resourceClaims").is_empty() {
+        let detail = "static pods do not support resource claims";
+        errors.push(Error::forbidden(&Path::root(), detail));
+    }
+    errors.extend(checks::nonnegative(spec_value, "terminationGracePeriodSeconds", &path));
     for list in ["containers", "initContainers"] {
         for (index, container) in tree::list(spec_value, list).iter().enumerate() {
-            errors.extend(containers::image_without_padding(
-                container,
-                &path.child(list).index(index),
-            ));
+            let path = path.child(list).index(index);
+            errors.extend(containers::image_without_padding(container, &path));
         }
     }
     errors
@@ -229,6 +224,9 @@ fn new_pod(pod: &Value) -> Vec<Error> {
         let detail = "cannot be set until all schedulingGates have been cleared";
         errors.push(Error::forbidden(&path.child("nodeName"), detail));
     }
+    let spec_value = tree::at(pod, "spec").unwrap_or(&Value::Null);
+    errors.extend(annotations::seccomp_matches(pod, spec_value, &path));
+    errors.extend(annotations::app_armor_matches(pod, spec_value, &path));
     errors
 }
 
@@ -242,7 +240,8 @@ pub fn validate_binding(binding: &Value) -> Vec<Error> {
     }
     match tree::text(binding, "target.name") {
         "" => errors.push(Error::required(&path.child("name"), "")),
-        name => errors.extend(checks::dns_subdomain(name, &path.child("name"))),
+        name if matches!(kind, "" | "Node") => errors.extend(checks::dns_subdomain(name, &path.child("name"))),
+        _ => {}
     }
     errors
 }
@@ -268,11 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn label_keys_become_expressions_once() {
+    fn label_keys_become_expressions() {
         let term = json!({"topologyKey": "k", "labelSelector": {}, "matchLabelKeys": ["a", "missing"], "mismatchLabelKeys": ["t"]});
         let mut pod = json!({"metadata": {"labels": {"a": "1", "t": "2"}}, "spec": {"affinity": {"podAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": [term]}}}});
-        merge_label_keys(&mut pod);
         merge_label_keys(&mut pod);
         assert_eq!(
             pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"],

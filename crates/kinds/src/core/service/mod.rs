@@ -2,6 +2,7 @@
 
 mod allocation;
 mod validation;
+mod warnings;
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,7 @@ pub(crate) fn kind() -> Kind {
             errors.extend(validation::service(new));
             errors
         })
+        .warnings(|new, _| warnings::service(new))
         .allocates(held, allocation::fill)
         .subresource(Subresource::status().validate(|new, _| validation::load_balancer_status(new)))
         .subresource(Subresource::connect(Connect::ServiceProxy))
@@ -138,7 +140,8 @@ fn defaults(service: &mut Value) {
         }
     }
     let kind = tree::text(spec, "type").to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let has_addresses = !tree::list(spec, "externalIPs").is_empty();
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && has_addresses) {
         tree::fill(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
@@ -162,6 +165,12 @@ fn needs_cluster_ip(service: &Value) -> bool {
 /// Whether the type has ports on every node.
 fn needs_node_port(service: &Value) -> bool {
     matches!(tree::text(service, "spec.type"), "NodePort" | "LoadBalancer")
+}
+
+/// Whether traffic may come from outside the cluster (`ExternallyAccessible`).
+fn is_reached_from_outside(service: &Value) -> bool {
+    let has_addresses = !tree::list(service, "spec.externalIPs").is_empty();
+    needs_node_port(service) || (tree::text(service, "spec.type") == "ClusterIP" && has_addresses)
 }
 
 /// Whether the load balancer asks nodes for their health.
@@ -215,7 +224,8 @@ fn drop_what_the_type_has_not(new: &mut Value, old: &Value) {
             }
         }
     }
-    if needs_node_port(old) && !needs_node_port(new) && same(new, &["externalTrafficPolicy"]) {
+    let was_reached = is_reached_from_outside(old) && !is_reached_from_outside(new);
+    if was_reached && same(new, &["externalTrafficPolicy"]) {
         clear(new, &["externalTrafficPolicy"]);
     }
     if !is_balanced && tree::at(new, "status.loadBalancer").is_some() {

@@ -3,13 +3,12 @@
 use api::field::{Error, Path};
 use api::{Value, meta, validate};
 
-use super::{is_headless, needs_health_check_port, needs_node_port};
+use super::{is_headless, is_reached_from_outside, needs_health_check_port};
 use crate::{checks, tree};
 
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 const POLICIES: &[&str] = &["PreferDualStack", "RequireDualStack", "SingleStack"];
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const NODE_AGENT_PORT: i64 = 10250;
 
 pub(super) fn service(service: &Value) -> Vec<Error> {
     let path = Path::new("spec");
@@ -59,18 +58,6 @@ fn topology_mode(service: &Value) -> Vec<Error> {
 fn of_type(service: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let kind = tree::text(service, "spec.type");
-    if kind == "LoadBalancer" {
-        for (index, port) in tree::list(service, "spec.ports").iter().enumerate() {
-            if tree::count(port, "port") == NODE_AGENT_PORT {
-                let detail = format!("may not expose port {NODE_AGENT_PORT} externally since it is used by kubelet");
-                errors.push(Error::invalid(
-                    &path.child("ports").index(index),
-                    NODE_AGENT_PORT,
-                    detail,
-                ));
-            }
-        }
-    }
     if matches!(kind, "LoadBalancer" | "NodePort") && is_headless(service) {
         let detail = format!("may not be set to 'None' for {kind} services");
         errors.push(Error::invalid(&path.child("clusterIPs").index(0), "None", detail));
@@ -130,22 +117,25 @@ fn unique_ports(service: &Value, path: &Path) -> Vec<Error> {
     let same = |a: &Value, b: &Value, field: &str| {
         tree::count(a, field) == tree::count(b, field) && tree::text(a, "protocol") == tree::text(b, "protocol")
     };
-    for (index, port) in ports.iter().enumerate() {
-        if tree::count(port, "nodePort") == 0 {
-            continue;
-        }
-        let path = path.index(index).child("nodePort");
-        if tree::text(service, "spec.type") == "ClusterIP" {
-            errors.push(Error::forbidden(&path, "may not be used when `type` is 'ClusterIP'"));
-        }
+    let node_port = |port: &Value| tree::count(port, "nodePort");
+    let on_nodes = || ports.iter().enumerate().filter(|(_, port)| node_port(port) != 0);
+    let path_of = |index| path.index(index).child("nodePort");
+    if tree::text(service, "spec.type") == "ClusterIP" {
+        let detail = "may not be used when `type` is 'ClusterIP'";
+        errors.extend(on_nodes().map(|(index, _)| Error::forbidden(&path_of(index), detail)));
+    }
+    for (index, port) in on_nodes() {
         if ports[..index].iter().any(|other| same(other, port, "nodePort")) {
-            errors.push(Error::duplicate(&path, tree::count(port, "nodePort")));
+            errors.push(Error::duplicate(&path_of(index), node_port(port)));
         }
     }
     for (index, port) in ports.iter().enumerate() {
         if ports[..index].iter().any(|other| same(other, port, "port")) {
-            let pair = serde_json::json!({"protocol": tree::text(port, "protocol"), "port": tree::count(port, "port")});
-            errors.push(Error::duplicate(&path.index(index), pair));
+            let (protocol, number) = (tree::text(port, "protocol"), tree::count(port, "port"));
+            let shown = format!(
+                r#"{{"Name":"","Protocol":"{protocol}","AppProtocol":null,"Port":{number},"TargetPort":0,"NodePort":0}}"#
+            );
+            errors.push(Error::duplicate(&path.index(index), number).showing(shown));
         }
     }
     errors
@@ -264,30 +254,23 @@ fn load_balancer(service: &Value, path: &Path) -> Vec<Error> {
     let only = "may only be used when `type` is 'LoadBalancer'";
     let mut errors = Vec::new();
     let ranges = tree::strings(service, "spec.loadBalancerSourceRanges");
-    let annotation = meta::annotation(service, RANGES);
-    if !ranges.is_empty() || annotation.is_some() {
-        let (path, shown, list) = match annotation {
-            Some(text) if ranges.is_empty() => {
-                let path = Path::new("metadata").child("annotations").key(RANGES);
-                let list = text.trim().split(',').filter(|range| !range.is_empty()).collect();
-                (path, text.to_owned(), list)
-            }
-            // Upstream capitalizes the field here.
-            _ => (
-                path.child("LoadBalancerSourceRanges"),
-                format!("[{}]", ranges.join(" ")),
-                ranges,
-            ),
-        };
+    // Upstream capitalizes the field here.
+    let ranges_path = path.child("LoadBalancerSourceRanges");
+    if !ranges.is_empty() {
+        if !is_balanced {
+            errors.push(Error::forbidden(&ranges_path, only));
+        }
+        for (index, range) in ranges.iter().enumerate() {
+            errors.extend(validate::legacy_cidr(&ranges_path.index(index), range.trim()));
+        }
+    } else if let Some(text) = meta::annotation(service, RANGES) {
+        let path = Path::new("metadata").child("annotations").key(RANGES);
         if !is_balanced {
             errors.push(Error::forbidden(&path, only));
         }
-        if list
-            .iter()
-            .any(|range: &&str| !validate::legacy_cidr(&path, range.trim()).is_empty())
-        {
-            let detail = "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 ";
-            errors.push(Error::invalid(&path, shown, detail));
+        let text = text.trim();
+        for range in text.split(',').filter(|_| !text.is_empty()) {
+            errors.extend(validate::legacy_cidr(&path, range.trim()));
         }
     }
     let allocate = tree::flag_opt(service, "spec.allocateLoadBalancerNodePorts");
@@ -312,10 +295,10 @@ fn traffic_policies(service: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let external = tree::text(service, "spec.externalTrafficPolicy");
     let external_path = path.child("externalTrafficPolicy");
-    if needs_node_port(service) {
+    if is_reached_from_outside(service) {
         errors.extend(checks::one_of(external, &["Cluster", "Local"], &external_path));
     } else if !external.is_empty() {
-        let detail = "may only be set when `type` is 'NodePort' or 'LoadBalancer'";
+        let detail = "may only be set for externally-accessible services";
         errors.push(Error::invalid(&external_path, external, detail));
     }
     let port = tree::count(service, "spec.healthCheckNodePort");
@@ -341,7 +324,7 @@ fn traffic_policies(service: &Value, path: &Path) -> Vec<Error> {
     }
     errors.extend(checks::optional_one_of(internal, &["Cluster", "Local"], &internal_path));
     if let Some(distribution) = tree::text_opt(service, "spec.trafficDistribution") {
-        let known = &["PreferClose", "PreferSameNode", "PreferSameZone"];
+        let known = &["PreferClose", "PreferSameZone", "PreferSameNode"];
         errors.extend(checks::optional_one_of(
             Some(distribution),
             known,
@@ -421,10 +404,15 @@ fn released_or_changed(new: &Value, old: &Value, field: &str, path: &Path) -> Ve
     errors
 }
 
-/// The state of a load balancer, of services and (in the same shape) ingresses.
+/// The state of a service's load balancer.
 pub(super) fn load_balancer_status(service: &Value) -> Vec<Error> {
     let mut errors = Vec::new();
     let path = Path::new("status").child("loadBalancer").child("ingress");
+    let is_balanced = tree::text(service, "spec.type") == "LoadBalancer";
+    if !is_balanced && !tree::list(service, "status.loadBalancer.ingress").is_empty() {
+        let detail = "may only be used when `spec.type` is 'LoadBalancer'";
+        return vec![Error::forbidden(&path, detail)];
+    }
     for (index, ingress) in tree::list(service, "status.loadBalancer.ingress").iter().enumerate() {
         let path = path.index(index);
         let ip = tree::text(ingress, "ip");
@@ -502,7 +490,10 @@ mod tests {
                 &["spec.sessionAffinityConfig"],
             ),
             (
-                |s| s["externalIPs"] = json!(["127.0.0.1", "x"]),
+                |s| {
+                    s["externalIPs"] = json!(["127.0.0.1", "x"]);
+                    s["externalTrafficPolicy"] = json!("Cluster");
+                },
                 &["spec.externalIPs[0]", "spec.externalIPs[1]"],
             ),
             (|s| s["clusterIP"] = json!("10.96.0.2"), &["spec.clusterIPs"]),
@@ -519,7 +510,7 @@ mod tests {
             (|s| s["loadBalancerClass"] = json!("a/b"), &["spec.loadBalancerClass"]),
             (
                 |s| s["loadBalancerSourceRanges"] = json!(["x"]),
-                &["spec.LoadBalancerSourceRanges", "spec.LoadBalancerSourceRanges"],
+                &["spec.LoadBalancerSourceRanges", "spec.LoadBalancerSourceRanges[0]"],
             ),
             (
                 |s| {
