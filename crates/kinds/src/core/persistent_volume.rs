@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::pod_spec::defaults::legacy_volume;
-use crate::pod_spec::scheduling::{self, Values};
+use crate::pod_spec::scheduling;
 use crate::pod_spec::volume_sources::{self, Owner};
 use crate::pod_spec::warnings;
 use crate::{cells, checks, tree};
@@ -212,7 +212,7 @@ fn volume(volume: &Value) -> Vec<Error> {
     if let Some(affinity) = tree::at(spec, "nodeAffinity") {
         let path = path.child("nodeAffinity").child("required");
         match tree::at(affinity, "required") {
-            Some(selector) => errors.extend(scheduling::node_selector(selector, Values::Checked, &path)),
+            Some(selector) => errors.extend(scheduling::node_selector(selector, &path)),
             None => errors.push(Error::required(&path, "must specify required node constraints")),
         }
     }

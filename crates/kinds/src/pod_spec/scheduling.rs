@@ -19,7 +19,7 @@ pub fn affinity(spec: &Value, path: &Path) -> Vec<Error> {
     if let Some(nodes) = tree::at(spec, "affinity.nodeAffinity") {
         let path = path.child("nodeAffinity");
         if let Some(selector) = tree::at(nodes, required) {
-            errors.extend(node_selector(selector, Values::Checked, &path.child(required)));
+            errors.extend(node_selector(selector, &path.child(required)));
         }
         for (index, term) in tree::list(nodes, preferred).iter().enumerate() {
             let path = path.child(preferred).index(index);
@@ -61,7 +61,7 @@ fn weight(term: &Value, path: &Path) -> Vec<Error> {
 
 /// Whether the values of a requirement must be such as labels can have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Values {
+enum Values {
     /// They must.
     Checked,
     /// A preference may name what no node has.
@@ -69,7 +69,7 @@ pub enum Values {
 }
 
 /// A node selector: at least one term.
-pub fn node_selector(selector: &Value, check: Values, path: &Path) -> Vec<Error> {
+pub fn node_selector(selector: &Value, path: &Path) -> Vec<Error> {
     let terms = tree::list(selector, "nodeSelectorTerms");
     let path = path.child("nodeSelectorTerms");
     if terms.is_empty() {
@@ -78,7 +78,7 @@ pub fn node_selector(selector: &Value, check: Values, path: &Path) -> Vec<Error>
     let errors = terms
         .iter()
         .enumerate()
-        .map(|(index, term)| node_selector_term(term, check, &path.index(index)));
+        .map(|(index, term)| node_selector_term(term, Values::Checked, &path.index(index)));
     errors.flatten().collect()
 }
 
