@@ -17,6 +17,8 @@ const KEY: u32 = 8;
 const AFTER_NUMBER: u32 = KEY + 2;
 const ENDPOINT: u32 = KEY + 8;
 const BEFORE_ENDPOINT: u32 = ENDPOINT - 2;
+/// Of IPv4, where an endpoint is before it is copied.
+const FOUND: u32 = KEY + 4;
 const SCRATCH: u32 = KEY + 12;
 const VERDICT: u32 = 0;
 
@@ -240,23 +242,27 @@ impl Writer {
     }
 
     fn dnat(&mut self, dnat: &Dnat) {
-        match dnat {
+        let found = match dnat {
             Dnat::Balanced {
                 number,
                 map,
                 modulus,
                 remember,
             } => {
-                self.immediate(KEY, &number_value(*number));
+                self.number(*number, KEY);
                 let data = Attributes::new()
                     .u32(1, AFTER_NUMBER)
                     .u32(2, *modulus)
                     .u32(3, NUMGEN_RANDOM);
                 self.push("numgen", data);
-                self.lookup(map, KEY, Some(ENDPOINT));
-                if let Some(sticky) = remember {
-                    self.address(Side::Source, AFTER_NUMBER);
-                    self.remember(sticky);
+                match remember {
+                    Some(sticky) => {
+                        let found = self.find_to_keep(map);
+                        self.address(Side::Source, AFTER_NUMBER);
+                        self.remember(sticky);
+                        found
+                    }
+                    None => self.find(map),
                 }
             }
             Dnat::Remembered {
@@ -264,35 +270,70 @@ impl Writer {
                 sticky,
                 members,
             } => {
-                self.immediate(KEY, &number_value(*number));
+                self.number(*number, KEY);
                 self.address(Side::Source, AFTER_NUMBER);
-                self.lookup(&sticky.map, KEY, Some(ENDPOINT));
+                let found = self.find_to_keep(&sticky.map);
                 // A member is the number followed by the endpoint.
-                self.immediate(BEFORE_ENDPOINT, &number_value(*number));
+                self.number(*number, BEFORE_ENDPOINT);
                 self.lookup(members, BEFORE_ENDPOINT, None);
                 self.remember(sticky);
+                found
             }
             Dnat::Lookup { selector, map } => {
                 self.load(*selector);
-                self.lookup(map, KEY, Some(ENDPOINT));
+                self.find(map)
             }
-        }
+        };
         let family = match self.family {
             Family::Ip4 => nix::libc::NFPROTO_IPV4,
             Family::Ip6 => nix::libc::NFPROTO_IPV6,
         };
-        let port = ENDPOINT + address_bytes(self.family) / 4;
+        let port = found + address_bytes(self.family) / 4;
         let data = Attributes::new()
             .u32(1, NAT_DNAT)
             .u32(2, u32::try_from(family).expect("a small constant"))
-            .u32(3, ENDPOINT)
+            .u32(3, found)
             .u32(5, port);
         self.push("nat", data);
     }
 
-    fn immediate(&mut self, register: u32, value: &[u8]) {
-        let data = Attributes::new().u32(1, register).nested(2, &value_attributes(value));
-        self.push("immediate", data);
+    /// A balancing chain's number. A constant has no type, and nft would say so; this is of the type of marks.
+    fn number(&mut self, number: u64, register: u32) {
+        let bytes = number_value(number);
+        for (register, half) in (register..).zip(bytes.chunks(4)) {
+            self.meta(META_MARK, register);
+            self.mask(register, &[0; 4], half);
+        }
+    }
+
+    fn find(&mut self, map: &str) -> u32 {
+        self.lookup(map, KEY, Some(ENDPOINT));
+        ENDPOINT
+    }
+
+    /// Finds an endpoint for the key and copies it to where it can be a part of other keys; answers where the original is.
+    ///
+    /// nft (1.0) ends itself when a part of a key, or of a value to be stored, is what a map gave, which has no length to
+    /// it. It takes such a part for whatever was put into the very register before. So those are filled with something
+    /// that it can name; the copy begins one register earlier, so that it does not see what is copied. IPv6 addresses are
+    /// too wide for that, and for a listing.
+    fn find_to_keep(&mut self, map: &str) -> u32 {
+        if self.family == Family::Ip6 {
+            self.lookup(map, KEY, Some(ENDPOINT));
+            return ENDPOINT;
+        }
+        self.address(Side::Source, FOUND - 1);
+        self.address(Side::Dest, ENDPOINT);
+        self.payload(ENDPOINT + 1, BASE_TRANSPORT, DEST_PORT_OFFSET, 2);
+        self.lookup(map, KEY, Some(FOUND));
+        let copy = Attributes::new()
+            .u32(1, FOUND - 1)
+            .u32(2, ENDPOINT - 1)
+            .u32(3, 12)
+            .nested(4, &value_attributes(&[0xff; 12]))
+            .nested(5, &value_attributes(&[0; 12]));
+        self.push("bitwise", copy);
+        FOUND
     }
 
     /// Stores the endpoint for the client in [`KEY`], or renews its timeout.

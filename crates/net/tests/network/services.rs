@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::Endpoint;
+use net::HostPort;
 
 use crate::foreign;
 use crate::world::{Answer, NODE_IP, OUTSIDE_IP, ask_tcp, ask_udp, on_a_host, serve, service, slice, tally, udp_to};
@@ -304,5 +305,53 @@ fn many_services_in_one_batch() {
             0,
             "no own write was taken for a foreign one"
         );
+    });
+}
+
+/// People look at rules by `nft`; it must understand every one.
+#[test]
+fn nft_lists_what_is_written() {
+    on_a_host(|world| async move {
+        let ports = [HostPort {
+            host_ip: None,
+            host_port: 8081,
+            protocol: "TCP".into(),
+            pod_port: 8080,
+        }];
+        let (_a, a_ip) = world.pod_with_ports("a", &ports).await;
+        let everything = |spec: &mut ServiceSpec| {
+            node_port(spec);
+            spec.type_ = Some("LoadBalancer".into());
+            spec.session_affinity = Some("ClientIP".into());
+            spec.load_balancer_source_ranges = Some(vec!["192.0.2.0/24".into()]);
+            spec.external_traffic_policy = Some("Local".into());
+        };
+        let services = [
+            service("s", CLUSTER_IP, everything),
+            service("empty", "10.96.1.2", plain),
+            service("plain", "10.96.1.3", plain),
+        ];
+        let slices = [slice("s", &[a_ip]), slice("plain", &[a_ip])];
+        world.apply(&services, &slices).await;
+        ask_tcp(TO);
+        for format in [
+            &["list", "ruleset"][..],
+            &["-j", "list", "ruleset"],
+            &["-a", "list", "ruleset"],
+        ] {
+            let listed = std::process::Command::new("nft")
+                .args(format)
+                .output()
+                .expect("nft is there: apt-get install --no-install-recommends nftables");
+            let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+            let told = String::from_utf8_lossy(&listed.stderr).into_owned();
+            let ended = listed.status;
+            assert!(ended.success(), "nft {format:?} ended with {ended}: {told}\n{text}");
+            // Of some statements nft itself has no JSON, which it says.
+            let json = format.contains(&"-j");
+            assert!(json || told.is_empty(), "nft {format:?}: {told}");
+            let sticky = text.contains("update @affinity");
+            assert!(sticky && !text.contains("invalid type"), "nft {format:?}:\n{text}");
+        }
     });
 }
