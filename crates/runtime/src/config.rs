@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::PodNetwork;
+use crate::{PodNetwork, PullObserver};
 
 /// The control group of skiff's pods, unless it is told another.
 pub const CGROUP_ROOT: &str = "/skiff";
+
+/// Where people put them.
+const CERTIFICATE_DIRS: [&str; 2] = ["/etc/skiff/certs.d", "/etc/docker/certs.d"];
 
 /// For `EmbeddedRuntime::open`.
 #[derive(Clone)]
@@ -26,7 +29,12 @@ pub struct RuntimeConfig {
     /// What an image may contain.
     pub image_limits: ImageLimits,
     /// Registries that are spoken to by plain HTTP, besides those on loopback addresses: `host:port`.
+    /// One of those with TLS is spoken to by TLS all the same.
     pub insecure_registries: Vec<String>,
+    /// Directories with CA certificates for single registries: `HOST[:PORT]/*.crt` in them.
+    pub certificate_dirs: Vec<PathBuf>,
+    /// Told of every pull.
+    pub pull_observer: Option<PullObserver>,
 }
 
 impl RuntimeConfig {
@@ -44,6 +52,8 @@ impl RuntimeConfig {
             log_rotation: LogRotation::default(),
             image_limits: ImageLimits::default(),
             insecure_registries: Vec::new(),
+            certificate_dirs: CERTIFICATE_DIRS.map(PathBuf::from).into(),
+            pull_observer: None,
         }
     }
 }

@@ -71,6 +71,18 @@ impl fmt::Debug for PullRequest {
     }
 }
 
+/// What happens to a pull, whoever asked for it.
+#[derive(Clone, Copy, Debug)]
+pub enum PullEvent<'a> {
+    /// It is so far; told often.
+    Progress(&'a PullProgress),
+    /// It is over.
+    Ended(Result<&'a Image, &'a ImageError>),
+}
+
+/// Told of every pull, with the image's normalised name; from any thread, and it must not block.
+pub type PullObserver = Arc<dyn Fn(&str, PullEvent<'_>) + Send + Sync>;
+
 /// See [`PullRequest::progress`].
 pub type ProgressFn = Arc<dyn Fn(PullProgress) + Send + Sync>;
 

@@ -20,7 +20,7 @@ use super::sandbox::{is_complete, lost_exit, netns_of, shim_cgroup};
 use super::shim_client::kill_shim;
 use super::{Container, EVENT_BACKLOG, EmbeddedRuntime, Inner, KILL_PATIENCE, Life, Sandbox, lock};
 use crate::cgroup::Cgroups;
-use crate::image::{ImageStore, Puller};
+use crate::image::{ImageStore, PullOptions, Puller};
 use crate::records::{
     self, ContainerDir, ContainerRecord, ExitRecord, Layout, Phase, RunRecord, SandboxDir, SandboxRecord, ShimRecord,
     WritableLayer, boot_id, is_id, list_ids, make_private_dir, process_alive,
@@ -61,7 +61,12 @@ pub(super) async fn open(config: RuntimeConfig) -> Result<EmbeddedRuntime> {
     let boot_id = boot_id()?;
     let layering = probe_layering(&config, &layout, &boot_id).await?;
     let images = ImageStore::open(layout.images(), config.shim_exe.clone(), config.image_limits, layering)?;
-    let puller = Puller::new(images.clone(), config.insecure_registries.clone());
+    let options = PullOptions {
+        insecure_registries: config.insecure_registries.clone(),
+        certificate_dirs: config.certificate_dirs.clone(),
+        observer: config.pull_observer.clone(),
+    };
+    let puller = Puller::new(images.clone(), options);
     let inner = Arc::new(Inner {
         config,
         layout,

@@ -12,14 +12,17 @@ mod digest;
 mod extract;
 mod hello;
 mod import;
+mod listeners;
 mod manifest;
+mod protocol;
 mod pull;
 mod reference;
+mod roots;
 mod store;
 mod unpack;
 
 pub(crate) use copy::copy_tree;
 pub use hello::HELLO_IMAGE;
-pub(crate) use pull::Puller;
+pub(crate) use pull::{PullOptions, Puller};
 pub(crate) use store::{ImageStore, Pins, filesystem_usage};
 pub(crate) use unpack::{probe_overlay_main, unpack_main};

@@ -16,28 +16,43 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::digest::{Hasher, sha256};
+use super::listeners::Listeners;
 use super::manifest::{Configuration, Descriptor, MEDIA_TYPES, Manifest, chain_ids, platform};
 use super::reference::Reference;
 use super::store::{ImageRecord, ImageStore, LayerArchive, image_io, remove_in_background};
-use crate::{Image, ImageError, ProgressFn, PullProgress, PullRequest, RegistryAuth};
+use super::{protocol, roots};
+use crate::{Image, ImageError, PullObserver, PullProgress, PullRequest, RegistryAuth};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A registry that sends nothing for so long is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const PARALLEL_DOWNLOADS: usize = 3;
 /// How often a download that breaks off is continued.
-const CONTINUATIONS: usize = 3;
+const CONTINUATIONS: u32 = 5;
+/// It counts afresh after so many bytes.
+const GOOD_STRETCH_BYTES: u64 = 16 << 20;
+/// Before it is continued for the first time; doubled for each other.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Of a configuration.
 const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
 type Pulled = Shared<BoxFuture<'static, Result<Image, ImageError>>>;
+type UnderWay = Arc<Mutex<HashMap<(String, AuthKey), (Pulled, Arc<Listeners>)>>>;
+
+/// How registries are reached and who is told of pulls.
+#[derive(Clone)]
+pub(crate) struct PullOptions {
+    pub insecure_registries: Vec<String>,
+    pub certificate_dirs: Vec<PathBuf>,
+    pub observer: Option<PullObserver>,
+}
 
 /// Pulls, each once at a time.
 pub(crate) struct Puller {
     store: ImageStore,
-    insecure_registries: Vec<String>,
+    options: PullOptions,
     // Held for look-ups only, never across an await.
-    under_way: Arc<Mutex<HashMap<(String, AuthKey), Pulled>>>,
+    under_way: UnderWay,
 }
 
 /// Different credentials are different pulls.
@@ -54,10 +69,10 @@ impl From<&Option<RegistryAuth>> for AuthKey {
 }
 
 impl Puller {
-    pub fn new(store: ImageStore, insecure_registries: Vec<String>) -> Puller {
+    pub fn new(store: ImageStore, options: PullOptions) -> Puller {
         Puller {
             store,
-            insecure_registries,
+            options,
             under_way: Arc::default(),
         }
     }
@@ -69,13 +84,21 @@ impl Puller {
         let pulled = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
             match under_way.get(&key) {
-                Some(pulled) => pulled.clone(),
+                Some((pulled, listeners)) => {
+                    listeners.add(request.progress);
+                    pulled.clone()
+                }
                 None => {
-                    let insecure = reference.is_loopback() || self.insecure_registries.contains(&reference.registry);
-                    let pull = Pull::new(self.store.clone(), reference, insecure, request);
-                    let (list, own_key) = (self.under_way.clone(), key.clone());
+                    let listeners = Arc::new(Listeners::new(key.0.clone(), self.options.observer.clone()));
+                    listeners.add(request.progress);
+                    let (store, options, auth) = (self.store.clone(), self.options.clone(), request.auth);
+                    let (list, own_key, told) = (self.under_way.clone(), key.clone(), listeners.clone());
                     let task = tokio::spawn(async move {
-                        let result = pull.run().await;
+                        let result = match Pull::open(store, reference, &options, auth, told.clone()).await {
+                            Ok(pull) => pull.run().await,
+                            Err(error) => Err(error),
+                        };
+                        told.ended(&result);
                         list.lock().unwrap_or_else(PoisonError::into_inner).remove(&own_key);
                         result
                     });
@@ -89,7 +112,7 @@ impl Puller {
                         })
                     };
                     let pulled = pulled.boxed().shared();
-                    under_way.insert(key, pulled.clone());
+                    under_way.insert(key, (pulled.clone(), listeners));
                     pulled
                 }
             }
@@ -109,7 +132,7 @@ struct Pull {
 }
 
 struct Progress {
-    tell: Option<ProgressFn>,
+    listeners: Arc<Listeners>,
     layers_done: AtomicUsize,
     layers_total: AtomicUsize,
     bytes_done: AtomicU64,
@@ -118,14 +141,12 @@ struct Progress {
 
 impl Progress {
     fn tell(&self) {
-        if let Some(tell) = &self.tell {
-            tell(PullProgress {
-                layers_done: self.layers_done.load(Ordering::Relaxed),
-                layers_total: self.layers_total.load(Ordering::Relaxed),
-                bytes_done: self.bytes_done.load(Ordering::Relaxed),
-                bytes_total: self.bytes_total.load(Ordering::Relaxed),
-            });
-        }
+        self.listeners.tell(&PullProgress {
+            layers_done: self.layers_done.load(Ordering::Relaxed),
+            layers_total: self.layers_total.load(Ordering::Relaxed),
+            bytes_done: self.bytes_done.load(Ordering::Relaxed),
+            bytes_total: self.bytes_total.load(Ordering::Relaxed),
+        });
     }
 }
 
@@ -146,38 +167,53 @@ struct Fetched<'w> {
 }
 
 impl Pull {
-    fn new(store: ImageStore, reference: Reference, insecure: bool, request: PullRequest) -> Pull {
+    async fn open(
+        store: ImageStore,
+        reference: Reference,
+        options: &PullOptions,
+        auth: Option<RegistryAuth>,
+        listeners: Arc<Listeners>,
+    ) -> Result<Pull, ImageError> {
+        let insecure = reference.is_loopback() || options.insecure_registries.contains(&reference.registry);
+        let protocol = match insecure {
+            true => protocol::of_insecure(&reference.registry).await,
+            false => ClientProtocol::Https,
+        };
+        let (registry, dirs) = (reference.registry.clone(), options.certificate_dirs.clone());
+        let roots = tokio::task::spawn_blocking(move || roots::for_registry(&registry, &dirs)).await;
         let config = ClientConfig {
-            protocol: if insecure {
-                ClientProtocol::Http
-            } else {
-                ClientProtocol::Https
-            },
+            protocol,
+            tls_certs_only: roots.unwrap_or_default(),
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
             ..Default::default()
         };
-        let auth = match request.auth {
+        let auth = match auth {
             Some(RegistryAuth::Basic { username, password }) => {
                 oci_client::secrets::RegistryAuth::Basic(username, password)
             }
             Some(RegistryAuth::Bearer(token)) => oci_client::secrets::RegistryAuth::Bearer(token),
             None => oci_client::secrets::RegistryAuth::Anonymous,
         };
-        Pull {
+        let image = reference.to_string();
+        let client = Client::try_from(config).map_err(|error| ImageError::Io {
+            image: image.clone(),
+            message: format!("prepare to speak to the registry: {}", chain(&error)),
+        })?;
+        Ok(Pull {
             store,
-            image: reference.to_string(),
+            image,
             reference,
-            client: Client::new(config),
+            client,
             auth,
             progress: Progress {
-                tell: request.progress,
+                listeners,
                 layers_done: AtomicUsize::new(0),
                 layers_total: AtomicUsize::new(0),
                 bytes_done: AtomicU64::new(0),
                 bytes_total: AtomicU64::new(0),
             },
-        }
+        })
     }
 
     fn corrupt(&self, message: impl Into<String>) -> ImageError {
@@ -368,11 +404,16 @@ impl Pull {
         let mut done = 0u64;
         let mut attempt = 0;
         loop {
+            let before = done;
             match self.receive(descriptor, &mut file, &mut hasher, &mut done).await {
                 Ok(()) => break,
-                Err(error) if attempt < CONTINUATIONS && matches!(error, ImageError::Unreachable { .. }) => {
-                    tracing::debug!(image = %self.image, %error, done, "download broke off");
-                    attempt += 1;
+                Err(error) if matches!(error, ImageError::Unreachable { .. }) && attempt < CONTINUATIONS => {
+                    tracing::info!(image = %self.image, %error, done, "download broke off; it is continued");
+                    attempt = match done.saturating_sub(before) > GOOD_STRETCH_BYTES {
+                        true => 0,
+                        false => attempt + 1,
+                    };
+                    tokio::time::sleep(PAUSE * 2u32.pow(attempt)).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -535,11 +576,17 @@ impl Pull {
                 },
             },
             OciDistributionError::DigestError(_) => ImageError::Corrupt { image, message },
-            OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => ImageError::Unreachable {
-                image,
-                registry,
-                message,
-            },
+            OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => {
+                let message = match message.contains("invalid peer certificate") {
+                    true => distrusted(&registry, &message),
+                    false => message,
+                };
+                ImageError::Unreachable {
+                    image,
+                    registry,
+                    message,
+                }
+            }
             _ => ImageError::Registry {
                 image,
                 registry,
@@ -547,6 +594,14 @@ impl Pull {
             },
         }
     }
+}
+
+fn distrusted(registry: &str, message: &str) -> String {
+    format!(
+        "{message}; if the registry is to be trusted, put the certificate of its CA into \
+         /etc/skiff/certs.d/{registry}/ca.crt, or among this machine's (/usr/local/share/ca-certificates, then \
+         update-ca-certificates)"
+    )
 }
 
 /// An error with those it came from: the last one says what happened.

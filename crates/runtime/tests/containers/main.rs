@@ -43,7 +43,7 @@ const CASES: &[Case] = cases! {
         whiteouts_and_links compressed_archives broken_archives;
     hostile: paths_that_escape links_that_escape devices_and_whiteout_devices bombs overlay_attributes garbage;
     pulling: plain basic_auth token_auth wrong_credentials missing_things index_selection by_digest wrong_digest
-        broken_off concurrent_pulls unreachable progress;
+        broken_off concurrent_pulls unreachable progress over_tls;
 };
 
 /// How long one test may take.

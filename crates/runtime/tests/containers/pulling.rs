@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use runtime::*;
 use serde_json::json;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, new_config};
 use crate::images::{Layer, image_config, probe_layer};
 use crate::registry::{Access, PASSWORD, Registry, USER};
 
@@ -303,5 +303,52 @@ pub async fn progress() {
     let last = seen.lock().unwrap().last().unwrap().clone();
     assert_eq!((last.layers_done, last.layers_total), (2, 2));
     assert!(last.bytes_total > 1000 && last.bytes_done >= last.bytes_total);
+    bed.finish().await;
+}
+
+/// As registries mostly are: with TLS, tokens, images for several platforms. Its CA is trusted for it alone.
+pub async fn over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = new_config(dir.path());
+    let trusted = dir.path().join("certs.d");
+    config.certificate_dirs = vec![trusted.clone()];
+    let pulls: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = pulls.clone();
+    config.pull_observer = Some(Arc::new(move |image, event| {
+        if let PullEvent::Ended(result) = event {
+            sink.lock().unwrap().push(format!("{image} {}", result.is_ok()));
+        }
+    }));
+    let bed = Bed::with(dir, config).await;
+    for access in [Access::Everybody, Access::Basic, Access::Token] {
+        let (registry, ca) = Registry::start_tls(access).await;
+        let ours = push_probe(&registry);
+        let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+        let index = registry.push_index("a/probe", "multi", &[(&ours, architecture)]);
+        let name = registry.name("a/probe:multi");
+        let pull = |image: &str| bed.runtime().pull_image(with_password(image.to_owned(), PASSWORD));
+
+        let error = image_error(pull(&name).await.unwrap_err());
+        assert!(matches!(error, ImageError::Unreachable { .. }), "{error:?}");
+        let hint = format!("/etc/skiff/certs.d/{}/ca.crt", registry.address);
+        assert!(error.to_string().contains(&hint), "{error}");
+        assert_eq!(registry.requests(""), 0, "nothing is said to whom one does not trust");
+
+        let folder = trusted.join(registry.address.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("ca.crt"), ca).unwrap();
+        registry.state.lock().unwrap().cut_off = 1;
+        let image = pull(&name).await.unwrap();
+        let by_digest = registry.name(&format!("a/probe@{}", index["digest"].as_str().unwrap()));
+        assert!(image.repo_digests.contains(&by_digest), "{image:?}");
+        assert_eq!(pull(&by_digest).await.unwrap().id, image.id);
+        if access != Access::Everybody {
+            let refused = with_password(name.clone(), "wrong");
+            let error = image_error(bed.runtime().pull_image(refused).await.unwrap_err());
+            assert!(matches!(error, ImageError::Unauthorized { .. }), "{error:?}");
+        }
+        let told = std::mem::take(&mut *pulls.lock().unwrap());
+        assert_eq!(told[..2], [format!("{name} false"), format!("{name} true")]);
+    }
     bed.finish().await;
 }

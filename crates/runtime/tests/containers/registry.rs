@@ -60,24 +60,70 @@ impl Drop for Registry {
     }
 }
 
+/// A certificate for the loopback address, and that of the CA that signed it.
+fn certificates() -> (rustls::ServerConfig, String) {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "a registry's CA");
+    let ca_key = key();
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(params, ca_key);
+    let leaf_key = key();
+    let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])
+        .unwrap()
+        .signed_by(&leaf_key, &issuer)
+        .unwrap();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(leaf_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], private)
+        .unwrap();
+    (config, ca.pem())
+}
+
 impl Registry {
+    /// With TLS, by a CA whose certificate comes with it.
+    pub async fn start_tls(access: Access) -> (Registry, String) {
+        let (config, ca) = certificates();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        (Registry::serve(access, Some(acceptor)).await, ca)
+    }
+
     pub async fn start(access: Access) -> Registry {
+        Registry::serve(access, None).await
+    }
+
+    async fn serve(access: Access, tls: Option<tokio_rustls::TlsAcceptor>) -> Registry {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state: Arc<Mutex<State>> = Arc::default();
         let shared = state.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let shared = shared.clone();
+                let (shared, tls) = (shared.clone(), tls.clone());
                 tokio::spawn(async move {
+                    let scheme = if tls.is_some() { "https" } else { "http" };
+                    let realm = format!("{scheme}://{address}/token");
                     let service = service_fn(move |request| {
-                        let response = answer(&shared, access, address, &request);
+                        let response = answer(&shared, access, &realm, &request);
                         async move { Ok::<_, Infallible>(response) }
                     });
                     // What a client does with its connection is its business.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let http = hyper::server::conn::http1::Builder::new();
+                    match tls {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(http.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -180,7 +226,7 @@ fn basic() -> String {
     )
 }
 
-fn answer(state: &Mutex<State>, access: Access, address: SocketAddr, request: &Request<Incoming>) -> Response<Body> {
+fn answer(state: &Mutex<State>, access: Access, realm: &str, request: &Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{} {path}", request.method()));
@@ -202,7 +248,7 @@ fn answer(state: &Mutex<State>, access: Access, address: SocketAddr, request: &R
     if !is_allowed(access, request) {
         let mut response = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
         let challenge = match access {
-            Access::Token => format!("Bearer realm=\"http://{address}/token\",service=\"test\""),
+            Access::Token => format!("Bearer realm=\"{realm}\",service=\"test\""),
             _ => "Basic realm=\"test\"".to_owned(),
         };
         response

@@ -8,6 +8,7 @@ mod bootstrap;
 mod control_plane;
 mod kubeconfig;
 mod progress;
+mod pulls;
 mod readiness;
 mod service_proxy;
 mod worker;
@@ -155,7 +156,7 @@ async fn up(options: Options, progress: Progress) -> Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    progress.line("stopping; pods go on running (`skiff reset` removes everything)");
+    Progress::line("stopping; pods go on running (`skiff reset` removes everything)");
     let stopping = Instant::now();
     let stopped = async {
         running.stop(&shutdown).await;
@@ -219,10 +220,10 @@ async fn start(options: &Options, progress: &Progress, shutdown: &CancellationTo
         ),
     }
     progress.done("nodes ready", waiting);
-    progress.line(&format!("ready in {} ms", progress.total().as_millis()));
-    progress.line(&format!("  API         {}", control_plane.url));
-    progress.line(&format!("  kubeconfig  {}", control_plane.kubeconfig.display()));
-    progress.line(&format!(
+    Progress::line(&format!("ready in {} ms", progress.total().as_millis()));
+    Progress::line(&format!("  API         {}", control_plane.url));
+    Progress::line(&format!("  kubeconfig  {}", control_plane.kubeconfig.display()));
+    Progress::line(&format!(
         "try:\n  export KUBECONFIG={}\n  kubectl create deployment hello --image=skiff.local/hello --replicas=2   # or: skiff kubectl get nodes",
         control_plane.kubeconfig.display()
     ));

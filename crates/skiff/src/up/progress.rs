@@ -18,7 +18,7 @@ impl Progress {
 
     /// Tells that a step that began at `since` is done.
     pub fn done(&self, what: &str, since: Instant) {
-        self.line(&format!("  {what:<28} {:>5} ms", since.elapsed().as_millis()));
+        Progress::line(&format!("  {what:<28} {:>5} ms", since.elapsed().as_millis()));
     }
 
     /// Since the process started.
@@ -27,7 +27,7 @@ impl Progress {
     }
 
     /// Writes a line at once; a closed standard output is no reason to stop.
-    pub fn line(&self, text: &str) {
+    pub fn line(text: &str) {
         let mut stdout = std::io::stdout().lock();
         let _ = writeln!(stdout, "{text}");
         let _ = stdout.flush();

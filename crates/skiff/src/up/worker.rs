@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Options;
 use super::control_plane::ControlPlane;
 use super::progress::Progress;
-use super::service_proxy;
+use super::{pulls, service_proxy};
 use crate::{host, image, transport};
 
 /// A running node.
@@ -76,7 +76,8 @@ impl Worker {
 
         let since = Instant::now();
         let folder = options.data_dir.join("runtime");
-        let config = RuntimeConfig::new(folder, host::PROGRAM, Arc::new(NodeNetwork(network)));
+        let mut config = RuntimeConfig::new(folder, host::PROGRAM, Arc::new(NodeNetwork(network)));
+        config.pull_observer = Some(pulls::observer());
         let runtime = EmbeddedRuntime::open(config)
             .await
             .context("open the container runtime")?;

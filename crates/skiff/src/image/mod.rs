@@ -1,27 +1,28 @@
 //! `skiff image`: the images of this machine's node.
 //!
 //! A running skiff holds the image store open, so it is asked over a socket in the data directory, which only root can
-//! reach: a line of JSON each way. Without one, the store is opened here.
+//! reach: see `socket`. Without one, the store is opened here.
+
+pub mod progress;
+mod socket;
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use runtime::{EmbeddedRuntime, Image, LoopbackNetwork, Runtime, RuntimeConfig};
+use runtime::{EmbeddedRuntime, LoopbackNetwork, RuntimeConfig};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::net::UnixStream;
+
+use progress::Progress;
+pub use socket::serve;
 
 use crate::{host, options};
 
 const SOCKET: &str = "images.sock";
-const MAX_REQUEST_BYTES: u64 = 64 << 10;
 
 /// Options of `skiff image`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,8 @@ enum Verb {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Get images from their registries
+    Pull(Pull),
     /// Show the images that are here
     List,
     /// Remove images, each with all its names
@@ -49,6 +52,16 @@ enum Verb {
         #[arg(required = true)]
         images: Vec<String>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct Pull {
+    /// Names, as in a pod: `nginx`, `nginx:1.27`, `host:5000/a/b@sha256:…`
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// User for the registry; the password is read from standard input
+    #[arg(long, short = 'u')]
+    username: Option<String>,
 }
 
 /// Does what was asked for each file or name; goes on after errors.
@@ -67,6 +80,15 @@ pub fn run(options: &Options) -> Result<()> {
                     }
                     complete(failed)
                 }
+                Verb::Pull(pull) => {
+                    let auth = credentials(pull)?;
+                    let mut failed = 0;
+                    for image in &pull.images {
+                        let request = json!({ "pull": image, "auth": auth });
+                        failed += usize::from(!told(store.call(&request).await, "pulled"));
+                    }
+                    complete(failed)
+                }
                 Verb::Remove { images } => {
                     let mut failed = 0;
                     for image in images {
@@ -76,6 +98,22 @@ pub fn run(options: &Options) -> Result<()> {
                 }
             }
         })
+}
+
+/// The password is neither an argument nor in the environment, where others could see it.
+fn credentials(pull: &Pull) -> Result<Value> {
+    let Some(username) = &pull.username else {
+        return Ok(Value::Null);
+    };
+    if io::stdin().is_terminal() {
+        eprintln!("password for {username} (it is shown), then Enter:");
+    }
+    let mut password = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut password)
+        .context("read the password")?;
+    Ok(json!({ "username": username, "password": password.trim_end_matches(['\r', '\n']) }))
 }
 
 async fn import(store: &ImageStore, file: &Path) -> bool {
@@ -177,99 +215,17 @@ impl ImageStore {
         Ok(ImageStore::Opened(runtime))
     }
 
+    /// Shows progress while it waits.
     async fn call(&self, request: &Value) -> Result<Value> {
-        match self {
-            ImageStore::Opened(runtime) => execute(runtime, request).await,
-            ImageStore::Running(socket) => {
-                let mut stream = UnixStream::connect(socket).await.context("reach the running skiff")?;
-                stream
-                    .write_all(format!("{request}\n").as_bytes())
-                    .await
-                    .context("ask the running skiff")?;
-                let mut answer = String::new();
-                stream
-                    .read_to_string(&mut answer)
-                    .await
-                    .context("wait for the running skiff")?;
-                let answer: Value = serde_json::from_str(&answer).context("skiff ended before it was done")?;
-                match answer["error"].as_str() {
-                    Some(error) => Err(anyhow!("{error}")),
-                    None => Ok(answer["images"].clone()),
-                }
+        let progress = Progress::default();
+        let result = match self {
+            ImageStore::Opened(runtime) => {
+                let shown = progress.clone();
+                socket::execute(runtime, request, Arc::new(move |now| shown.show(&now))).await
             }
-        }
+            ImageStore::Running(socket) => socket::ask(socket, request, |now| progress.show(&now)).await,
+        };
+        progress.end();
+        result
     }
-}
-
-/// The images that were added, are there, or were removed.
-async fn execute(runtime: &EmbeddedRuntime, request: &Value) -> Result<Value> {
-    let images = if let Some(path) = request["import"].as_str() {
-        runtime.import_images(Path::new(path)).await?
-    } else if let Some(name) = request["remove"].as_str() {
-        let found = runtime.image_status(name).await?;
-        let image = found.with_context(|| format!("there is no image {name}; `skiff image list` shows all"))?;
-        runtime.remove_image(&image.id).await?;
-        vec![image]
-    } else {
-        runtime.list_images().await?
-    };
-    Ok(images.iter().map(describe).collect())
-}
-
-fn describe(image: &Image) -> Value {
-    json!({
-        "id": image.id,
-        "tags": image.repo_tags,
-        "digests": image.repo_digests,
-        "bytes": image.size_bytes,
-    })
-}
-
-/// Serves `skiff image` for a running skiff, until `stop`. A connection asks one thing.
-///
-/// # Errors
-/// When the socket cannot be made.
-pub async fn serve(runtime: EmbeddedRuntime, data_dir: &Path, stop: CancellationToken) -> Result<()> {
-    let path = data_dir.join(SOCKET);
-    // An earlier skiff's; whoever gets here holds the data directory.
-    let _ = fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("keep others out of {}", path.display()))?;
-    let mut connections = JoinSet::new();
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(connections.spawn(answer(runtime.clone(), stream))),
-                Err(error) => {
-                    tracing::warn!(%error, "the image socket cannot accept");
-                    tokio::task::yield_now().await;
-                }
-            }
-            while connections.try_join_next().is_some() {}
-        }
-    };
-    stop.run_until_cancelled(accept).await;
-    let _ = fs::remove_file(&path);
-    Ok(())
-}
-
-async fn answer(runtime: EmbeddedRuntime, mut stream: UnixStream) {
-    let (read, mut write) = stream.split();
-    let mut line = String::new();
-    let read = BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await;
-    // Whoever only looks whether somebody listens says nothing.
-    if read.is_err() || line.is_empty() {
-        return;
-    }
-    let result = match serde_json::from_str(&line) {
-        Ok(request) => execute(&runtime, &request).await,
-        Err(error) => Err(error.into()),
-    };
-    let answer = match result {
-        Ok(images) => json!({ "images": images }),
-        Err(error) => json!({ "error": format!("{error:#}") }),
-    };
-    let _ = write.write_all(answer.to_string().as_bytes()).await;
-    let _ = write.shutdown().await;
 }
