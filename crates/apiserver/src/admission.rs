@@ -34,6 +34,7 @@ mod namespace_lifecycle;
 mod namespaces;
 mod node_restriction;
 mod owner_references;
+mod parsed;
 mod plugins;
 mod pod_node_selector;
 mod pod_resize;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use api::labels::Selector;
 use api::{Gvk, Gvr, Status, Value, meta};
 
+use schema::TypeRef;
+
 use super::{Attributes, Operation};
 use crate::codec;
 use crate::kind::Kind;
@@ -129,13 +131,9 @@ pub(super) struct Match {
 /// The first way in which rules match the request.
 pub(super) fn find(state: &State, attributes: &Attributes<'_>, rules: &[Rule], policy: MatchPolicy) -> Option<Match> {
     let resource = attributes.resource;
-    let own = candidate(&resource.kind);
-    if rules.iter().any(|rule| rule.matches(attributes, &own)) {
-        return Some(Match {
-            gvr: resource.gvr(),
-            gvk: attributes.gvk.clone(),
-            other: None,
-        });
+    let asked = candidate(&resource.kind);
+    if rules.iter().any(|rule| rule.matches(attributes, &asked)) {
+        return Some(own(attributes));
     }
     if policy == MatchPolicy::Exact {
         return None;
@@ -160,6 +158,15 @@ pub(super) fn find(state: &State, attributes: &Attributes<'_>, rules: &[Rule], p
         gvk,
         other: Some(other.clone()),
     })
+}
+
+/// The request as it is.
+pub(super) fn own(attributes: &Attributes<'_>) -> Match {
+    Match {
+        gvr: attributes.resource.gvr(),
+        gvk: attributes.gvk.clone(),
+        other: None,
+    }
 }
 
 fn candidate(kind: &Kind) -> Candidate<'_> {
@@ -216,6 +223,14 @@ impl Match {
         schema::defaults::apply(ty, &mut shaped);
         schema::normalize(ty, &mut shaped);
         Ok(shaped)
+    }
+
+    /// The type of the request's objects in the matched version.
+    pub fn object_type<'t>(&'t self, attributes: &'t Attributes<'_>) -> Option<TypeRef<'t>> {
+        match &self.other {
+            Some(other) if self.converts(attributes) => Some(other.kind.schema.get(other.kind.root)),
+            _ => attributes.object_type(),
+        }
     }
 
     /// Objects of subresources with kinds of their own are the same in all versions.

@@ -103,11 +103,30 @@ pub(crate) struct WebhookCall<'a> {
     pub took: Duration,
 }
 
+/// A finished check of a policy.
+pub(crate) struct PolicyCheck<'a> {
+    pub kind: PolicyKind,
+    pub policy: &'a str,
+    pub binding: &'a str,
+    pub error: &'static str,
+    pub action: &'static str,
+    pub took: Duration,
+}
+
 /// Which kind of policy was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PolicyKind {
+pub(crate) enum PolicyKind {
     Validating,
     Mutating,
+}
+
+fn condition(name: &str, kind: &'static str, step: &'static str, operation: Operation) -> ConditionLabels {
+    ConditionLabels {
+        name: name.to_owned(),
+        kind,
+        r#type: step,
+        operation: operation.as_str(),
+    }
 }
 
 fn yes_no(yes: bool) -> &'static str {
@@ -214,6 +233,36 @@ impl AdmissionMetrics {
             };
             self.rejections.get_or_create(&labels).inc();
         }
+    }
+
+    /// A policy was checked.
+    pub fn policy_checked(&self, check: &PolicyCheck<'_>) {
+        let labels = PolicyLabels {
+            policy: check.policy.to_owned(),
+            policy_binding: check.binding.to_owned(),
+            error_type: check.error,
+            enforcement_action: check.action,
+        };
+        let (checks, durations) = match check.kind {
+            PolicyKind::Validating => (&self.validating_checks, &self.validating_durations),
+            PolicyKind::Mutating => (&self.mutating_checks, &self.mutating_durations),
+        };
+        checks.get_or_create(&labels).inc();
+        durations.get_or_create(&labels).observe(check.took.as_secs_f64());
+    }
+
+    /// Conditions could not be evaluated.
+    pub fn condition_failed(&self, name: &str, kind: &'static str, step: &'static str, operation: Operation) {
+        self.condition_errors
+            .get_or_create(&condition(name, kind, step, operation))
+            .inc();
+    }
+
+    /// Conditions kept something from being called.
+    pub fn condition_excluded(&self, name: &str, kind: &'static str, step: &'static str, operation: Operation) {
+        self.condition_exclusions
+            .get_or_create(&condition(name, kind, step, operation))
+            .inc();
     }
 
     /// A webhook failed and the request went on.

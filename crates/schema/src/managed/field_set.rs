@@ -188,6 +188,36 @@ pub(super) fn division<'s>(ty: Option<TypeRef<'s>>, value: &Value) -> Division<'
     }
 }
 
+/// Adds the paths of what in `value` is divided no further although it has parts.
+pub(super) fn atomics(ty: Option<TypeRef<'_>>, value: &Value, path: &str, found: &mut Vec<String>) {
+    let fields = || value.as_object().into_iter().flatten();
+    match division(ty, value) {
+        Division::Whole if value.is_object() || value.is_array() => found.push(path.to_owned()),
+        Division::Whole => {}
+        Division::Fields(ty) => {
+            for (name, value) in fields() {
+                let ty = ty.field(name).map(|field| field.ty());
+                atomics(ty, value, &format!("{path}.{name}"), found);
+            }
+        }
+        Division::Keys(ty) => {
+            for (name, value) in fields() {
+                atomics(Some(ty), value, &format!("{path}.{name}"), found);
+            }
+        }
+        Division::Untyped => {
+            for (name, value) in fields() {
+                atomics(None, value, &format!("{path}.{name}"), found);
+            }
+        }
+        Division::Elements(_, ty) => {
+            for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+                atomics(Some(ty), value, &format!("{path}[{index}]"), found);
+            }
+        }
+    }
+}
+
 /// Adds the paths of `value` below `set`, which stands for the value itself.
 pub(super) fn collect(ty: Option<TypeRef<'_>>, value: &Value, set: &mut FieldSet) {
     let fields = || value.as_object().into_iter().flatten();

@@ -127,6 +127,19 @@ pub fn apply(
     Ok(merged)
 }
 
+/// `config` laid over `live`, as an apply does it, without regard to owners (upstream
+/// `TypedValue.Merge`).
+pub fn merge(ty: TypeRef<'_>, live: &Value, config: &Value) -> Value {
+    merge::merge(ty, live, config)
+}
+
+/// The paths of lists, maps and structs in `config` that an apply replaces as a whole.
+pub fn atomics(ty: TypeRef<'_>, config: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    field_set::atomics(Some(ty), config, "", &mut found);
+    found
+}
+
 /// Whether an apply takes fields over from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {

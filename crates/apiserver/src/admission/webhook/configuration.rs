@@ -1,21 +1,16 @@
 //! Webhook configurations as they are obeyed: parsed once a revision, ordered by name
 //! (upstream `admission/configuration`, `admission/plugin/webhook/accessors.go`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Status, Value, meta};
+use api::{Value, meta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use parking_lot::Mutex;
 
 use crate::admission::matching::{MatchPolicy, Rule, Selectors, strings};
-use crate::cache::{At, ListParams, Selection};
-use crate::resource::cache_status;
-use crate::state::State;
 
-const GROUP: &str = "admissionregistration.k8s.io";
 const DEFAULT_SECONDS: u64 = 10;
 
 /// What a failed call means for the request.
@@ -77,65 +72,11 @@ pub(super) struct Hook {
     pub ca_bundle: Vec<u8>,
 }
 
-type Compiled = HashMap<Arc<str>, (i64, Arc<[Arc<Hook>]>)>;
+/// Every webhook of a configuration, in its order.
+pub(super) type Hooks = Vec<Arc<Hook>>;
 
-/// The configurations of one kind.
-pub(super) struct Source {
-    plural: &'static str,
-    compiled: Mutex<Compiled>,
-}
-
-impl Source {
-    pub fn new(plural: &'static str) -> Source {
-        Source {
-            plural,
-            compiled: Mutex::default(),
-        }
-    }
-
-    /// Every webhook, by the names of their configurations and their order in them; of every
-    /// configuration whose write was acknowledged.
-    ///
-    /// # Errors
-    /// If the cache cannot be read.
-    pub async fn hooks(&self, state: &State) -> Result<Vec<Arc<Hook>>, Status> {
-        let Some(resource) = state.any_version(GROUP, self.plural) else {
-            return Ok(Vec::new());
-        };
-        let params = ListParams {
-            at: At::Latest,
-            selection: Selection::all(),
-            limit: 0,
-            start_after: None,
-        };
-        let page = resource.cache.list(params).await.map_err(cache_status)?;
-        if page.entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut compiled = self.compiled.lock();
-        if compiled.len() > page.entries.len() {
-            compiled.retain(|key, _| page.entries.iter().any(|entry| entry.key() == key));
-        }
-        let mut hooks = Vec::new();
-        for entry in &page.entries {
-            let known = compiled
-                .get(entry.key())
-                .filter(|(revision, _)| *revision == entry.revision);
-            let list = match known {
-                Some((_, list)) => list.clone(),
-                None => {
-                    let list: Arc<[Arc<Hook>]> = parse(&resource.value(entry)).into();
-                    compiled.insert(entry.key().clone(), (entry.revision, list.clone()));
-                    list
-                }
-            };
-            hooks.extend(list.iter().cloned());
-        }
-        Ok(hooks)
-    }
-}
-
-fn parse(configuration: &Value) -> Vec<Arc<Hook>> {
+/// Reads a configuration.
+pub(super) fn parse(configuration: &Value) -> Hooks {
     let name = meta::name(configuration);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let hooks = configuration.get("webhooks").and_then(Value::as_array);

@@ -20,24 +20,29 @@ mod outcome;
 mod review;
 mod validating;
 
+use std::sync::Arc;
+
 use api::{Status, Value};
 use async_trait::async_trait;
 
 use super::matching::is_exempt;
+use super::parsed::Parsed;
 use super::{Attributes, Plugin};
 use crate::state::State;
 use client::Clients;
-use configuration::Source;
+pub(super) use configuration::FailurePolicy;
+use configuration::{Hook, Hooks};
+pub(super) use review::request_head;
 
 /// The plugin `MutatingAdmissionWebhook`.
 pub(super) struct MutatingWebhooks {
-    source: Source,
+    configurations: Parsed<Hooks>,
     clients: Clients,
 }
 
 /// The plugin `ValidatingAdmissionWebhook`.
 pub(super) struct ValidatingWebhooks {
-    source: Source,
+    configurations: Parsed<Hooks>,
     clients: Clients,
 }
 
@@ -46,7 +51,7 @@ impl MutatingWebhooks {
     /// If the settings or the kubeconfig they name cannot be used.
     pub fn new(settings: Option<&Value>) -> Result<MutatingWebhooks, String> {
         Ok(MutatingWebhooks {
-            source: Source::new("mutatingwebhookconfigurations"),
+            configurations: Parsed::new("mutatingwebhookconfigurations", configuration::parse),
             clients: Clients::new(settings)?,
         })
     }
@@ -57,10 +62,16 @@ impl ValidatingWebhooks {
     /// If the settings or the kubeconfig they name cannot be used.
     pub fn new(settings: Option<&Value>) -> Result<ValidatingWebhooks, String> {
         Ok(ValidatingWebhooks {
-            source: Source::new("validatingwebhookconfigurations"),
+            configurations: Parsed::new("validatingwebhookconfigurations", configuration::parse),
             clients: Clients::new(settings)?,
         })
     }
+}
+
+/// Every webhook, by the names of their configurations and their order in them.
+async fn hooks(configurations: &Parsed<Hooks>, state: &State) -> Result<Vec<Arc<Hook>>, Status> {
+    let all = configurations.all(state).await?;
+    Ok(all.iter().flat_map(|hooks| hooks.iter().cloned()).collect())
 }
 
 #[async_trait]
@@ -69,7 +80,7 @@ impl Plugin for MutatingWebhooks {
         if is_exempt(attributes) {
             return Ok(());
         }
-        let hooks = self.source.hooks(state).await?;
+        let hooks = hooks(&self.configurations, state).await?;
         if hooks.is_empty() {
             return Ok(());
         }
@@ -83,7 +94,7 @@ impl Plugin for ValidatingWebhooks {
         if is_exempt(attributes) {
             return Ok(());
         }
-        let hooks = self.source.hooks(state).await?;
+        let hooks = hooks(&self.configurations, state).await?;
         if hooks.is_empty() {
             return Ok(());
         }
