@@ -185,6 +185,7 @@ pub(crate) fn to_served(kind: &Kind, mut object: Value) -> Value {
     }
     if let Some(conversion) = &kind.conversion {
         (conversion.from_storage)(&mut object);
+        schema::normalize(kind.schema.get(kind.root), &mut object);
     }
     if let Some(after_read) = &kind.strategy.after_read {
         after_read(&mut object);
@@ -199,6 +200,9 @@ pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
     }
     if let Some(conversion) = &kind.conversion {
         (conversion.to_storage)(&mut object);
+        if let Some(root) = kind.schema.root(&kind.storage.gvk) {
+            schema::normalize(kind.schema.get(root), &mut object);
+        }
     }
     api::meta::remove(&mut object, "resourceVersion");
     object

@@ -31,6 +31,7 @@ deployments.apps: Name:s/name, Ready:s, Up-to-date:s, Available:s, Age:s, Contai
 replicasets.apps: Name:s/name, Desired:i, Current:i, Ready:i, Age:s, Containers:s*1, Images:s*1, Selector:s*1
 statefulsets.apps: Name:s/name, Ready:s, Age:s, Containers:s*1, Images:s*1
 horizontalpodautoscalers.autoscaling: Name:s/name, Reference:s, Targets:s, MinPods:s, MaxPods:s, Replicas:s, Age:s
+horizontalpodautoscalers.autoscaling: Name:s/name, Reference:s, Targets:s, MinPods:s, MaxPods:s, Replicas:s, Age:s
 cronjobs.batch: Name:s/name, Schedule:s, Timezone:s, Suspend:b, Active:i, Last Schedule:s, Age:s, Containers:s*1, Images:s*1, Selector:s*1
 jobs.batch: Name:s/name, Status:s, Completions:s, Duration:s, Age:s, Containers:s*1, Images:s*1, Selector:s*1
 certificatesigningrequests.certificates.k8s.io: Name:s/name, Age:s, SignerName:s, Requestor:s, RequestedDuration:s, Condition:s

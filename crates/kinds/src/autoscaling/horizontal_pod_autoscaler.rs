@@ -1,58 +1,88 @@
-//! `horizontalpodautoscalers`, version 2. Version 1 is not served.
+//! `horizontalpodautoscalers`, version 2 and version 1.
 
 use api::field::{Error, Path};
-use api::{Value, validate};
+use api::{Gvk, Value};
 use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::{conversion, metrics};
 use crate::{cells, checks, tree};
 
-pub(crate) fn kind() -> Kind {
-    Kind::namespaced(
-        "autoscaling",
-        "v2",
-        "HorizontalPodAutoscaler",
-        "horizontalpodautoscalers",
-    )
-    .short_names(&["hpa"])
-    .categories(&["all"])
-    .default(default)
-    .validate(autoscaler)
-    .subresource(Subresource::status())
-    .table(
-        vec![
-            Column::name(),
-            Column::string("Reference", "What is scaled."),
-            Column::string("Targets", "Current and wanted metrics."),
-            Column::string("MinPods", "Fewest pods."),
-            Column::string("MaxPods", "Most pods."),
-            Column::string("Replicas", "Pods now."),
-            Column::age(),
-        ],
-        |object, now| {
-            let kind = tree::text(object, "spec.scaleTargetRef.kind");
-            let reference = format!("{kind}/{}", tree::text(object, "spec.scaleTargetRef.name"));
-            let fewest = tree::int(object, "spec.minReplicas");
-            vec![
-                cells::name(object),
-                reference.into(),
-                targets(object).into(),
-                fewest.map_or("<unset>".into(), |count| count.to_string().into()),
-                tree::count(object, "spec.maxReplicas").into(),
-                tree::count(object, "status.currentReplicas").into(),
-                cells::age(object, now),
-            ]
-        },
-    )
+const GROUP: &str = "autoscaling";
+const KIND: &str = "HorizontalPodAutoscaler";
+const PLURAL: &str = "horizontalpodautoscalers";
+
+pub(crate) fn v2() -> Kind {
+    common(Kind::namespaced(GROUP, "v2", KIND, PLURAL))
+        .default(default)
+        .validate(|new| autoscaler(new, None))
+        .validate_update(|new, old| autoscaler(new, Some(old)))
+        .subresource(Subresource::status().validate(|new, _| status(new)))
+        .table(columns(), row)
+}
+
+/// Its rules are those of version 2: what is checked and shown is the object that will be stored.
+pub(crate) fn v1() -> Kind {
+    let stored = Gvk::new(GROUP, "v2", KIND);
+    common(Kind::namespaced(GROUP, "v1", KIND, PLURAL))
+        .stored_as(GROUP, PLURAL, stored)
+        .converted(conversion::to_v2, conversion::to_v1)
+        .default(|object| {
+            let spec = tree::child(object, "spec");
+            if tree::int(spec, "minReplicas").is_none() {
+                tree::set(spec, "minReplicas", 1);
+            }
+        })
+        .validate(|new| autoscaler(&as_v2(new), None))
+        .validate_update(|new, old| autoscaler(&as_v2(new), Some(&as_v2(old))))
+        .subresource(Subresource::status().validate(|new, _| status(new)))
+        .table(columns(), |object, now| row(&as_v2(object), now))
+}
+
+fn common(kind: Kind) -> Kind {
+    kind.short_names(&["hpa"]).categories(&["all"])
+}
+
+fn as_v2(object: &Value) -> Value {
+    let mut object = object.clone();
+    conversion::to_v2(&mut object);
+    object
+}
+
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::string("Reference", "What is scaled."),
+        Column::string("Targets", "Current and wanted metrics."),
+        Column::string("MinPods", "Fewest pods."),
+        Column::string("MaxPods", "Most pods."),
+        Column::string("Replicas", "Pods now."),
+        Column::age(),
+    ]
+}
+
+fn row(object: &Value, now: Timestamp) -> Vec<Value> {
+    let kind = tree::text(object, "spec.scaleTargetRef.kind");
+    let reference = format!("{kind}/{}", tree::text(object, "spec.scaleTargetRef.name"));
+    let fewest = tree::int(object, "spec.minReplicas");
+    vec![
+        cells::name(object),
+        reference.into(),
+        targets(object).into(),
+        fewest.map_or("<unset>".into(), |count| count.to_string().into()),
+        tree::count(object, "spec.maxReplicas").into(),
+        tree::count(object, "status.currentReplicas").into(),
+        cells::age(object, now),
+    ]
 }
 
 fn default(object: &mut Value) {
     let spec = tree::child(object, "spec");
     tree::fill(spec, "minReplicas", 1);
     if tree::list(spec, "metrics").is_empty() {
-        let cpu = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
-        tree::set(spec, "metrics", vec![json!({"type": "Resource", "resource": cpu})]);
+        tree::set(spec, "metrics", vec![conversion::default_metric()]);
     }
     if tree::at(spec, "behavior").is_none() {
         return;
@@ -128,95 +158,43 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn autoscaler(object: &Value) -> Vec<Error> {
+fn autoscaler(new: &Value, old: Option<&Value>) -> Vec<Error> {
     let path = Path::new("spec");
     let mut errors = Vec::new();
-    let (least, most) = (
-        tree::int(object, "spec.minReplicas"),
-        tree::count(object, "spec.maxReplicas"),
-    );
-    if let Some(least) = least {
-        if least < 1 {
-            let detail = "must be greater than or equal to 1";
-            errors.push(Error::invalid(&path.child("minReplicas"), least, detail));
-        }
-        if most < least {
-            let detail = "must be greater than or equal to `minReplicas`";
-            errors.push(Error::invalid(&path.child("maxReplicas"), most, detail));
-        }
+    let (least, most) = (tree::int(new, "spec.minReplicas"), tree::count(new, "spec.maxReplicas"));
+    // Scaling to zero is kept where it once was possible.
+    let was_zero = old.is_some_and(|old| tree::int(old, "spec.minReplicas") == Some(0));
+    let bound = if was_zero { 0 } else { 1 };
+    if let Some(least) = least
+        && least < bound
+    {
+        let detail = format!("must be greater than or equal to {bound}");
+        errors.push(Error::invalid(&path.child("minReplicas"), least, detail));
     }
+    let most_path = path.child("maxReplicas");
     if most < 1 {
-        errors.push(Error::invalid(
-            &path.child("maxReplicas"),
-            most,
-            "must be greater than 0",
-        ));
+        errors.push(Error::invalid(&most_path, most, "must be greater than 0"));
     }
-    let target = path.child("scaleTargetRef");
-    for field in ["kind", "name"] {
-        let value = tree::text(object, &format!("spec.scaleTargetRef.{field}"));
-        if value.is_empty() {
-            errors.push(Error::required(&target.child(field), ""));
-        } else {
-            let messages = validate::path_segment_name(value);
-            errors.extend(checks::invalid_each(&target.child(field), value, messages));
+    if least.is_some_and(|least| most < least) {
+        let detail = "must be greater than or equal to `minReplicas`";
+        errors.push(Error::invalid(&most_path, most, detail));
+    }
+    let target = tree::at(new, "spec.scaleTargetRef").unwrap_or(&Value::Null);
+    errors.extend(metrics::object_reference(target, &path.child("scaleTargetRef")));
+    let list = tree::list(new, "spec.metrics");
+    errors.extend(metrics::metrics(list, least, &path.child("metrics")));
+    for direction in ["scaleUp", "scaleDown"] {
+        if let Some(rules) = tree::at(new, &format!("spec.behavior.{direction}")) {
+            errors.extend(metrics::scaling_rules(rules, &path.child("behavior").child(direction)));
         }
     }
-    errors.extend(metrics(object, &path.child("metrics")));
     errors
 }
 
-fn metrics(object: &Value, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let known = &["ContainerResource", "External", "Object", "Pods", "Resource"];
-    for (index, metric) in tree::list(object, "spec.metrics").iter().enumerate() {
-        let path = path.index(index);
-        let kind = tree::text(metric, "type");
-        let field = match kind {
-            "" => {
-                errors.push(Error::required(
-                    &path.child("type"),
-                    "must specify a metric source type",
-                ));
-                continue;
-            }
-            "ContainerResource" => "containerResource",
-            "External" => "external",
-            "Object" => "object",
-            "Pods" => "pods",
-            "Resource" => "resource",
-            other => {
-                errors.push(Error::not_supported(&path.child("type"), other, known));
-                continue;
-            }
-        };
-        let Some(source) = tree::at(metric, field) else {
-            let detail = "must populate information for the given metric source";
-            errors.push(Error::required(&path.child(field), detail));
-            continue;
-        };
-        let target = path.child(field).child("target");
-        let kind = tree::text(source, "target.type");
-        errors.extend(checks::one_of(
-            kind,
-            &["AverageValue", "Utilization", "Value"],
-            &target.child("type"),
-        ));
-        for amount in ["value", "averageValue"] {
-            let quantity = tree::at(source, &format!("target.{amount}")).and_then(tree::quantity);
-            if quantity.is_some_and(|quantity| quantity.signum() <= 0) {
-                let shown = tree::text(source, &format!("target.{amount}"));
-                errors.push(Error::invalid(&target.child(amount), shown, "must be positive"));
-            }
-        }
-        if let Some(percent) = tree::int(source, "target.averageUtilization")
-            && percent < 1
-        {
-            let detail = "must be greater than 0";
-            errors.push(Error::invalid(&target.child("averageUtilization"), percent, detail));
-        }
-    }
-    errors
+fn status(object: &Value) -> Vec<Error> {
+    let status = tree::at(object, "status").unwrap_or(&Value::Null);
+    let counts = ["currentReplicas", "desiredReplicas"];
+    checks::all_nonnegative(status, &counts, &Path::new("status"))
 }
 
 #[cfg(test)]
@@ -228,10 +206,11 @@ mod tests {
         let mut object = json!({"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 3}});
         default(&mut object);
         assert_eq!(targets(&object), "cpu: <unknown>/80%");
-        assert!(autoscaler(&object).is_empty());
+        assert!(autoscaler(&object, None).is_empty());
         object["status"] = json!({"currentMetrics": [{"resource": {"current": {"averageUtilization": 5}}}]});
         assert_eq!(targets(&object), "cpu: 5%/80%");
-        let errors = autoscaler(&json!({"spec": {"minReplicas": 0, "metrics": [{}, {"type": "Pods"}]}}));
+        let bad = json!({"spec": {"minReplicas": 0, "metrics": [{}, {"type": "Pods"}], "behavior": {"scaleUp": {}}}});
+        let errors = autoscaler(&bad, None);
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(
             fields,
@@ -241,7 +220,11 @@ mod tests {
                 "spec.scaleTargetRef.kind",
                 "spec.scaleTargetRef.name",
                 "spec.metrics[0].type",
-                "spec.metrics[1].pods"
+                "spec.metrics[0].type",
+                "spec.metrics[0].type",
+                "spec.metrics[1].pods",
+                "spec.metrics",
+                "spec.behavior.scaleUp.policies",
             ]
         );
     }
