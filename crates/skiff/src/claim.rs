@@ -56,6 +56,24 @@ pub fn take(data_dir: &Path) -> Result<Claim> {
     take_in(Path::new(DIR), &scopes()?, data_dir)
 }
 
+/// Removes what a cluster that is gone has left here, in whichever namespaces it was.
+pub fn sweep(data_dir: &Path) {
+    sweep_in(Path::new(DIR), data_dir);
+}
+
+fn sweep_in(dir: &Path, data_dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let Ok(Locked::Mine(mut file)) = lock(&path)
+            && read(&mut file).is_none_or(|holder| holder.data_dir == data_dir || !holder.data_dir.exists())
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    // Not with something in it.
+    let _ = fs::remove_dir(dir);
+}
+
 /// For `skiff doctor`.
 pub fn verdict(data_dir: &Path) -> Verdict {
     let asked = match ask() {
@@ -71,6 +89,7 @@ pub fn verdict(data_dir: &Path) -> Verdict {
     {
         // Nothing of this machine is changed.
         claim.forget();
+        sweep(data_dir);
     }
     match found {
         Ok(()) => Verdict::Good("no other skiff uses this machine".into()),
@@ -86,7 +105,6 @@ impl Claim {
             let _ = fs::remove_file(&path);
             drop(lock);
         }
-        let _ = fs::remove_dir(DIR);
     }
 
     /// Whether what is on this machine is, as far as can be told, of the cluster in this directory.
@@ -286,11 +304,36 @@ mod tests {
         assert!(!claim.was_of(Path::new("/data/b")));
         claim.forget();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        sweep_in(dir.path(), Path::new("/data/b"));
+        assert!(!dir.path().exists());
 
         let Asked::Granted(claim) = ask_in(dir.path(), &host).unwrap() else {
             panic!("it is free");
         };
         assert!(claim.was_of(Path::new("/data/b")));
+    }
+
+    #[test]
+    fn what_others_hold_or_left_is_not_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (running, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let claim = take_in(dir.path(), &scopes(&["net-1"]), running.path()).unwrap();
+        drop(take_in(dir.path(), &scopes(&["net-2"]), stopped.path()).unwrap());
+        drop(take_in(dir.path(), &scopes(&["net-3"]), Path::new("/no/such/directory")).unwrap());
+        sweep_in(dir.path(), Path::new("/data/b"));
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["net-1", "net-2"]);
+        sweep_in(dir.path(), stopped.path());
+        sweep_in(dir.path(), running.path());
+        assert_eq!(names(), ["net-1"]);
+        drop(claim);
     }
 
     #[test]

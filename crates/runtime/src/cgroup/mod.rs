@@ -54,10 +54,11 @@ impl Cgroups {
     pub fn detect() -> Result<Cgroups> {
         let path = Path::new("/proc/self/mountinfo");
         let text = fs::read_to_string(path).map_err(failed(path, "read"))?;
-        Cgroups::from_mountinfo(&text)
+        Cgroups::from_mountinfo(&text, is_control_groups)
     }
 
-    fn from_mountinfo(text: &str) -> Result<Cgroups> {
+    /// Of trees that others are mounted over, nothing can be used.
+    fn from_mountinfo(text: &str, is_visible: impl Fn(&Path) -> bool) -> Result<Cgroups> {
         let mut trees: Vec<Tree> = Vec::new();
         for line in text.lines() {
             let Some((before, after)) = line.split_once(" - ") else {
@@ -72,7 +73,8 @@ impl Cgroups {
                 Some("cgroup2") => Version::V2,
                 _ => continue,
             };
-            if !mount.starts_with("/sys/fs/cgroup") || trees.iter().any(|tree| tree.mount == mount) {
+            let known = trees.iter().any(|tree| tree.mount == mount);
+            if known || !mount.starts_with("/sys/fs/cgroup") || !is_visible(&mount) {
                 continue;
             }
             let controllers = match version {
@@ -260,6 +262,12 @@ impl Cgroups {
     }
 }
 
+/// Whether control groups are what one finds at the path.
+fn is_control_groups(path: &Path) -> bool {
+    use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
+    statfs(path).is_ok_and(|found| [CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&found.filesystem_type()))
+}
+
 const V1_CONTROLLERS: [&str; 13] = [
     "cpu",
     "cpuacct",
@@ -339,7 +347,9 @@ mod tests {
             "30 20 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
              31 20 0:2 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
              32 20 0:3 / /sys/fs/cgroup/none-such rw - cgroup2 cgroup2 rw\n\
-             33 20 0:1 / /elsewhere rw - cgroup cgroup rw,cpu,cpuacct\n",
+             33 20 0:1 / /elsewhere rw - cgroup cgroup rw,cpu,cpuacct\n\
+             34 20 0:5 / /sys/fs/cgroup/hidden rw - cgroup cgroup rw,memory\n",
+            |mount| !mount.ends_with("hidden"),
         )
         .unwrap();
         assert!(!hybrid.is_v2());
@@ -347,6 +357,6 @@ mod tests {
         assert_eq!(hybrid.trees[0].controllers, ["cpu", "cpuacct"]);
         assert!(hybrid.trees[1].controllers.is_empty());
         assert!(hybrid.has_controller("cpuacct") && !hybrid.has_controller("memory"));
-        assert!(Cgroups::from_mountinfo("").is_err());
+        assert!(Cgroups::from_mountinfo("", |_| true).is_err());
     }
 }

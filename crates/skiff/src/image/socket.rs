@@ -99,7 +99,9 @@ async fn answer(runtime: EmbeddedRuntime, mut stream: UnixStream) {
         Err(error) => return send(&mut write, &json!({ "error": format!("read the request: {error}") })).await,
     };
     let (tell, mut told) = watch::channel(None);
-    let progress: ProgressFn = Arc::new(move |now| drop(tell.send_replace(Some(now))));
+    let progress: ProgressFn = Arc::new(move |now| {
+        tell.send_replace(Some(now));
+    });
     let work = execute(&runtime, &request, progress);
     tokio::pin!(work);
     let mut pause = tokio::time::interval(BETWEEN_REPORTS);

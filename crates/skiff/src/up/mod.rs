@@ -60,6 +60,9 @@ pub struct Options {
     /// Domain of the cluster's names
     #[arg(long, env = "SKIFF_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Where outside names are asked: a file as /etc/resolv.conf
+    #[arg(long, env = "SKIFF_RESOLV_CONF", default_value = "/etc/resolv.conf")]
+    pub resolv_conf: PathBuf,
     /// Port of the node's own API
     #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,

@@ -67,11 +67,9 @@ impl Worker {
             shutdown.clone(),
         ));
         let zone = dns::follow(services.clone(), slices, caches.get::<Namespace>(), shutdown.clone());
-        let dns = dns::Server::start(
-            dns::ServerConfig::new(IpAddr::V4(dns_ip), &options.cluster_domain),
-            zone,
-        )
-        .context("start the cluster's DNS server")?;
+        let mut resolver = dns::ServerConfig::new(IpAddr::V4(dns_ip), &options.cluster_domain);
+        resolver.upstream = dns::Upstream::ResolvConf(options.resolv_conf.clone());
+        let dns = dns::Server::start(resolver, zone).context("start the cluster's DNS server")?;
         progress.done("network, proxy and DNS", since);
 
         let since = Instant::now();
@@ -107,6 +105,7 @@ impl Worker {
         );
         config.cluster_dns = vec![IpAddr::V4(dns_ip)];
         config.cluster_domain = options.cluster_domain.clone();
+        config.resolv_conf.clone_from(&options.resolv_conf);
         config.pod_cidr = Some(options.pod_cidr().to_string());
         config.services = Some(services);
         let pki = &control_plane.pki;

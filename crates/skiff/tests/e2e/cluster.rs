@@ -223,6 +223,8 @@ pub struct Cluster {
     /// Holds the data directory and the files of the test.
     pub dir: PathBuf,
     pub data: PathBuf,
+    /// Where outside names are asked, if not where the machine asks.
+    pub resolv_conf: Option<PathBuf>,
     skiff: Option<Background>,
 }
 
@@ -234,6 +236,7 @@ impl Cluster {
         Cluster {
             data: dir.join("data"),
             dir,
+            resolv_conf: None,
             skiff: None,
         }
     }
@@ -251,6 +254,9 @@ impl Cluster {
         command
             .arg(format!("--secure-port={PORT}"))
             .arg(format!("--kubelet-port={KUBELET_PORT}"));
+        if let Some(path) = &self.resolv_conf {
+            command.arg("--resolv-conf").arg(path);
+        }
         command
     }
 

@@ -182,7 +182,13 @@ pub fn reset(cluster: &mut Cluster, before: &BTreeSet<String>) {
     }
     let asked = cluster.skiff("reset").fails();
     must_contain(&asked, &["--yes"]);
-    cluster.skiff("reset --yes").ok();
+    // On a terminal it asks, and takes anything but yes for no.
+    let line = format!("{SKIFF} reset --data-dir {}", cluster.data.display());
+    let refused = run_for(30, Command::new("script").args(["-qec", &line, "/dev/null"]), "no\n");
+    must_contain(&refused.fails(), &["Go on? [y/N]", "nothing was removed"]);
+    assert!(cluster.data.join("store").exists(), "it was removed all the same");
+    let granted = run_for(60, Command::new("script").args(["-qec", &line, "/dev/null"]), "yes\n");
+    must_contain(&granted.ok(), &["removed everything that skiff made"]);
     let after = host::traces(&cluster.data);
     let left: Vec<&String> = after.difference(before).collect();
     let lost: Vec<&String> = before.difference(&after).collect();

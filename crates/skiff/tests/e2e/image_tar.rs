@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::cluster::run;
 
 const BUSYBOX: &str = "/bin/busybox";
-const PROGRAMS: [&str; 12] = [
-    "sh", "sleep", "wget", "nslookup", "tar", "cat", "ls", "echo", "tty", "httpd", "hostname", "id",
+const PROGRAMS: [&str; 14] = [
+    "sh", "sleep", "wget", "nslookup", "tar", "cat", "ls", "echo", "tty", "httpd", "hostname", "id", "ping", "true",
 ];
 
 /// An image with one layer.

@@ -1,18 +1,21 @@
 //! Images from files and from a registry.
 
+use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, contains, file, must_contain, until};
+use crate::cluster::{Cluster, SKIFF, contains, file, must_contain, run_for, until};
 use crate::image_tar::build;
 use crate::manifests::puller;
 use crate::registry::{PASSWORD, USER, serve};
 
 pub const TOOLS: &str = "e2e.local/tools:1";
 pub const WEB: &str = "e2e.local/web:2";
+const LATE: &str = "e2e.local/late:3";
 
 pub fn import(cluster: &mut Cluster) {
     let tools = build(&cluster.dir, "tools", &["sh"], "tools\n").docker_archive(&cluster.dir, TOOLS);
@@ -45,8 +48,62 @@ pub fn import(cluster: &mut Cluster) {
     cluster.skiff(&format!("image import {}", web.display())).ok();
 }
 
+/// A registry with one image of its own.
+pub fn served(cluster: &Cluster, wants_password: bool) -> SocketAddr {
+    let name = if wants_password { "closed" } else { "open" };
+    serve(
+        Arc::new(build(&cluster.dir, name, &["sh"], &format!("{name}\n"))),
+        wants_password,
+    )
+}
+
+/// `skiff image` while skiff runs: what it does is seen by pods at once.
+pub fn while_running(cluster: &mut Cluster) {
+    let late = build(&cluster.dir, "late", &["cat", "/content"], "late\n").oci_archive(&cluster.dir, LATE);
+    must_contain(
+        &cluster.skiff(&format!("image import {}", late.display())).ok(),
+        &["imported", LATE],
+    );
+    must_contain(&cluster.skiff("image list").ok(), &[TOOLS, LATE]);
+    cluster
+        .kubectl(&format!(
+            "run late -n demo --image={LATE} --restart=Never --command -- sh -c true"
+        ))
+        .ok();
+    reaches(cluster, "late", "Succeeded");
+    cluster.kubectl("delete pod late -n demo --timeout=40s").ok();
+    must_contain(&cluster.skiff(&format!("image remove {LATE}")).ok(), &["removed", LATE]);
+    assert!(!cluster.skiff("image list").ok().contains(LATE));
+
+    let (open, closed) = (served(cluster, false), served(cluster, true));
+    let name = format!("{open}/any/name:1");
+    let pulled = cluster.skiff(&format!("image pull {name}"));
+    must_contain(&pulled.stderr, &["MiB", "layers"]);
+    must_contain(&pulled.ok(), &["pulled", &name]);
+    must_contain(&cluster.skiff("image list").ok(), &[&name]);
+    let said = cluster.said();
+    must_contain(&said, &[&format!("pulling {name}: "), &format!("pulled {name}: ")]);
+
+    let name = format!("{closed}/any/name:1");
+    must_contain(
+        &cluster.skiff(&format!("image pull {name}")).fails(),
+        &["refused access"],
+    );
+    let data = cluster.data.display().to_string();
+    let mut pull = Command::new(SKIFF);
+    pull.args(["image", "pull", &name, "-u", USER, "--data-dir", &data]);
+    must_contain(
+        &run_for(30, &mut pull, &format!("{PASSWORD}\n")).ok(),
+        &["pulled", &name],
+    );
+    must_contain(
+        &cluster.skiff(&format!("image pull {open}/any/name:absent")).fails(),
+        &["not found"],
+    );
+}
+
 /// The pod's only container has this phase, or waits for this reason.
-fn reaches(cluster: &Cluster, pod: &str, wanted: &str) -> Value {
+pub fn reaches(cluster: &Cluster, pod: &str, wanted: &str) -> Value {
     until(&format!("pod {pod} is {wanted}"), 40, || {
         let object = cluster.object(&format!("pod/{pod} -n demo"));
         let status = object["status"].to_string();

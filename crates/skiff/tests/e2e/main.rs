@@ -4,12 +4,14 @@
 //! cluster for all steps, in this order; a step that fails is told at once, and the steps that do not need it still run.
 #![allow(clippy::unwrap_used)] // Tests.
 
+mod bad_input;
 mod cluster;
 mod faults;
 mod host;
 mod image_tar;
 mod images;
 mod manifests;
+mod names;
 mod registry;
 mod rollout;
 mod services;
@@ -26,6 +28,8 @@ type Step = (&'static str, fn(&mut Cluster));
 const CORE: &[Step] = &[
     ("doctor finds what is needed", faults::doctor),
     ("images come from docker save and OCI archives", images::import),
+    ("a missing kernel feature is told", bad_input::missing_feature),
+    ("a resolver outside the cluster is there", names::serve),
     ("up gets ready", workload::up),
     ("the node is Ready", workload::node_ready),
     (
@@ -50,6 +54,7 @@ const STEPS: &[Step] = &[
     ),
     ("logs are followed", workload::logs),
     ("exec gives output, exit code, input and a terminal", workload::exec),
+    ("attach gives input and output", workload::attach),
     ("cp copies there and back", workload::copy),
     ("port-forward reaches a pod", workload::port_forward),
     ("skiff kubectl does the same", workload::own_client),
@@ -58,6 +63,7 @@ const STEPS: &[Step] = &[
         "a pod reaches the Service by address and by every name",
         services::from_pod,
     ),
+    ("a pod resolves outside names by the machine's resolver", names::outside),
     ("scale goes up and down", rollout::scale),
     ("set image rolls out within its bounds", rollout::set_image),
     ("history, undo, pause and resume", rollout::undo),
@@ -69,6 +75,14 @@ const STEPS: &[Step] = &[
         "a wrong image, an absent registry and wrong passwords are told",
         images::bad_images,
     ),
+    (
+        "images are imported, pulled, listed and removed while skiff runs",
+        images::while_running,
+    ),
+    ("a registry's refusal of a password is told", bad_input::wrong_password),
+    ("invalid YAML is told", bad_input::invalid_yaml),
+    ("options that cannot be are told", bad_input::options),
+    ("who is not root is told", bad_input::not_root),
     ("a crash loop is told", faults::crash_loop),
     ("a used port and a used data directory are told", faults::in_use),
     ("pods start under a program that was replaced", faults::replaced),

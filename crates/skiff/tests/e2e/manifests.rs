@@ -108,3 +108,18 @@ spec:
 pub fn wrong() -> String {
     HELLO.replace("periodSeconds: 1}", "periodSecond: 1}")
 }
+
+/// A pod that repeats what it is told.
+pub const ECHO: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, namespace: demo}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: echo
+    image: e2e.local/tools:1
+    stdin: true
+    stdinOnce: true
+    command: [sh, -c, 'while read line; do echo heard $line; done']
+"#;

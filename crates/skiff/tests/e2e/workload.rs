@@ -357,3 +357,22 @@ pub fn own_client(cluster: &mut Cluster) {
     must_contain(&cluster.own("delete configmap own -n demo").ok(), &["own", "deleted"]);
     must_contain(&cluster.own("get configmap own -n demo").fails(), &["not found"]);
 }
+
+pub fn attach(cluster: &mut Cluster) {
+    cluster.apply(manifests::ECHO).ok();
+    cluster.settle("wait --for=condition=Ready pod/echo -n demo --timeout=30s");
+    let arguments = ["attach", "-i", "-n", "demo", "echo"];
+    let attached = run_for(30, &mut cluster.command(Client::Kubectl, &arguments), "hello\n");
+    must_contain(&attached.ok(), &["heard hello"]);
+    // Its input was closed with ours, so it ended.
+    until("the container is started again", 30, || {
+        let pod = cluster.object("pod/echo -n demo");
+        let status = &pod["status"]["containerStatuses"][0];
+        if status["ready"] == true && status["restartCount"].as_u64() > Some(0) {
+            return Ok(());
+        }
+        Err(status.to_string())
+    });
+    must_contain(&cluster.kubectl("logs -n demo echo --previous").ok(), &["heard hello"]);
+    cluster.kubectl("delete pod echo -n demo --timeout=40s").ok();
+}
