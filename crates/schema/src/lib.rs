@@ -19,6 +19,7 @@ pub mod model;
 pub mod openapi;
 pub mod patch;
 mod shape;
+pub mod structural;
 
 use std::sync::{Arc, LazyLock};
 

@@ -285,7 +285,16 @@ impl<'a, 's> Decoder<'a, 's> {
                     None => nulls.push(name),
                 }
             } else if structure.preserves_unknown() {
-                let value = self.scan.any(depth + 1, &mut Unheard)?;
+                if map.contains_key(key.as_ref()) {
+                    self.complain("duplicate", &key);
+                }
+                self.path.push(Step::Free(key.clone().into_owned()));
+                let mut heard = Free {
+                    strict: &mut self.strict,
+                    path: &mut self.path,
+                };
+                let value = self.scan.any(depth + 1, &mut heard)?;
+                self.path.pop();
                 map.insert(key.into_owned(), value);
             } else {
                 self.complain("unknown", &key);
