@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::kind::Context;
-use crate::negotiate::{self, Offers, Output};
+use crate::negotiate::{self, Encoding, Offers, Output, Transform};
 use crate::request::{Query, RequestInfo};
+use crate::resource::Resource;
 use crate::user::UserInfo;
 
 /// An authenticated, authorized request without its body.
@@ -36,6 +37,22 @@ impl Call {
     /// The output an ordinary resource can give.
     pub fn output(&self) -> Result<Output, Status> {
         negotiate::output(&self.headers, &self.query, Offers::Transforms)
+    }
+
+    /// The output a resource can give: custom ones have no protobuf form, but their metadata has.
+    ///
+    /// # Errors
+    /// 406 if nothing fits.
+    pub fn output_of(&self, resource: &Resource) -> Result<Output, Status> {
+        let output = self.output()?;
+        if resource.kind.custom.is_some()
+            && output.encoding == Encoding::Protobuf
+            && matches!(output.transform, Transform::None | Transform::Table(_))
+        {
+            let why = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message";
+            return Err(Status::failure(406, api::reason::NOT_ACCEPTABLE, why));
+        }
+        Ok(output)
     }
 
     /// The output where no tables exist.

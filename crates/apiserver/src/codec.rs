@@ -4,6 +4,7 @@ use api::{Gvk, Status, Value};
 use bytes::{BufMut, Bytes, BytesMut};
 use schema::{Schema, TypeRef};
 
+use crate::custom::Custom;
 use crate::kind::Kind;
 use crate::negotiate::Encoding;
 
@@ -212,8 +213,59 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
+/// Reads a body as an object of a kind.
+///
+/// # Errors
+/// As [`decode`]; 415 for custom resources in protobuf.
+pub(crate) fn decode_kind(kind: &Kind, encoding: Encoding, bytes: &[u8]) -> Result<Body, Status> {
+    let Some(custom) = &kind.custom else {
+        return decode(&kind.schema, kind.root, &kind.gvk, encoding, bytes);
+    };
+    if encoding == Encoding::Protobuf {
+        return Err(Status::unsupported_media_type(&[
+            "application/json",
+            "application/yaml",
+        ]));
+    }
+    let ty = schema::structural::any_resource();
+    let mut body = decode(ty.schema(), ty.id(), &kind.gvk, encoding, bytes)?;
+    shape(custom, &mut body).map_err(|why| Status::bad_request(format!("error decoding: {why}")))?;
+    Ok(body)
+}
+
+fn shape(custom: &Custom, body: &mut Body) -> Result<(), String> {
+    let unknown = custom.shape(&mut body.value).map_err(|error| error.to_string())?;
+    let unknown = unknown
+        .into_iter()
+        .map(|field| format!("unknown field {}", api::field::go_quote(&field)));
+    body.strict.extend(unknown);
+    Ok(())
+}
+
+/// An object from the store in the shape that a request's object has.
+pub(crate) fn complete_stored(kind: &Kind, value: &mut Value) {
+    // The cache of custom resources holds them complete.
+    if kind.custom.is_none() {
+        complete(kind, value);
+    }
+}
+
+/// Brings an object into its type's shape.
+pub(crate) fn normalize(kind: &Kind, value: &mut Value) {
+    if kind.custom.is_none() {
+        return schema::normalize(kind.schema.get(kind.root), value);
+    }
+    if let Some(metadata) = value.get_mut("metadata") {
+        schema::normalize(schema::structural::object_meta(), metadata);
+    }
+}
+
 /// Brings an object into its type's shape and fills in defaults, the schema's and the kind's.
 pub(crate) fn complete(kind: &Kind, value: &mut Value) {
+    if let Some(custom) = &kind.custom {
+        custom.complete(value);
+        return normalize(kind, value);
+    }
     let ty = kind.schema.get(kind.root);
     schema::defaults::apply(ty, value);
     if let Some(default) = &kind.strategy.default {
@@ -228,12 +280,19 @@ pub(crate) fn complete(kind: &Kind, value: &mut Value) {
 /// # Errors
 /// A message if a field has the wrong type.
 pub(crate) fn reshape(kind: &Kind, value: &Value) -> Result<Body, String> {
-    let ty = kind.schema.get(kind.root);
+    let ty = match kind.custom {
+        Some(_) => schema::structural::any_resource(),
+        None => kind.schema.get(kind.root),
+    };
     let decoded = schema::codec::decode_json(ty, &to_json(value)).map_err(|error| error.to_string())?;
-    Ok(Body {
+    let mut body = Body {
         value: decoded.value,
         strict: decoded.strict,
-    })
+    };
+    if let Some(custom) = &kind.custom {
+        shape(custom, &mut body)?;
+    }
+    Ok(body)
 }
 
 /// Reads options, which clients may send in any group's version.

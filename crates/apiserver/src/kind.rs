@@ -18,6 +18,8 @@ use api::{Gvk, Value, field};
 use jiff::Timestamp;
 use schema::{Schema, TypeId};
 
+use crate::custom::Custom;
+
 pub use allocation::{Allocation, Claim, FillFn, HeldClaimsFn, Pick, PickError};
 pub use fields::{ExtractFn, SelectableField, value_at};
 pub use strategy::{
@@ -147,6 +149,8 @@ pub struct Kind {
     pub allocation: Option<Allocation>,
     /// How long an object lives after its last write (events: an hour); `None` is forever.
     pub ttl: Option<Duration>,
+    /// What makes it a custom resource's kind.
+    pub(crate) custom: Option<Arc<Custom>>,
 }
 
 impl Kind {
@@ -195,6 +199,7 @@ impl Kind {
             strategy: Strategy::default(),
             allocation: None,
             ttl: None,
+            custom: None,
         }
     }
 
@@ -275,7 +280,7 @@ impl Kind {
 
     /// Adds selectable fields that are plain paths.
     pub fn selectable_paths(mut self, paths: &[&'static str]) -> Self {
-        self.selectable.extend(paths.iter().map(|p| SelectableField::path(p)));
+        self.selectable.extend(paths.iter().map(|p| SelectableField::path(*p)));
         self
     }
 

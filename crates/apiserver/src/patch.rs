@@ -35,6 +35,22 @@ const TYPES: [(&str, PatchType); 4] = [
 const MOST_OPERATIONS: usize = 10_000;
 
 impl PatchType {
+    /// Whether the kind can be patched like this: custom resources have no strategic merge.
+    ///
+    /// # Errors
+    /// 415 if not.
+    pub fn suits(self, kind: &Kind) -> Result<(), Status> {
+        if kind.custom.is_none() || self != PatchType::Strategic {
+            return Ok(());
+        }
+        let offered: Vec<&str> = TYPES
+            .iter()
+            .filter(|(_, ty)| *ty != PatchType::Strategic)
+            .map(|(name, _)| *name)
+            .collect();
+        Err(Status::unsupported_media_type(&offered))
+    }
+
     /// Reads the `Content-Type`.
     ///
     /// # Errors
@@ -175,13 +191,7 @@ fn server_side_apply(
     body: &[u8],
     options: &WriteOptions,
 ) -> Result<Value, Status> {
-    let decoded = codec::decode(
-        &kind.schema,
-        kind.root,
-        &kind.gvk,
-        crate::negotiate::Encoding::Yaml,
-        body,
-    )?;
+    let decoded = codec::decode_kind(kind, crate::negotiate::Encoding::Yaml, body)?;
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut config = decoded.value;
     if config.get("metadata").is_some_and(|m| m.get("managedFields").is_some()) {

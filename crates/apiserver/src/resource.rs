@@ -1,11 +1,13 @@
 //! The resources that are served, and where their objects are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use api::{GroupResource, Gvr, Status, Value};
 use bytes::Bytes;
 use store::Store;
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
 use crate::discovery::Documents;
@@ -20,8 +22,40 @@ pub(crate) struct Resource {
     pub kind: Kind,
     /// `/registry/<group>/<resource>/`.
     pub prefix: String,
-    /// The objects, in the storage version; shared by all kinds of the same storage.
-    pub cache: Cache,
+    /// The objects: of built-in kinds in the storage version, shared by all kinds of the same storage; of
+    /// custom resources in the version that is served.
+    pub cache: Arc<LazyCache>,
+    /// Cancelled when the server ends or the kind is no longer served like this: watches end.
+    pub ends: CancellationToken,
+}
+
+/// A cache that starts when it is first used: most custom resources, and old versions above all, are
+/// never looked at.
+pub(crate) struct LazyCache {
+    cell: OnceLock<Cache>,
+    start: Box<dyn Fn() -> Cache + Send + Sync>,
+}
+
+impl LazyCache {
+    fn new(start: impl Fn() -> Cache + Send + Sync + 'static) -> LazyCache {
+        LazyCache {
+            cell: OnceLock::new(),
+            start: Box::new(start),
+        }
+    }
+
+    /// The cache, if somebody has used it.
+    pub fn started(&self) -> Option<&Cache> {
+        self.cell.get()
+    }
+}
+
+impl Deref for LazyCache {
+    type Target = Cache;
+
+    fn deref(&self) -> &Cache {
+        self.cell.get_or_init(|| (self.start)())
+    }
 }
 
 /// Every served resource.
@@ -35,17 +69,19 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Starts the caches. Must be called inside a tokio runtime.
-    pub fn new(kinds: Vec<Kind>, store: &Store) -> Registry {
+    pub fn new(kinds: Vec<Kind>, store: &Store, ends: &CancellationToken) -> Registry {
         let mut by_storage: BTreeMap<(String, String), Vec<Kind>> = BTreeMap::new();
         for kind in &kinds {
             let storage = (kind.storage.group.clone(), kind.storage.resource.clone());
             by_storage.entry(storage).or_default().push(kind.clone());
         }
-        let caches: HashMap<(String, String), Cache> = by_storage
+        let caches: HashMap<(String, String), Arc<LazyCache>> = by_storage
             .into_iter()
             .map(|(storage, kinds)| {
-                let cache = start_cache(store, &prefix(&storage.0, &storage.1), kinds);
-                (storage, cache)
+                let (store, prefix) = (store.clone(), prefix(&storage.0, &storage.1));
+                let cache = LazyCache::new(move || start_cache(&store, &prefix, kinds.clone()));
+                let _started: &Cache = &cache;
+                (storage, Arc::new(cache))
             })
             .collect();
         let resources: Vec<Arc<Resource>> = kinds
@@ -55,11 +91,22 @@ impl Registry {
                 let cache = caches[&storage].clone();
                 Arc::new(Resource {
                     prefix: prefix(&storage.0, &storage.1),
+                    ends: ends.clone(),
                     cache,
                     kind,
                 })
             })
             .collect();
+        Registry::of(resources)
+    }
+
+    /// The same built-in kinds with these resources of custom ones.
+    pub fn with_custom(&self, custom: Vec<Arc<Resource>>) -> Registry {
+        let built_in = self.resources.iter().filter(|r| r.kind.custom.is_none()).cloned();
+        Registry::of(built_in.chain(custom).collect())
+    }
+
+    fn of(resources: Vec<Arc<Resource>>) -> Registry {
         let by_name = resources.iter().map(|r| (r.gvr(), r.clone())).collect();
         Registry {
             resources,
@@ -134,15 +181,20 @@ fn prefix(group: &str, resource: &str) -> String {
 
 fn start_cache(store: &Store, prefix: &str, kinds: Vec<Kind>) -> Cache {
     let namespaced = kinds.iter().any(Kind::is_namespaced);
+    let custom = kinds
+        .iter()
+        .find_map(|kind| Some((kind.gvk.clone(), kind.custom.clone()?)));
+    let conversion = custom.map(|(gvk, custom)| crate::custom::on_read(gvk, custom));
     let mut indexed: BTreeSet<String> = BTreeSet::new();
     for kind in &kinds {
-        indexed.extend(kind.selectable.iter().map(|f| f.name.to_owned()));
+        indexed.extend(kind.selectable.iter().map(|f| f.name.clone().into_owned()));
     }
     let codec = Codec {
         index: Arc::new(move |bytes| index(&kinds, bytes)),
         stamp: Arc::new(stamp_resource_version),
     };
     let mut config = cache::Config::new(prefix, namespaced, codec);
+    config.conversion = conversion;
     config.indexed_fields = indexed.into_iter().collect();
     Cache::start(store.clone(), config)
 }
@@ -158,13 +210,13 @@ fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
             continue;
         }
         let mut served = None;
-        let view = if is_stored_version(kind) {
+        let view = if is_cached_version(kind) {
             &object
         } else {
             served.insert(to_served(kind, object.clone()))
         };
         for field in &kind.selectable {
-            fields.insert(field.name.to_owned(), (field.extract)(view));
+            fields.insert(field.name.clone().into_owned(), (field.extract)(view));
         }
     }
     Indexed {
@@ -173,13 +225,17 @@ fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
     }
 }
 
-/// Whether stored bytes are served as they are.
-pub(crate) fn is_stored_version(kind: &Kind) -> bool {
-    kind.storage.gvk == kind.gvk && kind.conversion.is_none() && kind.strategy.after_read.is_none()
+/// Whether cached bytes are served as they are.
+pub(crate) fn is_cached_version(kind: &Kind) -> bool {
+    kind.custom.is_some()
+        || kind.storage.gvk == kind.gvk && kind.conversion.is_none() && kind.strategy.after_read.is_none()
 }
 
 /// The object as this version serves it.
 pub(crate) fn to_served(kind: &Kind, mut object: Value) -> Value {
+    if kind.custom.is_some() {
+        return object;
+    }
     if kind.storage.gvk != kind.gvk {
         kind.gvk.stamp(&mut object);
     }
@@ -194,7 +250,15 @@ pub(crate) fn to_served(kind: &Kind, mut object: Value) -> Value {
 }
 
 /// The object as it is stored, without its resourceVersion.
-pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
+///
+/// # Errors
+/// What a conversion webhook says.
+pub(crate) async fn to_stored(kind: &Kind, mut object: Value) -> Result<Value, Status> {
+    if let Some(custom) = &kind.custom {
+        object = custom.to_storage(&kind.gvk, &kind.storage.gvk, object).await?;
+        api::meta::remove(&mut object, "resourceVersion");
+        return Ok(object);
+    }
     if kind.storage.gvk != kind.gvk {
         kind.storage.gvk.stamp(&mut object);
     }
@@ -205,10 +269,24 @@ pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
         }
     }
     api::meta::remove(&mut object, "resourceVersion");
-    object
+    Ok(object)
 }
 
 impl Resource {
+    /// The resource of a custom kind; its cache starts when it is used.
+    pub fn custom(kind: Kind, store: &Store, ends: CancellationToken) -> Resource {
+        let prefix = prefix(&kind.storage.group, &kind.storage.resource);
+        let (store, key_prefix, cached) = (store.clone(), prefix.clone(), kind.clone());
+        Resource {
+            cache: Arc::new(LazyCache::new(move || {
+                start_cache(&store, &key_prefix, vec![cached.clone()])
+            })),
+            prefix,
+            ends,
+            kind,
+        }
+    }
+
     /// Group, version and plural.
     pub fn gvr(&self) -> Gvr {
         Gvr::new(&*self.kind.gvk.group, &*self.kind.gvk.version, &*self.kind.plural)
@@ -250,7 +328,7 @@ impl Resource {
 
     /// A cached object's JSON as this version serves it; shared where that is the stored version.
     pub fn json(&self, entry: &Entry) -> Bytes {
-        if is_stored_version(&self.kind) {
+        if is_cached_version(&self.kind) {
             return entry.json.clone();
         }
         crate::codec::to_object_json(&self.value(entry))
@@ -270,6 +348,7 @@ pub(crate) fn cache_status(error: cache::CacheError) -> Status {
         CacheError::Lagged { .. } => Status::expired(error.to_string()),
         CacheError::Closed => Status::service_unavailable("the server is shutting down"),
         CacheError::Store(source) => store_status(source),
+        CacheError::Conversion(status) => status,
     }
 }
 

@@ -38,6 +38,14 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
         let body = read_body(body).await?;
         return reviews::handle(state, call, kind, *review, body).await;
     };
+    if let Some(custom) = &resource.kind.custom {
+        call.warnings.extend(custom.warning.clone());
+        if custom.is_terminating() && info.verb == "create" && info.subresource.is_empty() {
+            let mut refusal = Status::method_not_supported(&resource.group_resource(), "create");
+            refusal.message = "create not allowed while custom resource definition is terminating".to_owned();
+            return Err(refusal);
+        }
+    }
     if info.subresource.is_empty() {
         return main(state, call, &resource, body).await;
     }
@@ -101,7 +109,7 @@ async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: B
     match verb {
         Verb::Get => get::handle(call, resource).await,
         Verb::List => list::handle(call, resource).await,
-        Verb::Watch => watch::handle(state, call, resource).await,
+        Verb::Watch => watch::handle(call, resource).await,
         Verb::Create => create::handle(state, call, resource, read_body(body).await?).await,
         Verb::Update => {
             let body = read_body(body).await?;

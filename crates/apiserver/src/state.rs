@@ -41,8 +41,16 @@ pub(crate) struct State {
     pub draining: AtomicBool,
     /// Set when the claims of allocated values have been mended once.
     pub repaired: CancellationToken,
+    /// Cancelled when the kinds of custom resources have been read once.
+    pub customs_served: CancellationToken,
     /// Cancelled when watches have to end.
     pub shutdown: CancellationToken,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
 }
 
 impl State {

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admissionregistration;
+pub mod apiextensions;
 pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
@@ -70,6 +71,7 @@ pub fn all() -> Vec<Kind> {
         admissionregistration::binding::validating(),
         admissionregistration::webhook::validating(),
         apiregistration::kind(),
+        apiextensions::custom_resource_definition::kind(),
         apps::controller_revision::kind(),
         apps::daemon_set::kind(),
         apps::deployment::kind(),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 /// What selectors look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct Indexed {
 
 /// Writes a revision into an object.
 pub type Stamp = dyn Fn(&Bytes, i64) -> Bytes + Send + Sync;
+
+/// Brings stored objects into the form that a cache holds, in their order; many at once, as a webhook
+/// may be asked.
+pub type Conversion = Arc<dyn Fn(Vec<Bytes>) -> BoxFuture<'static, Result<Vec<Bytes>, api::Status>> + Send + Sync>;
 
 /// What the bytes of a type mean; both functions run once for each change.
 #[derive(Clone)]

@@ -31,4 +31,7 @@ pub enum CacheError {
     /// The store failed.
     #[error("cannot read the store")]
     Store(#[source] store::Error),
+    /// An object could not be converted to the version that the cache holds.
+    #[error("{0}")]
+    Conversion(api::Status),
 }

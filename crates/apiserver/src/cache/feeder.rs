@@ -32,7 +32,7 @@ enum Stop {
     /// The state has to be read anew.
     Refill,
     /// The store failed.
-    Failed(store::Error),
+    Failed(CacheError),
 }
 
 async fn run(cache: Weak<Inner>) {
@@ -66,12 +66,10 @@ fn close(cache: &Weak<Inner>) {
     }
 }
 
-fn fail(cache: &Weak<Inner>, error: store::Error) {
+fn fail(cache: &Weak<Inner>, error: CacheError) {
     if let Some(inner) = cache.upgrade() {
         tracing::warn!(prefix = inner.config.prefix, %error, "cannot follow the store, will try again");
-        inner
-            .applied
-            .send_modify(|applied| applied.failure = Some(CacheError::Store(error)));
+        inner.applied.send_modify(|applied| applied.failure = Some(error));
     }
 }
 
@@ -92,11 +90,12 @@ async fn open(cache: &Weak<Inner>, filled: bool) -> Result<(WatchStream, i64), S
         let read = inner.store.range(range).await.map_err(|error| match error {
             store::Error::Compacted(_) => Stop::Refill,
             store::Error::Closed => Stop::Closed,
-            error => Stop::Failed(error),
+            error => Stop::Failed(CacheError::Store(error)),
         })?;
+        let kvs = converted(&inner.config, read.kvs).await.map_err(Stop::Failed)?;
         let worker = Arc::clone(&inner);
         // Decoding everything takes a while.
-        let build = tokio::task::spawn_blocking(move || objects(&worker.config, read.kvs, &worker.view.load()));
+        let build = tokio::task::spawn_blocking(move || objects(&worker.config, kvs, &worker.view.load()));
         let objects = build.await.map_err(|_| Stop::Closed)?;
         inner.reset(View {
             revision: from,
@@ -116,6 +115,39 @@ async fn open(cache: &Weak<Inner>, filled: bool) -> Result<(WatchStream, i64), S
         };
     });
     Ok((stream, newest))
+}
+
+/// Key-values with their objects as the cache is to hold them.
+pub(super) async fn converted(config: &Config, mut kvs: Vec<KeyValue>) -> Result<Vec<KeyValue>, CacheError> {
+    let Some(conversion) = config.conversion.as_ref().filter(|_| !kvs.is_empty()) else {
+        return Ok(kvs);
+    };
+    let stored = kvs.iter().map(|kv| kv.value.clone()).collect();
+    let converted = conversion(stored).await.map_err(CacheError::Conversion)?;
+    for (kv, value) in kvs.iter_mut().zip(converted) {
+        kv.value = value;
+    }
+    Ok(kvs)
+}
+
+/// The same for what was written in a batch.
+async fn converted_events(config: &Config, mut events: Vec<Event>) -> Result<Vec<Event>, CacheError> {
+    if config.conversion.is_none() {
+        return Ok(events);
+    }
+    let puts = events.iter().filter_map(|event| match event {
+        Event::Put { kv, .. } => Some(kv.clone()),
+        Event::Delete { .. } => None,
+    });
+    let mut converted = converted(config, puts.collect()).await?.into_iter();
+    for event in &mut events {
+        if let Event::Put { kv, .. } = event
+            && let Some(ready) = converted.next()
+        {
+            *kv = ready;
+        }
+    }
+    Ok(events)
 }
 
 /// The objects of key-values; those that are the same in an older state are shared with it.
@@ -159,6 +191,10 @@ async fn follow(cache: &Weak<Inner>, mut stream: WatchStream, goal: i64) -> Stop
             return Stop::Closed;
         };
         let revision = batch.revision;
+        let batch = match converted_events(&inner.config, batch.events).await {
+            Ok(events) => Batch { events, revision },
+            Err(error) => return Stop::Failed(error),
+        };
         for (through, chunk) in chunks(batch) {
             apply(&inner, &chunk, through);
             tokio::task::yield_now().await;
@@ -222,6 +258,6 @@ fn stop(error: WatchError) -> Stop {
         WatchError::Closed => Stop::Closed,
         WatchError::Lagged { .. } => Stop::Resume,
         WatchError::Compacted(_) => Stop::Refill,
-        WatchError::Read(error) => Stop::Failed(error),
+        WatchError::Read(error) => Stop::Failed(CacheError::Store(error)),
     }
 }

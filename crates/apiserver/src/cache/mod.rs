@@ -43,7 +43,7 @@ mod watcher;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use entry::{Codec, Encoding, Entry, Indexed, Stamp};
+pub use entry::{Codec, Conversion, Encoding, Entry, Indexed, Stamp};
 pub use error::CacheError;
 pub use selection::{Matcher, Selection};
 pub use stamp::stamp_resource_version;
@@ -62,6 +62,8 @@ pub struct Config {
     pub namespaced: bool,
     /// What the bytes mean.
     pub codec: Codec,
+    /// What stored objects go through before anything else looks at them.
+    pub conversion: Option<Conversion>,
     /// Fields by whose value watchers are indexed (see [`Selection::field`]).
     pub indexed_fields: Vec<String>,
     /// Changes younger than this are kept for resumption, up to `ring_limit`.
@@ -81,6 +83,7 @@ impl Config {
             prefix: prefix.into(),
             namespaced,
             codec,
+            conversion: None,
             indexed_fields: Vec::new(),
             ring_age: Duration::from_secs(75),
             ring_limit: 10_000,

@@ -194,7 +194,8 @@ impl Inner {
             store::Error::Compacted(_) => expired(),
             error => CacheError::Store(error),
         })?;
-        let objects = feeder::objects(&self.config, read.kvs, &self.view.load());
+        let kvs = feeder::converted(&self.config, read.kvs).await?;
+        let objects = feeder::objects(&self.config, kvs, &self.view.load());
         Ok(View { revision, objects })
     }
 

@@ -1,5 +1,6 @@
 //! Fields that `fieldSelector` may name.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::Value;
@@ -11,7 +12,7 @@ pub type ExtractFn = Arc<dyn Fn(&Value) -> String + Send + Sync>;
 #[derive(Clone)]
 pub struct SelectableField {
     /// As clients write it, e.g. `spec.nodeName`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its value; an absent field is the empty string.
     pub extract: ExtractFn,
 }
@@ -19,8 +20,9 @@ pub struct SelectableField {
 impl SelectableField {
     /// The scalar at the dotted path that is also its name: strings as they are, numbers and
     /// booleans as printed, absent as the empty string.
-    pub fn path(name: &'static str) -> Self {
-        SelectableField::new(name, move |object| scalar_at(object, name))
+    pub fn path(name: impl Into<Cow<'static, str>>) -> Self {
+        let name = name.into();
+        SelectableField::new(name.clone(), move |object| scalar_at(object, &name))
     }
 
     /// As [`SelectableField::path`], with a value for absence (`"false"` for booleans, `"0"` for
@@ -33,9 +35,9 @@ impl SelectableField {
     }
 
     /// A field with its own extractor.
-    pub fn new(name: &'static str, f: impl Fn(&Value) -> String + Send + Sync + 'static) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, f: impl Fn(&Value) -> String + Send + Sync + 'static) -> Self {
         SelectableField {
-            name,
+            name: name.into(),
             extract: Arc::new(f),
         }
     }

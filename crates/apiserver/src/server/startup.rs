@@ -27,7 +27,8 @@ impl ApiServer {
     /// # Errors
     /// If the service-account keys or the admission plugins cannot be used.
     pub fn new(config: Config) -> Result<ApiServer, StartError> {
-        let registry = Registry::new(config.kinds, &config.store);
+        let shutdown = CancellationToken::new();
+        let registry = Registry::new(config.kinds, &config.store, &shutdown);
         let state = Arc::new(State {
             pools: Pools::new(config.pools, &config.store),
             registry: ArcSwap::from_pointee(registry),
@@ -43,11 +44,14 @@ impl ApiServer {
             address: config.address,
             draining: AtomicBool::new(false),
             repaired: CancellationToken::new(),
-            shutdown: CancellationToken::new(),
+            customs_served: CancellationToken::new(),
+            shutdown,
         });
         add_checks(&state);
         tokio::spawn(repair(state.clone()));
-        Ok(ApiServer { state })
+        let server = ApiServer { state };
+        crate::custom::start(&server);
+        Ok(server)
     }
 }
 
@@ -58,8 +62,12 @@ pub(super) async fn ready(state: &State) {
         // An error means that the store has closed; there is nothing to wait for.
         drop(resource.cache.ready().await);
     }
+    let made = async {
+        state.repaired.cancelled().await;
+        state.customs_served.cancelled().await;
+    };
     tokio::select! {
-        () = state.repaired.cancelled() => {}
+        () = made => {}
         () = state.shutdown.cancelled() => {}
     }
 }
@@ -106,7 +114,8 @@ fn add_checks(state: &Arc<State>) {
             let waiting = registry
                 .all()
                 .iter()
-                .filter(|r| r.cache.ready().now_or_never().is_none());
+                .filter_map(|r| r.cache.started())
+                .filter(|cache| cache.ready().now_or_never().is_none());
             match waiting.count() {
                 0 => Ok(()),
                 count => Err(format!("{count} caches are not filled yet")),
@@ -122,6 +131,13 @@ fn add_checks(state: &Arc<State>) {
             std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
         },
     );
+    let weak = Arc::downgrade(state);
+    state
+        .health
+        .add("poststarthook/crd-informer-synced", Endpoints::All, move || {
+            let done = weak.upgrade().is_some_and(|s| s.customs_served.is_cancelled());
+            std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
+        });
     let weak = Arc::downgrade(state);
     state.health.add("shutdown", Endpoints::Ready, move || {
         let draining = weak.upgrade().is_none_or(|s| s.draining.load(Ordering::Relaxed));

@@ -24,11 +24,11 @@ const CLAIM_ATTEMPTS: usize = 16;
 
 /// Handles the request.
 pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body: Bytes) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let encoding = negotiate::input(&call.headers)?;
     let options = WriteOptions::read(call, WriteVerb::Create)?;
     let kind = &resource.kind;
-    let decoded = codec::decode(&kind.schema, kind.root, &kind.gvk, encoding, &body)?;
+    let decoded = codec::decode_kind(kind, encoding, &body)?;
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut object = decoded.value;
     codec::complete(kind, &mut object);
@@ -220,7 +220,7 @@ fn prepare_and_validate(
         let mut picker = state.pools.picker(resource, None);
         errors.extend((allocation.fill)(object, None, &mut picker));
     }
-    schema::normalize(kind.schema.get(kind.root), object);
+    codec::normalize(kind, object);
     errors.extend(validate(kind, object));
     if !errors.is_empty() {
         return Err(invalid(kind, object, errors));

@@ -43,7 +43,7 @@ pub(crate) enum Admitted {
 
 /// Handles DELETE of one object.
 pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body: Bytes) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let options = DeleteOptions::read(call, &body)?;
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let deleted = delete(state, call, resource, namespace, name, &options, Admitted::Here).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn handle_collection(
     resource: &Arc<Resource>,
     body: Bytes,
 ) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let listing = Listing::read(call, resource)?;
     let options = DeleteOptions::read(call, &body)?;
     let page = listing.fetch(resource).await?;
@@ -128,7 +128,7 @@ pub(crate) async fn delete(
             return Err(Status::not_found(&gr, name));
         };
         let mut old = resource.value(&entry);
-        codec::complete(&resource.kind, &mut old);
+        codec::complete_stored(&resource.kind, &mut old);
         check_preconditions(resource, &old, options)?;
         if admitted == Admitted::Here {
             let trace = Trace::default();
@@ -174,6 +174,39 @@ pub(crate) async fn delete(
         }
     }
     Err(Status::stale(&gr, name))
+}
+
+/// Deletes an object on the server's own behalf: without admission, as if asked without options. An
+/// object that something holds on to is marked.
+///
+/// # Errors
+/// The store's failure.
+pub(crate) async fn remove(state: &State, resource: &Resource, namespace: &str, name: &str) -> Result<(), Status> {
+    for _ in 0..ATTEMPTS {
+        let Some(entry) = resource.latest(namespace, name).await? else {
+            return Ok(());
+        };
+        let old = resource.value(&entry);
+        let object = match decide(&resource.kind, &old, &DeleteOptions::default(), Timestamp::now()) {
+            Decision::Pending => return Ok(()),
+            Decision::Remove => None,
+            Decision::Mark(marked) => Some(marked),
+        };
+        if object.as_ref() == Some(&old) {
+            return Ok(());
+        }
+        let write = Write {
+            resource,
+            key: resource.key(namespace, name),
+            expect: Expect::Revision(entry.revision),
+            object: object.as_ref(),
+            old: Some(&old),
+        };
+        if let Outcome::Done(_) = write.run(&state.store).await? {
+            return Ok(());
+        }
+    }
+    Err(Status::stale(&resource.group_resource(), name))
 }
 
 fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), Status> {

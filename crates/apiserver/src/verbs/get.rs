@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Handles the request: the newest object, or, with `resourceVersion`, one at least that new.
 pub(crate) async fn handle(call: &Call, resource: &Resource) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let entry = find(call, resource).await?;
     output::entry(call, resource, output, &entry)
 }

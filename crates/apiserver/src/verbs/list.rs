@@ -32,7 +32,7 @@ pub(crate) struct Listing {
 
 /// Handles the request.
 pub(crate) async fn handle(call: &Call, resource: &Arc<Resource>) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let listing = Listing::read(call, resource)?;
     let page = listing.fetch(resource).await?;
     output::list(call, resource, output, &listing, page)
@@ -112,14 +112,16 @@ fn check_field(resource: &Resource, field: &str) -> Result<(), Status> {
     if known {
         return Ok(());
     }
-    Err(Status::bad_request(if kind.selectable.is_empty() {
-        format!(
-            "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
-            api::field::go_quote(field)
-        )
-    } else {
-        format!("field label not supported: {field}")
-    }))
+    Err(Status::bad_request(
+        if kind.selectable.is_empty() && kind.custom.is_none() {
+            format!(
+                "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                api::field::go_quote(field)
+            )
+        } else {
+            format!("field label not supported: {field}")
+        },
+    ))
 }
 
 /// Refuses combinations of options that make no sense (`ValidateListOptions`).

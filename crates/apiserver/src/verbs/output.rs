@@ -16,7 +16,7 @@ use crate::cache::{self, Entry, ListPage};
 use crate::call::Call;
 use crate::codec;
 use crate::negotiate::{Encoding, MetaVersion, Output, Transform};
-use crate::resource::{Resource, is_stored_version};
+use crate::resource::{Resource, is_cached_version};
 use crate::respond::{self, Answer};
 
 /// A list is sent in pieces of about this size.
@@ -87,7 +87,7 @@ pub(crate) fn bare_protobuf(resource: &Resource, entry: &Entry) -> Result<Bytes,
     let kind = &resource.kind;
     let make =
         |entry: &Entry| codec::to_bare_protobuf(kind.schema.get(kind.root), &resource.value(entry)).map(Bytes::from);
-    if !is_stored_version(kind) {
+    if !is_cached_version(kind) {
         return make(entry);
     }
     let mut failed = None;

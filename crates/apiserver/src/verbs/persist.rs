@@ -66,7 +66,7 @@ pub(crate) fn claims(resource: &Resource, object: Option<&Value>) -> BTreeSet<Cl
 }
 
 impl Write<'_> {
-    fn txn(&self) -> Txn {
+    async fn txn(&self) -> Result<Txn, Status> {
         let compare = match self.expect {
             Expect::Absent => Compare::Absent(self.key.clone()),
             Expect::Revision(revision) => Compare::ModRevision {
@@ -77,7 +77,7 @@ impl Write<'_> {
         let op = match self.object {
             None => Op::delete(&*self.key),
             Some(object) => {
-                let stored = codec::to_object_json(&to_stored(&self.resource.kind, object.clone()));
+                let stored = codec::to_object_json(&to_stored(&self.resource.kind, object.clone()).await?);
                 match self.resource.kind.ttl {
                     Some(ttl) => Op::put_ttl(&*self.key, stored, ttl),
                     None => Op::put(&*self.key, stored),
@@ -98,7 +98,7 @@ impl Write<'_> {
         }
         txn.success
             .extend(old.difference(&new).map(|lost| Op::delete(claim_key(lost))));
-        txn
+        Ok(txn)
     }
 
     /// Runs the transaction; it is durable when this returns [`Outcome::Done`].
@@ -106,7 +106,7 @@ impl Write<'_> {
     /// # Errors
     /// The store's failure, as clients see it.
     pub async fn run(&self, store: &store::Store) -> Result<Outcome, Status> {
-        let response = store.txn(self.txn()).await.map_err(store_status)?;
+        let response = store.txn(self.txn().await?).await.map_err(store_status)?;
         if response.succeeded {
             return Ok(Outcome::Done(response.revision));
         }

@@ -95,6 +95,9 @@ pub(crate) fn table(
 
 /// The columns; kinds without their own have a name and an age.
 fn columns(resource: &Resource) -> Vec<Value> {
+    if let Some(custom) = &resource.kind.custom {
+        return custom.columns.headers.clone();
+    }
     let name = Column::name();
     let created = Column {
         name: "Created At",

@@ -84,11 +84,11 @@ pub(crate) async fn handle_put(
     target: Target<'_>,
     body: Bytes,
 ) -> Result<Answer, Status> {
-    let output = call.output()?;
+    let output = call.output_of(resource)?;
     let encoding = negotiate::input(&call.headers)?;
     let options = WriteOptions::read(call, WriteVerb::Update)?;
     let kind = &resource.kind;
-    let decoded = codec::decode(&kind.schema, kind.root, &kind.gvk, encoding, &body)?;
+    let decoded = codec::decode_kind(kind, encoding, &body)?;
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut object = decoded.value;
     codec::complete(kind, &mut object);
@@ -124,7 +124,8 @@ pub(crate) async fn handle_patch(
     body: Bytes,
 ) -> Result<Answer, Status> {
     let patch_type = patch::PatchType::read(&call.headers)?;
-    let output = call.output()?;
+    patch_type.suits(&resource.kind)?;
+    let output = call.output_of(resource)?;
     let verb = if patch_type == patch::PatchType::Apply {
         WriteVerb::Apply
     } else {
@@ -159,7 +160,7 @@ pub(crate) async fn update(
             }
         };
         let mut old = resource.value(&entry);
-        codec::complete(&resource.kind, &mut old);
+        codec::complete_stored(&resource.kind, &mut old);
         let attempt = Attempt {
             state,
             call,
@@ -370,7 +371,7 @@ impl Attempt<'_> {
             }
             Target::Part(_, part) => prepare_part(part, &context, new, old),
         }
-        schema::normalize(kind.schema.get(kind.root), new);
+        codec::normalize(kind, new);
         keep_metadata(new, old);
         // A status write never moves it, whatever else the kind counts.
         let is_status = matches!(self.target, Target::Part("status", _));

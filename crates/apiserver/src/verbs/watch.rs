@@ -25,7 +25,6 @@ use crate::negotiate::{Encoding, Output, Transform};
 use crate::request::Query;
 use crate::resource::{Resource, cache_status};
 use crate::respond::{self, Answer};
-use crate::state::State;
 
 /// A watch without `timeoutSeconds` ends after between this and twice this.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
@@ -35,8 +34,8 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// Handles the request.
-pub(crate) async fn handle(state: &State, call: &Call, resource: &Arc<Resource>) -> Result<Answer, Status> {
-    let output = call.output()?;
+pub(crate) async fn handle(call: &Call, resource: &Arc<Resource>) -> Result<Answer, Status> {
+    let output = call.output_of(resource)?;
     if output.encoding == Encoding::Yaml {
         return Err(Status::not_acceptable(&[
             "application/json;stream=watch",
@@ -80,7 +79,7 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Arc<Resource>)
         encoder,
         ends,
         bookmarks: with_bookmarks.then_some(bookmarks),
-        shutdown: state.shutdown.clone(),
+        shutdown: resource.ends.clone(),
         done: false,
     };
     if let Some(answer) = web_socket::answer(call, output.encoding, &feed.shutdown) {
@@ -269,7 +268,7 @@ impl Encoder {
             meta::set_annotation(&mut object, INITIAL_EVENTS_END, "true");
         }
         let kind = &self.resource.kind;
-        schema::normalize(kind.schema.get(kind.root), &mut object);
+        codec::normalize(kind, &mut object);
         let object = self.value(&object);
         let mut out = BytesMut::new();
         self.frame(&mut out, "BOOKMARK", &object);

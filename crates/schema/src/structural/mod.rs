@@ -29,7 +29,7 @@ pub use coerce::{Malformed, coerce, coerce_object, embedded_errors, object_meta}
 pub use default_check::check_defaults;
 pub use defaulting::{apply_defaults, drop_nulls, prune_defaults};
 pub use list_types::list_errors;
-pub use model::build;
+pub use model::{any_resource, build};
 pub use prune::{prune, prune_nested};
 pub use validate::{Validator, matches_old};
 

@@ -2,6 +2,7 @@
 //! through the same code as built-in kinds.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use api::Gvk;
 
@@ -185,4 +186,11 @@ fn import_struct(
     };
     builder.define(copy, spec);
     copy
+}
+
+/// The type of any resource: metadata has its shape, all else is taken as it is.
+pub fn any_resource() -> TypeRef<'static> {
+    static ANY: LazyLock<(Schema, TypeId)> = LazyLock::new(|| build(&Gvk::new("", "", ""), &Node::default()));
+    let (schema, id) = &*ANY;
+    schema.get(*id)
 }
