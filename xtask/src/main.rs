@@ -10,7 +10,7 @@ const TASKS: &str = "\
 tasks:
   ci                                     format, tidy, lints, release build, all tests
   tidy                                   crate edges, file sizes, banned calls
-  schema --api DIR --apimachinery DIR --aggregator DIR
+  schema --api DIR --apimachinery DIR --aggregator DIR --apiextensions DIR
                                          regenerate crates/schema/data from upstream's sources";
 
 fn main() -> anyhow::Result<()> {

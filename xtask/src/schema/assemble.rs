@@ -13,6 +13,7 @@ use super::go::{Body, Constant, Imports, Member, Package, Sources, TypeDecl};
 use super::prose::{description, enum_description, has_marker, markers};
 
 const APIMACHINERY: &str = "k8s.io/apimachinery/";
+const APIEXTENSIONS: &str = "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1";
 const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
 
 /// Types that the coder knows by heart.
@@ -29,6 +30,11 @@ const SPECIAL: &[(&str, &str, TypeDef)] = &[
     ),
     ("k8s.io/apimachinery/pkg/runtime", "RawExtension", TypeDef::RawExtension),
     ("k8s.io/apimachinery/pkg/runtime", "Object", TypeDef::Any),
+    // Any JSON, in protobuf a message of its bytes, as a raw extension is.
+    (APIEXTENSIONS, "JSON", TypeDef::RawExtension),
+    (APIEXTENSIONS, "JSONSchemaPropsOrArray", TypeDef::Any),
+    (APIEXTENSIONS, "JSONSchemaPropsOrBool", TypeDef::Any),
+    (APIEXTENSIONS, "JSONSchemaPropsOrStringArray", TypeDef::Any),
 ];
 
 /// Structs that are the coder's own business or never part of an API object.

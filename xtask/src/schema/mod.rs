@@ -26,6 +26,9 @@ const APIMACHINERY: &[&str] = &[
 /// Packages of kube-aggregator whose types are served.
 const AGGREGATOR: &[&str] = &["pkg/apis/apiregistration/v1"];
 
+/// Packages of apiextensions-apiserver whose types are served.
+const APIEXTENSIONS: &[&str] = &["pkg/apis/apiextensions/v1"];
+
 /// Runs the task.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let api = PathBuf::from(option(args, "--api")?);
@@ -40,6 +43,11 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let aggregator = PathBuf::from(option(args, "--aggregator")?);
     for dir in AGGREGATOR {
         sources.read_package(&format!("k8s.io/kube-aggregator/{dir}"), &aggregator.join(dir))?;
+    }
+    let apiextensions = PathBuf::from(option(args, "--apiextensions")?);
+    for dir in APIEXTENSIONS {
+        let path = format!("k8s.io/apiextensions-apiserver/{dir}");
+        sources.read_package(&path, &apiextensions.join(dir))?;
     }
     let (schema, docs) = assemble::assemble(&sources)?;
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/schema/data");
@@ -60,7 +68,9 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 
 fn option<'a>(args: &'a [String], name: &str) -> anyhow::Result<&'a str> {
     let Some(at) = args.iter().position(|arg| arg == name) else {
-        bail!("cargo xtask schema --api DIR --apimachinery DIR --aggregator DIR: {name} is missing");
+        bail!(
+            "cargo xtask schema --api DIR --apimachinery DIR --aggregator DIR --apiextensions DIR: {name} is missing"
+        );
     };
     args.get(at + 1)
         .map(String::as_str)

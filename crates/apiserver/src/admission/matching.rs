@@ -183,21 +183,28 @@ fn kind_of(resource: &Resource, subresource: &str) -> Option<Gvk> {
 }
 
 impl Match {
-    /// An object of the request as the matched version shows it.
-    pub fn shown<'v>(&self, attributes: &Attributes<'_>, object: &'v Value) -> Cow<'v, Value> {
-        match &self.other {
-            Some(other) if self.converts(attributes) => {
-                Cow::Owned(convert(&attributes.resource.kind, &other.kind, object))
-            }
-            _ => Cow::Borrowed(object),
-        }
+    /// An object of the request, if there is one, as the matched version shows it.
+    ///
+    /// # Errors
+    /// What a conversion webhook says.
+    pub async fn shown<'v>(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&'v Value>,
+    ) -> Result<Option<Cow<'v, Value>>, Status> {
+        Ok(match (&self.other, object) {
+            (Some(other), Some(object)) if self.converts(attributes) => Some(Cow::Owned(
+                convert(&attributes.resource.kind, &other.kind, object).await?,
+            )),
+            _ => object.map(Cow::Borrowed),
+        })
     }
 
-    /// An object of the matched version as the request has it.
-    pub fn taken_back(&self, attributes: &Attributes<'_>, object: Value) -> Value {
+    /// An object of the matched version as the request has it; errors as [`Match::shown`].
+    pub async fn taken_back(&self, attributes: &Attributes<'_>, object: Value) -> Result<Value, Status> {
         match &self.other {
-            Some(other) if self.converts(attributes) => convert(&other.kind, &attributes.resource.kind, &object),
-            _ => object,
+            Some(other) if self.converts(attributes) => convert(&other.kind, &attributes.resource.kind, &object).await,
+            _ => Ok(object),
         }
     }
 
@@ -239,14 +246,17 @@ impl Match {
     }
 }
 
-fn convert(from: &Kind, to: &Kind, object: &Value) -> Value {
+async fn convert(from: &Kind, to: &Kind, object: &Value) -> Result<Value, Status> {
     let version = meta::resource_version(object).to_owned();
-    let mut converted = to_served(to, to_stored(from, object.clone()));
+    let mut converted = match &from.custom {
+        Some(custom) => custom.between(&to.gvk, object.clone()).await?,
+        None => to_served(to, to_stored(from, object.clone()).await?),
+    };
     codec::complete(to, &mut converted);
     if !version.is_empty() {
         meta::set_resource_version(&mut converted, &version);
     }
-    converted
+    Ok(converted)
 }
 
 /// Selectors of namespaces and objects; an unreadable one fails requests it might be about.

@@ -80,7 +80,15 @@ impl Custom {
         if from == stored {
             return Ok(object);
         }
-        let mut converted = self.definition.converter.convert(vec![object], stored).await?;
+        self.between(stored, object).await
+    }
+
+    /// The object in another version than its own.
+    ///
+    /// # Errors
+    /// What a conversion webhook says.
+    pub async fn between(&self, wanted: &Gvk, object: Value) -> Result<Value, Status> {
+        let mut converted = self.definition.converter.convert(vec![object], wanted).await?;
         converted
             .pop()
             .ok_or_else(|| Status::internal("conversion returned no object"))

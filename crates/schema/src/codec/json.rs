@@ -198,7 +198,7 @@ impl<'a, 's> Decoder<'a, 's> {
             TypeDef::Integer(width) => *width,
             TypeDef::IntOrString => Width::I32,
             TypeDef::Number => {
-                let number = text.parse::<f64>().ok().and_then(Number::from_f64).map(Value::Number);
+                let number = text.parse::<f64>().ok().and_then(whole_or_float);
                 return number.map_or_else(|| self.type_error(&format!("number {text}"), ty), Ok);
             }
             TypeDef::Quantity => return quantity(text),
@@ -381,6 +381,16 @@ impl Duplicates for Free<'_, '_, '_> {
     fn duplicate(&mut self, key: &str) {
         complain(self.strict, self.path, "duplicate", key);
     }
+}
+
+/// A float as Go prints it: without a fraction if it has none.
+pub(crate) fn whole_or_float(number: f64) -> Option<Value> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() < EXACT {
+        #[expect(clippy::cast_possible_truncation, reason = "it was just compared")]
+        return Some((number as i64).into());
+    }
+    Number::from_f64(number).map(Value::Number)
 }
 
 fn quantity(text: &str) -> Result<Value, DecodeError> {

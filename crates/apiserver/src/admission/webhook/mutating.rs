@@ -90,8 +90,11 @@ async fn call(
 ) -> Result<bool, Failure> {
     let matched = &invocation.matched;
     let present = (!object.is_null()).then_some(&*object);
-    let shown = present.map(|object| matched.shown(attributes, object));
-    let old = attributes.old.map(|old| matched.shown(attributes, old));
+    let shown = matched.shown(attributes, present).await.map_err(Failure::Unusable)?;
+    let old = matched
+        .shown(attributes, attributes.old)
+        .await
+        .map_err(Failure::Unusable)?;
     let objects = (shown.as_deref(), old.as_deref());
     let verdict = outcome::ask(clients, state, attributes, invocation, Phase::Mutating, objects).await?;
     let Some(patched) = apply(&verdict, invocation, shown.as_deref())? else {
@@ -101,7 +104,10 @@ async fn call(
     let patched = patched.map_err(|error| Failure::Unusable(Status::internal(error)))?;
     let changed = shown.as_deref() != Some(&patched);
     if changed {
-        *object = matched.taken_back(attributes, patched);
+        *object = matched
+            .taken_back(attributes, patched)
+            .await
+            .map_err(Failure::Unusable)?;
     }
     Ok(changed)
 }

@@ -48,8 +48,8 @@ async fn one(
 ) -> Result<(), Status> {
     let started = Instant::now();
     let matched = &invocation.matched;
-    let shown = object.map(|object| matched.shown(attributes, object));
-    let old = attributes.old.map(|old| matched.shown(attributes, old));
+    let shown = matched.shown(attributes, object).await?;
+    let old = matched.shown(attributes, attributes.old).await?;
     let objects = (shown.as_deref(), old.as_deref());
     let asked = outcome::ask(clients, state, attributes, invocation, Phase::Validating, objects).await;
     let failed_open = format!("{FAILED_OPEN}round_0_index_{index}");

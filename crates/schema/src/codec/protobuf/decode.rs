@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::wire::{Fields, Payload, WireError, varint};
-use crate::codec::json::zero;
+use crate::codec::json::{whole_or_float, zero};
 use crate::codec::scan::{MAX_DEPTH, Scanner, Unheard};
 use crate::codec::time::{Instant, Precision, format_duration};
 use crate::codec::unknown::{self, MAGIC};
@@ -129,8 +129,8 @@ fn single(
         (TypeDef::Bool, Payload::Varint(bit)) => Ok(Value::Bool(bit != 0)),
         (TypeDef::Integer(Width::I32), Payload::Varint(bits)) => Ok(i64::from(bits as i32).into()),
         (TypeDef::Integer(Width::I64), Payload::Varint(bits)) => Ok((bits as i64).into()),
-        (TypeDef::Number, Payload::Fixed64(bits)) => match Number::from_f64(f64::from_bits(bits)) {
-            Some(number) => Ok(Value::Number(number)),
+        (TypeDef::Number, Payload::Fixed64(bits)) => match whole_or_float(f64::from_bits(bits)) {
+            Some(number) => Ok(number),
             None => content(name, "json: unsupported value: NaN or infinity"),
         },
         (TypeDef::String(_), Payload::Bytes(text)) => Ok(String::from_utf8_lossy(text).into()),
