@@ -18,11 +18,13 @@
 //! Clients, queues, retries, backoff, identities: those are the driver's.
 
 mod claim;
+mod cluster_role_aggregation;
 mod controller;
 mod cron_job;
 mod daemon_set;
 mod deployment;
 mod diff;
+mod disruption;
 mod endpoint_slice;
 mod endpoints;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod history;
 mod job;
 mod namespace;
 mod node_lifecycle;
+mod node_ttl;
 mod object;
 mod plan;
 mod pod;
@@ -44,6 +47,8 @@ mod root_ca;
 mod service_account;
 mod stateful_set;
 mod taint_eviction;
+mod ttl_after_finished;
+mod volume_protection;
 mod world;
 
 pub use controller::{Controller, Keys, Trigger};
@@ -62,6 +67,12 @@ pub const ALL: &[Controller] = &[
     replication_controller::CONTROLLER,
     daemon_set::CONTROLLER,
     job::CONTROLLER,
+    ttl_after_finished::CONTROLLER,
+    disruption::CONTROLLER,
+    cluster_role_aggregation::CONTROLLER,
+    node_ttl::CONTROLLER,
+    volume_protection::CLAIMS,
+    volume_protection::VOLUMES,
     cron_job::CONTROLLER,
     stateful_set::CONTROLLER,
     namespace::CONTROLLER,

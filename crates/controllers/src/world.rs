@@ -82,6 +82,9 @@ macro_rules! for_each_kind {
             jobs: batch::v1::Job as Job,
             cron_jobs: batch::v1::CronJob as CronJob,
             persistent_volume_claims: core::v1::PersistentVolumeClaim as PersistentVolumeClaim,
+            persistent_volumes: core::v1::PersistentVolume as PersistentVolume,
+            pod_disruption_budgets: policy::v1::PodDisruptionBudget as PodDisruptionBudget,
+            cluster_roles: rbac::v1::ClusterRole as ClusterRole,
             resource_quotas: core::v1::ResourceQuota as ResourceQuota,
         }
     };
