@@ -85,5 +85,6 @@ pub use library::{format::NamedFormat, network::Cidr, semver::Semver, url::Url};
 pub use program::Program;
 pub use provider::{MutationTypes, TypeProvider};
 pub use schema::{Decl, DeclSizes, DeclTypes, ListKind, Shape};
+pub use time::Timestamp;
 pub use types::Type;
 pub use value::{HostObject, Json, Key, List, Map, Opaque, Struct, Text, Value};

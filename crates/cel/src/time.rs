@@ -1,7 +1,7 @@
 //! Moments, spans of time and doubles as Go reads and writes them.
 
-use jiff::Timestamp;
-use jiff::civil::{Date, Time};
+use jiff::Span;
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 const NANOS: i128 = 1_000_000_000;
@@ -10,24 +10,77 @@ const MIN_SECONDS: i64 = -62_135_596_800;
 /// 9999-12-31T23:59:59Z
 const MAX_SECONDS: i64 = 253_402_300_799;
 
-/// A moment, when it lies in the years that CEL has.
-pub(crate) fn timestamp(seconds: i64, nanos: i32) -> Option<Timestamp> {
-    if !(MIN_SECONDS..=MAX_SECONDS).contains(&seconds) {
-        return None;
-    }
-    Timestamp::new(seconds, nanos).ok()
+/// A moment between the years 1 and 9999, which `jiff::Timestamp` does not reach to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp {
+    seconds: i64,
+    nanos: i32,
 }
 
-/// A moment some nanoseconds later.
-pub(crate) fn add_nanos(time: Timestamp, nanos: i64) -> Option<Timestamp> {
-    let total = time.as_nanosecond() + i128::from(nanos);
-    let seconds = total.div_euclid(NANOS);
-    timestamp(i64::try_from(seconds).ok()?, total.rem_euclid(NANOS) as i32)
+impl Timestamp {
+    /// A moment by its seconds since 1970 and the nanoseconds after them, when it lies in the years that CEL has.
+    pub fn new(seconds: i64, nanos: i32) -> Option<Self> {
+        let valid = (MIN_SECONDS..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+        valid.then_some(Self { seconds, nanos })
+    }
+
+    /// Whole seconds since 1970, towards the past.
+    pub fn seconds(self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn nanoseconds(self) -> i128 {
+        i128::from(self.seconds) * NANOS + i128::from(self.nanos)
+    }
+
+    /// A moment some nanoseconds later.
+    pub(crate) fn plus(self, nanos: i64) -> Option<Self> {
+        let total = self.nanoseconds() + i128::from(nanos);
+        Self::new(
+            i64::try_from(total.div_euclid(NANOS)).ok()?,
+            total.rem_euclid(NANOS) as i32,
+        )
+    }
+
+    /// What clocks and calendars show in a zone.
+    pub(crate) fn civil(self, zone: &TimeZone) -> DateTime {
+        let nearest = self
+            .seconds
+            .clamp(jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+        let at = jiff::Timestamp::from_second(nearest).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let local = self.seconds + i64::from(zone.to_offset(at).seconds());
+        let time = local.rem_euclid(86_400);
+        let clock = Time::new(
+            (time / 3_600) as i8,
+            (time / 60 % 60) as i8,
+            (time % 60) as i8,
+            self.nanos,
+        );
+        let epoch = Date::constant(1970, 1, 1);
+        let date = epoch
+            .checked_add(Span::new().days(local.div_euclid(86_400)))
+            .unwrap_or(Date::MAX);
+        date.to_datetime(clock.unwrap_or(Time::midnight()))
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(time: jiff::Timestamp) -> Self {
+        let total = time.as_nanosecond();
+        let seconds = i64::try_from(total.div_euclid(NANOS))
+            .unwrap_or(MAX_SECONDS)
+            .clamp(MIN_SECONDS, MAX_SECONDS);
+        Self {
+            seconds,
+            nanos: total.rem_euclid(NANOS) as i32,
+        }
+    }
 }
 
 /// As Go's `time.Format(time.RFC3339Nano)` in UTC.
 pub(crate) fn format_timestamp(time: Timestamp) -> String {
-    let civil = TimeZone::UTC.to_datetime(time);
+    let civil = time.civil(&TimeZone::UTC);
     let mut text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
         civil.year(),
@@ -176,14 +229,14 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<(i64, i32)> {
 /// `strfmt.ParseDateTime` of OpenAPI.
 pub(crate) fn parse_open_api_date_time(text: &str) -> Option<Timestamp> {
     if text.is_empty() {
-        return Timestamp::new(0, 0).ok();
+        return Timestamp::new(0, 0);
     }
     let (date, rest) = date_prefix(text)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, rest) = time_prefix(rest, false)?;
     let offset = if rest.is_empty() { 0 } else { offset(rest, true)? };
     let (seconds, nanos) = seconds_of(date, time, offset);
-    Timestamp::new(seconds, nanos).ok()
+    Timestamp::new(seconds, nanos)
 }
 
 /// A date alone (`2006-01-02`), at midnight in UTC.
@@ -193,7 +246,7 @@ pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
         return None;
     }
     let (seconds, nanos) = seconds_of(date, Time::midnight(), 0);
-    Timestamp::new(seconds, nanos).ok()
+    Timestamp::new(seconds, nanos)
 }
 
 fn number(text: &str, digits: usize) -> Option<(i32, &str)> {
@@ -335,9 +388,12 @@ mod tests {
         assert_eq!(parse_rfc3339("1970-01-01t00:00:01Z"), None);
         assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some((MIN_SECONDS, 0)));
         assert_eq!(
-            format_timestamp(timestamp(MIN_SECONDS, 0).expect("in range")),
+            format_timestamp(Timestamp::new(MIN_SECONDS, 0).expect("in range")),
             "0001-01-01T00:00:00Z"
         );
+        let last = Timestamp::new(MAX_SECONDS, 999_999_999).expect("in range");
+        assert_eq!(format_timestamp(last), "9999-12-31T23:59:59.999999999Z");
+        assert_eq!(last.plus(1), None);
         assert_eq!(parse_date("2020-02-30"), None);
     }
 }

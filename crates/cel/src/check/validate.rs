@@ -3,7 +3,7 @@
 use crate::issue::Issues;
 use crate::library::{check_format, regex};
 use crate::syntax::Expr;
-use crate::time;
+use crate::time::{self, Timestamp};
 use crate::types::Type;
 use crate::value::Value;
 
@@ -30,7 +30,7 @@ pub(super) fn validate(checked: &Checked, issues: &mut Issues) {
             "duration" => literal(0).filter(|(_, text)| time::parse_duration(text).is_none()),
             "timestamp" => literal(0).filter(|(_, text)| {
                 time::parse_rfc3339(text)
-                    .and_then(|(seconds, nanos)| time::timestamp(seconds, nanos))
+                    .and_then(|(seconds, nanos)| Timestamp::new(seconds, nanos))
                     .is_none()
             }),
             "matches" => literal(1).filter(|(_, text)| regex::compile(text).is_err()),

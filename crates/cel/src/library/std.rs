@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use crate::error::EvalError;
 use crate::function::{Body, Functions, Native};
 use crate::limits::MAX_STRING_BYTES;
-use crate::time;
+use crate::time::{self, Timestamp};
 use crate::types::Type;
 use crate::value::{Key, Map, Value};
 
@@ -51,7 +51,7 @@ pub(super) fn add(arguments: &[Value]) -> Outcome {
         [Value::List(one), Value::List(two)] => crate::value::add_lists(one, two).map(Value::List),
         [Value::Duration(one), Value::Duration(two)] => checked(one.checked_add(*two), Value::Duration, DURATION),
         [Value::Timestamp(moment), Value::Duration(span)] | [Value::Duration(span), Value::Timestamp(moment)] => {
-            checked(time::add_nanos(*moment, *span), Value::Timestamp, TIMESTAMP)
+            checked(moment.plus(*span), Value::Timestamp, TIMESTAMP)
         }
         _ => no_overload(),
     }
@@ -65,10 +65,10 @@ fn subtract(arguments: &[Value]) -> Outcome {
         [Value::Duration(one), Value::Duration(two)] => checked(one.checked_sub(*two), Value::Duration, DURATION),
         [Value::Timestamp(moment), Value::Duration(span)] => {
             let span = span.checked_neg().ok_or_else(|| overflow(TIMESTAMP))?;
-            checked(time::add_nanos(*moment, span), Value::Timestamp, TIMESTAMP)
+            checked(moment.plus(span), Value::Timestamp, TIMESTAMP)
         }
         [Value::Timestamp(one), Value::Timestamp(two)] => checked(
-            i64::try_from(one.as_nanosecond() - two.as_nanosecond()).ok(),
+            i64::try_from(one.nanoseconds() - two.nanoseconds()).ok(),
             Value::Duration,
             DURATION,
         ),
@@ -226,7 +226,7 @@ fn to_int(arguments: &[Value]) -> Outcome {
         [Value::Double(value)] if *value > -TWO_TO_63 && *value < TWO_TO_63 => Ok(Value::Int(*value as i64)),
         [Value::Double(_)] => Err(overflow(INTEGER)),
         [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
-        [Value::Timestamp(moment)] => Ok(Value::Int(moment.as_nanosecond().div_euclid(1_000_000_000) as i64)),
+        [Value::Timestamp(moment)] => Ok(Value::Int(moment.seconds())),
         [value @ Value::String(text)] => go_digits(text, true)
             .and_then(|text| text.parse().ok())
             .map(Value::Int)
@@ -280,7 +280,7 @@ pub(super) fn to_string(arguments: &[Value]) -> Outcome {
 }
 
 fn to_timestamp(arguments: &[Value]) -> Outcome {
-    let of = |seconds, nanos| checked(time::timestamp(seconds, nanos), Value::Timestamp, TIMESTAMP);
+    let of = |seconds, nanos| checked(Timestamp::new(seconds, nanos), Value::Timestamp, TIMESTAMP);
     match arguments {
         [value @ Value::Timestamp(_)] => Ok(value.clone()),
         [Value::Int(seconds)] => of(*seconds, 0),
@@ -306,7 +306,7 @@ fn civil(arguments: &[Value], part: fn(jiff::civil::DateTime) -> i64) -> Outcome
         [Value::Timestamp(moment), Value::String(zone)] => (moment, time::zone(zone).map_err(EvalError::new)?),
         _ => return no_overload(),
     };
-    Ok(Value::Int(part(zone.to_datetime(*moment))))
+    Ok(Value::Int(part(moment.civil(&zone))))
 }
 
 /// A part of a moment, or a duration in units of so many nanoseconds.

@@ -98,23 +98,9 @@ fn whole(value: &Value) -> Option<i128> {
     }
 }
 
-/// Compares exactly, as neither side is rounded.
+/// Compares as doubles, as cel-go does: the largest `int` equals 2^63.
 fn order_with_double(whole: i128, double: f64) -> Option<Ordering> {
-    if double.is_nan() {
-        return None;
-    }
-    if double >= 1e30 {
-        return Some(Ordering::Less);
-    }
-    if double <= -1e30 {
-        return Some(Ordering::Greater);
-    }
-    let floor = double.floor();
-    Some(whole.cmp(&(floor as i128)).then(if double > floor {
-        Ordering::Less
-    } else {
-        Ordering::Equal
-    }))
+    (whole as f64).partial_cmp(&double)
 }
 
 fn lists_equal(one: &List, two: &List, fuel: &mut Fuel) -> Result<bool, EvalError> {

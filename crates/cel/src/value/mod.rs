@@ -19,6 +19,7 @@ use crate::library::format::NamedFormat;
 use crate::library::network::Cidr;
 use crate::library::semver::Semver;
 use crate::library::url::Url;
+use crate::time::Timestamp;
 use crate::types::Type;
 
 pub(crate) use equal::{Fuel, add_lists};
@@ -40,8 +41,8 @@ pub enum Value {
     String(Text),
     /// `bytes`
     Bytes(Arc<[u8]>),
-    /// A moment between the years 1 and 9999.
-    Timestamp(jiff::Timestamp),
+    /// A moment.
+    Timestamp(Timestamp),
     /// A span of time in nanoseconds, as Go's `time.Duration`.
     Duration(i64),
     /// `list`
