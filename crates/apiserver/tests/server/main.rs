@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod lists;
 mod patches;
+mod plugins;
 mod protocol;
 mod proxying;
 mod subresources;
