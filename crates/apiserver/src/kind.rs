@@ -20,7 +20,7 @@ use schema::{Schema, TypeId};
 
 use crate::custom::Custom;
 
-pub use allocation::{Allocation, Claim, FillFn, HeldClaimsFn, Pick, PickError};
+pub use allocation::{Allocation, Claim, ClaimObjectFn, ClaimObjects, FillFn, HeldClaimsFn, Networks, Pick, PickError};
 pub use fields::{ExtractFn, SelectableField, value_at};
 pub use strategy::{
     AllowUnconditionalUpdate, Context, Deletion, Generation, GraceFn, HeldFn, MutateFn, NameRule, PrepareCreateFn,
@@ -389,7 +389,16 @@ impl Kind {
         self.allocation = Some(Allocation {
             held: Arc::new(held),
             fill: Arc::new(fill),
+            objects: None,
         });
+        self
+    }
+
+    /// Makes some of the claims objects of their own; after [`Kind::allocates`].
+    pub fn claims_objects(mut self, objects: ClaimObjects) -> Self {
+        if let Some(allocation) = &mut self.allocation {
+            allocation.objects = Some(objects);
+        }
         self
     }
 

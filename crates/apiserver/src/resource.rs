@@ -171,7 +171,8 @@ impl Registry {
     }
 }
 
-fn prefix(group: &str, resource: &str) -> String {
+/// What the keys of a resource's objects begin with.
+pub(crate) fn prefix(group: &str, resource: &str) -> String {
     if group.is_empty() {
         format!("/registry/{resource}/")
     } else {

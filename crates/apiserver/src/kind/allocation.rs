@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{Value, field};
+use ipnet::IpNet;
 
 /// One value of one pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +57,35 @@ pub type HeldClaimsFn = Arc<dyn Fn(&Value) -> BTreeSet<Claim> + Send + Sync>;
 /// it into the object. Called again from the same input if the transaction meets a conflict.
 pub type FillFn = Arc<dyn Fn(&mut Value, Option<&Value>, &mut dyn Pick) -> Vec<field::Error> + Send + Sync>;
 
+/// Makes the object that stands for a claim of a holder.
+pub type ClaimObjectFn = Arc<dyn Fn(&Claim, &Value) -> Value + Send + Sync>;
+/// Group and plural of a resource, and the networks that one of its objects announces.
+pub type Networks = (&'static str, &'static str, fn(&Value) -> Vec<IpNet>);
+
+/// Claims that clients see as objects: the name is the value.
+#[derive(Clone)]
+pub struct ClaimObjects {
+    /// The pools whose claims are objects.
+    pub pools: &'static [&'static str],
+    /// The group of the objects' resource.
+    pub group: &'static str,
+    /// The plural of the objects' resource, which is cluster-scoped and stored in its own version.
+    pub plural: &'static str,
+    /// The label, `key=value`, of those objects that this server makes and removes.
+    pub managed_by: String,
+    /// Makes one.
+    pub object: ClaimObjectFn,
+    /// Where more networks for the pools are announced.
+    pub networks: Option<Networks>,
+}
+
+impl ClaimObjects {
+    /// What the objects' keys in the store begin with.
+    pub(crate) fn prefix(&self) -> String {
+        crate::resource::prefix(self.group, self.plural)
+    }
+}
+
 /// The allocation hook of a kind.
 #[derive(Clone)]
 pub struct Allocation {
@@ -63,4 +93,6 @@ pub struct Allocation {
     pub held: HeldClaimsFn,
     /// Fills in what a new or changed object needs.
     pub fill: FillFn,
+    /// Which claims are objects of their own.
+    pub objects: Option<ClaimObjects>,
 }

@@ -30,7 +30,7 @@ impl ApiServer {
         let shutdown = CancellationToken::new();
         let registry = Registry::new(config.kinds, &config.store, &shutdown);
         let state = Arc::new(State {
-            pools: Pools::new(config.pools, &config.store),
+            pools: Pools::new(config.pools, &config.store, &registry),
             registry: ArcSwap::from_pointee(registry),
             store: config.store,
             admission: Pipeline::new(&config.admission)?,

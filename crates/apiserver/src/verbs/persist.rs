@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use api::{Status, Value};
 use store::{Compare, KeyValue, Op, OpResult, Txn};
 
+use super::metadata;
 use crate::codec;
-use crate::kind::Claim;
+use crate::kind::{Claim, ClaimObjects};
 use crate::resource::{Resource, store_status, to_stored};
 
 /// What the key must be like for the write to happen.
@@ -41,20 +42,31 @@ pub(crate) struct Write<'a> {
     pub old: Option<&'a Value>,
 }
 
-/// The store's key of a claim.
-pub(crate) fn claim_key(claim: &Claim) -> String {
-    format!("{}{}", claim_prefix(&claim.pool), claim.value)
+/// The store's key of a claim that an object of this resource holds.
+pub(crate) fn claim_key(resource: &Resource, claim: &Claim) -> String {
+    let prefix = claim_objects(resource, claim).map_or_else(|| claim_prefix(&claim.pool), ClaimObjects::prefix);
+    format!("{prefix}{}", claim.value)
+}
+
+fn claim_objects<'r>(resource: &'r Resource, claim: &Claim) -> Option<&'r ClaimObjects> {
+    let objects = resource.kind.allocation.as_ref()?.objects.as_ref()?;
+    objects.pools.contains(&claim.pool.as_str()).then_some(objects)
+}
+
+/// What is stored as the claim: an object, or who holds it.
+pub(crate) fn claim_bytes(resource: &Resource, claim: &Claim, holder: &Value) -> Vec<u8> {
+    let Some(objects) = claim_objects(resource, claim) else {
+        let (namespace, name) = (api::meta::namespace(holder), api::meta::name(holder));
+        return resource.key(namespace, name).into_bytes();
+    };
+    let mut object = (objects.object)(claim, holder);
+    metadata::fill_system_fields(&mut object, jiff::Timestamp::now());
+    codec::to_json(&object).to_vec()
 }
 
 /// The prefix of a pool's claims.
 pub(crate) fn claim_prefix(pool: &str) -> String {
     format!("/registry/allocations/{pool}/")
-}
-
-/// Who holds a claim, as stored with it.
-pub(crate) fn claim_owner(resource: &Resource, object: &Value) -> String {
-    let (namespace, name) = (api::meta::namespace(object), api::meta::name(object));
-    resource.key(namespace, name)
 }
 
 /// The claims of an object that may be absent.
@@ -91,13 +103,15 @@ impl Write<'_> {
         };
         let (new, old) = (claims(self.resource, self.object), claims(self.resource, self.old));
         for gained in new.difference(&old) {
-            let key = claim_key(gained);
+            let key = claim_key(self.resource, gained);
             txn.compare.push(Compare::Absent(key.clone()));
-            let owner = self.object.map(|o| claim_owner(self.resource, o)).unwrap_or_default();
-            txn.success.push(Op::put(key, owner.into_bytes()));
+            let bytes = self.object.map(|holder| claim_bytes(self.resource, gained, holder));
+            txn.success.push(Op::put(key, bytes.unwrap_or_default()));
         }
-        txn.success
-            .extend(old.difference(&new).map(|lost| Op::delete(claim_key(lost))));
+        txn.success.extend(
+            old.difference(&new)
+                .map(|lost| Op::delete(claim_key(self.resource, lost))),
+        );
         Ok(txn)
     }
 

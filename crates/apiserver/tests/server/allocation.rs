@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::field::{Error, Path};
-use apiserver::kind::{Claim, Kind, Pick};
+use apiserver::kind::{Claim, ClaimObjects, Kind, Pick};
 use apiserver::{Pool, Values};
 use serde_json::{Value, json};
 use store::Op;
@@ -155,4 +155,146 @@ async fn claims_are_mended_at_start() {
         .post(MAPS, &config_map("c", &json!({"port": "105"})))
         .await
         .expect(201);
+}
+
+/// Config maps that hold addresses, which are objects of their own.
+fn kinds_with_addresses() -> Vec<Kind> {
+    let held = |object: &Value| {
+        let address = object["data"]["address"].as_str();
+        let claim = address.map(|value| Claim {
+            pool: "addresses".into(),
+            value: value.into(),
+        });
+        claim.into_iter().collect()
+    };
+    let fill = |new: &mut Value, _: Option<&Value>, pick: &mut dyn Pick| {
+        let path = Path::new("data").child("address");
+        let picked = match new["data"]["address"].as_str() {
+            None => pick.any("addresses"),
+            Some(asked) => pick.exact("addresses", asked).map(|()| asked.to_owned()),
+        };
+        match picked {
+            Ok(address) => {
+                new["data"] = json!({"address": address});
+                Vec::new()
+            }
+            Err(error) => vec![Error::invalid(&path, "", error.to_string())],
+        }
+    };
+    let object = |claim: &Claim, holder: &Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+            "metadata": {"name": claim.value, "labels": {"by": "us"}},
+            "spec": {"parentRef": {"resource": "configmaps", "name": holder["metadata"]["name"]}}})
+    };
+    let networks = |cidr: &Value| {
+        let texts = cidr["spec"]["cidrs"].as_array().into_iter().flatten();
+        texts.filter_map(|text| text.as_str()?.parse().ok()).collect()
+    };
+    let mut kinds = harness::kinds();
+    kinds[0] = kinds[0].clone().allocates(held, fill).claims_objects(ClaimObjects {
+        pools: &["addresses"],
+        group: "networking.k8s.io",
+        plural: "ipaddresses",
+        managed_by: "by=us".into(),
+        object: std::sync::Arc::new(object),
+        networks: Some(("networking.k8s.io", "servicecidrs", networks)),
+    });
+    kinds.push(Kind::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses"));
+    kinds.push(Kind::cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs"));
+    kinds
+}
+
+fn with_addresses(config: &mut apiserver::Config) {
+    config.pools = vec![Pool {
+        name: "addresses".into(),
+        values: Values::Addresses("10.0.0.0/30".parse().unwrap()),
+    }];
+}
+
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+
+#[tokio::test]
+async fn claims_can_be_objects() {
+    let server = server_with(kinds_with_addresses(), with_addresses).await;
+    server.namespace("ns").await;
+    let empty = json!({});
+    for name in ["a", "b"] {
+        let made = server.post(MAPS, &config_map(name, &empty)).await.expect(201);
+        let address = made["data"]["address"].as_str().unwrap();
+        let claim = server.get(&format!("{ADDRESSES}/{address}")).await.expect(200);
+        assert_eq!(claim["spec"]["parentRef"]["name"], name);
+        assert!(claim["metadata"]["uid"].is_string() && claim["metadata"]["creationTimestamp"].is_string());
+    }
+    let full = server.post(MAPS, &config_map("c", &empty)).await.expect(422);
+    assert!(full["message"].as_str().unwrap().contains("range is full"));
+
+    let more = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "more"},
+        "spec": {"cidrs": ["10.1.0.0/30", "fd00::/120"]}});
+    let cidrs = "/apis/networking.k8s.io/v1/servicecidrs";
+    server.post(cidrs, &more).await.expect(201);
+    let made = server.post(MAPS, &config_map("c", &empty)).await.expect(201);
+    assert!(made["data"]["address"].as_str().unwrap().starts_with("10.1.0."));
+    server.delete(&format!("{cidrs}/more")).await.expect(200);
+    let asked = config_map("d", &json!({"address": "10.1.0.2"}));
+    server.post(MAPS, &asked).await.expect(422);
+
+    // Somebody else's object keeps its address, too.
+    server.delete(&format!("{MAPS}/a")).await.expect(200);
+    let list = server.get(ADDRESSES).await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    let free = ["10.0.0.1", "10.0.0.2"]
+        .into_iter()
+        .find(|address| !list.to_string().contains(&format!("\"{address}\"")))
+        .unwrap();
+    let foreign = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": free},
+        "spec": {"parentRef": {"resource": "others", "name": "x"}}});
+    server.post(ADDRESSES, &foreign).await.expect(201);
+    let taken = server
+        .post(MAPS, &config_map("e", &json!({"address": free})))
+        .await
+        .expect(422);
+    assert!(
+        taken["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("provided IP is already allocated")
+    );
+}
+
+#[tokio::test]
+async fn claims_that_are_objects_are_mended_at_start() {
+    let server = server_with(kinds_with_addresses(), with_addresses).await;
+    server.namespace("ns").await;
+    let made = server
+        .post(MAPS, &config_map("a", &json!({"address": "10.0.0.1"})))
+        .await
+        .expect(201);
+    assert_eq!(made["data"]["address"], "10.0.0.1");
+    let prefix = "/registry/networking.k8s.io/ipaddresses";
+    let object = |label: &str| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": {"name": "x", "labels": {"by": label}}})
+        .to_string()
+    };
+    let txn = store::Txn {
+        success: vec![
+            Op::delete(format!("{prefix}/10.0.0.1")),
+            Op::put(format!("{prefix}/10.0.0.2"), object("us").into_bytes()),
+            Op::put(format!("{prefix}/10.9.9.9"), object("them").into_bytes()),
+            Op::put("/registry/allocations/addresses/10.0.0.1", &b"old"[..]),
+        ],
+        ..store::Txn::default()
+    };
+    server.store.txn(txn).await.unwrap();
+    let again = harness::server_over(server.store.clone(), kinds_with_addresses(), with_addresses);
+    again.api.ready().await;
+    for (name, code) in [("10.0.0.1", 200), ("10.0.0.2", 404), ("10.9.9.9", 200)] {
+        assert_eq!(again.get(&format!("{ADDRESSES}/{name}")).await.code, code, "{name}");
+    }
+    let left = server
+        .store
+        .get("/registry/allocations/addresses/10.0.0.1")
+        .await
+        .unwrap();
+    assert!(left.is_none());
 }

@@ -1,5 +1,6 @@
 //! `services`.
 
+mod addresses;
 mod allocation;
 mod validation;
 mod warnings;
@@ -35,6 +36,7 @@ pub(crate) fn kind() -> Kind {
         })
         .warnings(|new, _| warnings::service(new))
         .allocates(held, allocation::fill)
+        .claims_objects(addresses::claims())
         .subresource(Subresource::status().validate(|new, _| validation::load_balancer_status(new)))
         .subresource(Subresource::connect(Connect::ServiceProxy))
         .selectable(SelectableField::path("spec.clusterIP"))
