@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use http::HeaderValue;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use schema::Docs;
-use schema::openapi::{self, Answer as Answers, Endpoint, Verb as Operation};
+use schema::openapi::{self, Answer as Answers, Custom, Endpoint, Verb as Operation};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
@@ -29,30 +29,89 @@ const PROTOBUF_V2: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
 ];
 
+/// What a document is made of.
+struct Source {
+    endpoints: Vec<Endpoint>,
+    custom: Vec<Custom>,
+}
+
+/// The document of a group version; shared between registries in which it is the same.
+#[derive(Clone)]
+struct Part {
+    source: Arc<Source>,
+    /// Changes with what it is made of and the server.
+    hash: String,
+    document: Arc<OnceCell<Bytes>>,
+}
+
 /// The documents of one registry.
 pub(crate) struct OpenApi {
-    endpoints: Arc<Vec<Endpoint>>,
-    /// Changes with the endpoints and the server.
-    hash: String,
+    source: Arc<Source>,
     v2_json: OnceCell<Bytes>,
     v2_protobuf: OnceCell<Bytes>,
-    v3: BTreeMap<GroupVersion, OnceCell<Bytes>>,
+    v3: BTreeMap<GroupVersion, Part>,
+}
+
+/// What tells one state of a document from another.
+fn digest(source: &Source) -> String {
+    let mut digest = Sha256::new();
+    digest.update(crate::version::labels().2);
+    digest.update(format!("{:?}", source.endpoints));
+    digest.update(format!("{:?}", source.custom));
+    digest.finalize().iter().map(|b| format!("{b:02X}")).collect()
+}
+
+fn custom(kind: &Kind) -> Option<Custom> {
+    let custom = kind.custom.as_ref()?;
+    let (declared, preserves) = (custom.declared.clone(), custom.node.preserve_unknown);
+    Some(Custom::new(
+        kind.gvk.clone(),
+        &kind.plural,
+        &kind.list_kind,
+        declared,
+        preserves,
+    ))
 }
 
 impl OpenApi {
-    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>) -> OpenApi {
-        let endpoints: Vec<Endpoint> = kinds.flat_map(endpoints).collect();
-        let mut digest = Sha256::new();
-        digest.update(crate::version::labels().2);
-        digest.update(format!("{endpoints:?}"));
-        let hash = digest.finalize().iter().map(|b| format!("{b:02X}")).collect();
-        let v3 = endpoints
-            .iter()
-            .map(|endpoint| (endpoint.group_version.clone(), OnceCell::new()))
+    /// The documents of these kinds; what has not changed is taken from those `before`.
+    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, before: Option<&OpenApi>) -> OpenApi {
+        let mut whole = Source {
+            endpoints: Vec::new(),
+            custom: Vec::new(),
+        };
+        for kind in kinds {
+            whole.endpoints.extend(endpoints(kind));
+            whole.custom.extend(custom(kind));
+        }
+        let mut parts: BTreeMap<GroupVersion, Source> = BTreeMap::new();
+        for endpoint in &whole.endpoints {
+            let part = parts.entry(endpoint.group_version.clone()).or_insert_with(|| Source {
+                endpoints: Vec::new(),
+                custom: Vec::new(),
+            });
+            part.endpoints.push(endpoint.clone());
+        }
+        for custom in &whole.custom {
+            if let Some(part) = parts.get_mut(&custom.gvk.group_version()) {
+                part.custom.push(custom.clone());
+            }
+        }
+        let v3 = parts
+            .into_iter()
+            .map(|(gv, source)| {
+                let hash = digest(&source);
+                let known = before.and_then(|b| b.v3.get(&gv)).filter(|part| part.hash == hash);
+                let part = known.cloned().unwrap_or_else(|| Part {
+                    source: Arc::new(source),
+                    hash,
+                    document: Arc::default(),
+                });
+                (gv, part)
+            })
             .collect();
         OpenApi {
-            endpoints: Arc::new(endpoints),
-            hash,
+            source: Arc::new(whole),
             v2_json: OnceCell::new(),
             v2_protobuf: OnceCell::new(),
             v3,
@@ -76,10 +135,11 @@ impl OpenApi {
         let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
         let first = accept.split([',', ';']).next().unwrap_or("").trim();
         let make = |encode: fn(&Value) -> Vec<u8>| {
-            let endpoints = self.endpoints.clone();
+            let source = self.source.clone();
             made(move || {
                 let version = crate::version::labels().2;
-                encode(&openapi::v2(schema::builtin(), &Docs::builtin(), version, &endpoints))
+                let types = (&**schema::builtin(), &Docs::builtin());
+                encode(&openapi::v2(types, version, &source.endpoints, &source.custom))
             })
         };
         if PROTOBUF_V2.contains(&first) {
@@ -97,14 +157,14 @@ impl OpenApi {
     fn index(&self, call: &Call) -> Answer {
         let paths: BTreeMap<String, Value> = self
             .v3
-            .keys()
-            .map(|gv| {
+            .iter()
+            .map(|(gv, part)| {
                 let path = if gv.group.is_empty() {
                     format!("api/{}", gv.version)
                 } else {
                     format!("apis/{}/{}", gv.group, gv.version)
                 };
-                let url = format!("/openapi/v3/{path}?hash={}", self.hash);
+                let url = format!("/openapi/v3/{path}?hash={}", part.hash);
                 (path, json!({"serverRelativeURL": url}))
             })
             .collect();
@@ -113,18 +173,19 @@ impl OpenApi {
     }
 
     async fn v3(&self, call: &Call, gv: GroupVersion) -> Result<Answer, Status> {
-        let Some(cell) = self.v3.get(&gv) else {
+        let Some(part) = self.v3.get(&gv) else {
             return Ok(route::not_found());
         };
-        let endpoints = self.endpoints.clone();
+        let source = part.source.clone();
         let make = || {
             made(move || {
                 let version = crate::version::labels().2;
-                let document = openapi::v3(schema::builtin(), &Docs::builtin(), version, &gv, &endpoints);
+                let types = (&**schema::builtin(), &Docs::builtin());
+                let document = openapi::v3(types, version, &gv, &source.endpoints, &source.custom);
                 serde_json::to_vec(&document).unwrap_or_default()
             })
         };
-        let packed = cell.get_or_try_init(make).await?;
+        let packed = part.document.get_or_try_init(make).await?;
         Ok(packed_answer(call, "application/json", packed))
     }
 }

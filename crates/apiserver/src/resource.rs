@@ -64,7 +64,9 @@ pub(crate) struct Registry {
     by_name: HashMap<Gvr, Arc<Resource>>,
     reviews: Vec<(Kind, Review)>,
     discovery: OnceLock<Documents>,
-    openapi: OnceLock<OpenApi>,
+    openapi: OnceLock<Arc<OpenApi>>,
+    /// The documents of the registry before, of which most stay the same.
+    earlier_openapi: Option<Arc<OpenApi>>,
 }
 
 impl Registry {
@@ -103,7 +105,9 @@ impl Registry {
     /// The same built-in kinds with these resources of custom ones.
     pub fn with_custom(&self, custom: Vec<Arc<Resource>>) -> Registry {
         let built_in = self.resources.iter().filter(|r| r.kind.custom.is_none()).cloned();
-        Registry::of(built_in.chain(custom).collect())
+        let mut registry = Registry::of(built_in.chain(custom).collect());
+        registry.earlier_openapi = self.openapi.get().or(self.earlier_openapi.as_ref()).cloned();
+        registry
     }
 
     fn of(resources: Vec<Arc<Resource>>) -> Registry {
@@ -114,6 +118,7 @@ impl Registry {
             reviews: reviews::kinds(),
             discovery: OnceLock::new(),
             openapi: OnceLock::new(),
+            earlier_openapi: None,
         }
     }
 
@@ -150,7 +155,8 @@ impl Registry {
 
     /// What OpenAPI says.
     pub fn openapi(&self) -> &OpenApi {
-        self.openapi.get_or_init(|| OpenApi::new(self.kinds()))
+        self.openapi
+            .get_or_init(|| Arc::new(OpenApi::new(self.kinds(), self.earlier_openapi.as_deref())))
     }
 
     /// The resource of that group, version and plural.

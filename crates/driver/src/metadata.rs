@@ -21,6 +21,9 @@ const KIND_MAKERS: [(&str, &str); 2] = [
     ("apiregistration.k8s.io", "apiservices"),
 ];
 
+/// How long new kinds are waited for, as upstream's garbage collector waits.
+const SYNC_LIMIT: Duration = Duration::from_secs(30);
+
 type Listener = Box<dyn Fn(&ApiResource, &Change<PartialObject>) + Send + Sync>;
 
 /// The metadata of everything. Cheap to clone.
@@ -162,8 +165,14 @@ impl Metadata {
         for kind in &added {
             self.hand_on(kind);
         }
-        for kind in added {
-            kind.cache.synced().await;
+        // One kind that cannot be read (its conversion webhook is away) must not hide those to come.
+        let all = async {
+            for kind in added {
+                kind.cache.synced().await;
+            }
+        };
+        if tokio::time::timeout(SYNC_LIMIT, all).await.is_err() {
+            tracing::warn!("some kinds cannot be read yet; going on without them");
         }
     }
 

@@ -57,11 +57,11 @@ fn endpoints() -> Vec<Endpoint> {
 
 fn apps() -> Value {
     openapi::v3(
-        builtin(),
-        &Docs::builtin(),
+        (builtin(), &Docs::builtin()),
         "v1.37.0",
         &GroupVersion::new("apps", "v1"),
         &endpoints(),
+        &[],
     )
 }
 
@@ -128,11 +128,11 @@ fn kubectl_finds_kinds_parameters_and_fields() {
 fn operations_have_upstreams_ids() {
     let mut ids = Vec::new();
     let core = openapi::v3(
-        builtin(),
-        &Docs::builtin(),
+        (builtin(), &Docs::builtin()),
         "v1.37.0",
         &GroupVersion::new("", "v1"),
         &endpoints(),
+        &[],
     );
     for document in [apps(), core] {
         for item in document["paths"].as_object().expect("paths").values() {
@@ -170,7 +170,7 @@ fn operations_have_upstreams_ids() {
 #[test]
 fn every_reference_resolves() {
     let document = apps();
-    let swagger = openapi::v2(builtin(), &Docs::builtin(), "v1.37.0", &endpoints());
+    let swagger = openapi::v2((builtin(), &Docs::builtin()), "v1.37.0", &endpoints(), &[]);
     for (document, prefix, known) in [
         (&document, "#/components/schemas/", &document["components"]["schemas"]),
         (&swagger, "#/definitions/", &swagger["definitions"]),
@@ -198,7 +198,7 @@ fn collect<'v>(value: &'v Value, out: &mut Vec<&'v str>) {
 
 #[test]
 fn swagger_has_no_defaults_and_siblings_of_references() {
-    let swagger = openapi::v2(builtin(), &Docs::builtin(), "v1.37.0", &endpoints());
+    let swagger = openapi::v2((builtin(), &Docs::builtin()), "v1.37.0", &endpoints(), &[]);
     let deployment = &swagger["definitions"]["io.k8s.api.apps.v1.Deployment"];
     assert_eq!(
         deployment["properties"]["spec"],
@@ -218,7 +218,7 @@ fn swagger_has_no_defaults_and_siblings_of_references() {
 
 #[test]
 fn the_protobuf_form_holds_the_definitions() {
-    let swagger = openapi::v2(builtin(), &Docs::builtin(), "v1.37.0", &endpoints());
+    let swagger = openapi::v2((builtin(), &Docs::builtin()), "v1.37.0", &endpoints(), &[]);
     let bytes = gnostic::encode(&swagger);
     assert!(bytes.starts_with(b"\x0a\x032.0"), "swagger is field 1");
     let text = String::from_utf8_lossy(&bytes);

@@ -55,7 +55,6 @@ pub(super) fn kinds(definition: &Value, names: &Value, state: &Weak<State>) -> V
         .map(|version| (text(version, "name").to_owned(), node(version, preserve)))
         .collect();
     let shared = Arc::new(Shared {
-        name: api::meta::name(definition).to_owned(),
         converter: Converter::of(definition, state.clone()),
         terminating: AtomicBool::new(false),
         versions: nodes,

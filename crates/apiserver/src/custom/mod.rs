@@ -57,8 +57,6 @@ pub(crate) struct Custom {
 
 /// What all versions of a definition share.
 pub(crate) struct Shared {
-    /// The definition's name.
-    pub name: String,
     /// The schema of every version, served or not.
     pub versions: BTreeMap<String, Node>,
     pub converter: Converter,

@@ -51,3 +51,36 @@ async fn legacy_and_aggregated_discovery_follow_the_definitions() {
     server.define(&next).await;
     assert_eq!(server.get("/apis/stable.example.com").await.code, 404);
 }
+
+#[tokio::test]
+async fn openapi_shows_custom_resources() {
+    let server = server().await;
+    let before = server.get("/openapi/v3").await.expect(200);
+    let mut definition = crontabs(json!({"type": "object", "description": "What is wanted.",
+        "properties": {"cron": {"type": "string", "description": "When."}}}));
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "A cron tab.".into();
+    server.define(&definition).await;
+    let index = server.get("/openapi/v3").await.expect(200);
+    let url = index["paths"]["apis/stable.example.com/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    assert_eq!(index["paths"]["apis/apps/v1"], before["paths"]["apis/apps/v1"]);
+    let document = server.get(url).await.expect(200);
+    let schema = &document["components"]["schemas"]["com.example.stable.v1.CronTab"];
+    assert_eq!(schema["description"], "A cron tab.");
+    assert_eq!(
+        schema["properties"]["spec"]["properties"]["cron"]["description"],
+        "When."
+    );
+    assert_eq!(
+        schema["x-kubernetes-group-version-kind"],
+        json!([{"group": "stable.example.com", "kind": "CronTab", "version": "v1"}])
+    );
+    assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
+    let path = &document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs"];
+    assert_eq!(path["get"]["operationId"], "listStableExampleComV1NamespacedCronTab");
+    let swagger = server.get("/openapi/v2").await.expect(200);
+    let schema = &swagger["definitions"]["com.example.stable.v1.CronTab"];
+    assert_eq!(schema["properties"]["spec"]["description"], "What is wanted.");
+    assert!(swagger["definitions"]["com.example.stable.v1.CronTabList"].is_object());
+}

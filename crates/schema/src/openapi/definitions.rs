@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use api::Map;
 use serde_json::{Value, json};
 
-use super::Dialect;
+use super::{Custom, Dialect};
 use crate::docs::Docs;
 use crate::model::{Field, ListKind, MapKind, Schema, Struct, TypeDef, TypeId, TypeRef, Width};
 
@@ -25,10 +25,11 @@ pub(super) struct Definitions<'a> {
     /// Every registered kind of a struct: group, version, kind.
     kinds: HashMap<TypeId, Vec<(&'a str, &'a str, &'a str)>>,
     wanted: BTreeSet<&'a str>,
+    custom: &'a [Custom],
 }
 
 impl<'a> Definitions<'a> {
-    pub(super) fn new(schema: &'a Schema, docs: &'a Docs, dialect: Dialect) -> Self {
+    pub(super) fn new(schema: &'a Schema, docs: &'a Docs, dialect: Dialect, custom: &'a [Custom]) -> Self {
         let mut kinds: HashMap<TypeId, Vec<_>> = HashMap::new();
         for (group, version, kind, ty) in schema.roots() {
             kinds.entry(ty).or_default().push((group, version, kind));
@@ -39,6 +40,7 @@ impl<'a> Definitions<'a> {
             dialect,
             kinds,
             wanted: BTreeSet::new(),
+            custom,
         }
     }
 
@@ -50,7 +52,10 @@ impl<'a> Definitions<'a> {
 
     /// A reference to a registered kind, if it is known.
     pub(super) fn kind(&mut self, group: &str, version: &str, kind: &str) -> Option<Value> {
-        let name = self.schema.kind(group, version, kind)?.as_struct()?.name();
+        let name = match self.schema.kind(group, version, kind) {
+            Some(ty) => ty.as_struct()?.name(),
+            None => self.custom.iter().find_map(|c| c.name_of(group, version, kind))?,
+        };
         Some(self.reference(name))
     }
 
@@ -60,7 +65,13 @@ impl<'a> Definitions<'a> {
         while let Some(name) = self.wanted.iter().find(|name| !done.contains_key(*name)).copied() {
             let definition = match self.schema.by_name(name) {
                 Some(id) => self.definition(self.schema.get(id)),
-                None => self.special(name),
+                None => match self.custom.iter().find_map(|c| c.definition(name, self.dialect)) {
+                    Some((definition, references)) => {
+                        self.wanted.extend(references);
+                        definition
+                    }
+                    None => self.special(name),
+                },
             };
             done.insert(name, definition);
             self.wanted.remove(name);

@@ -4,15 +4,21 @@ use api::{GroupVersion, Map};
 use serde_json::{Value, json};
 
 use super::definitions::Definitions;
-use super::{Dialect, Endpoint};
+use super::{Custom, Dialect, Endpoint};
 use crate::docs::Docs;
 use crate::model::Schema;
 
 /// The OpenAPI v3 document of a group version; endpoints of other group versions are left out.
 ///
-/// `version` is the server's, such as `v1.37.0`.
-pub fn v3(schema: &Schema, docs: &Docs, version: &str, group_version: &GroupVersion, endpoints: &[Endpoint]) -> Value {
-    let mut definitions = Definitions::new(schema, docs, Dialect::V3);
+/// `version` is the server's, such as `v1.37.0`; `custom` has the types that are in no arena.
+pub fn v3(
+    (schema, docs): (&Schema, &Docs),
+    version: &str,
+    group_version: &GroupVersion,
+    endpoints: &[Endpoint],
+    custom: &[Custom],
+) -> Value {
+    let mut definitions = Definitions::new(schema, docs, Dialect::V3, custom);
     let mut paths = Map::new();
     paths.insert(discovery_path(group_version), definitions.discovery(group_version));
     for endpoint in endpoints
@@ -38,8 +44,8 @@ pub fn v3(schema: &Schema, docs: &Docs, version: &str, group_version: &GroupVers
 }
 
 /// The OpenAPI v2 (Swagger) document of all endpoints.
-pub fn v2(schema: &Schema, docs: &Docs, version: &str, endpoints: &[Endpoint]) -> Value {
-    let mut definitions = Definitions::new(schema, docs, Dialect::V2);
+pub fn v2((schema, docs): (&Schema, &Docs), version: &str, endpoints: &[Endpoint], custom: &[Custom]) -> Value {
+    let mut definitions = Definitions::new(schema, docs, Dialect::V2, custom);
     let mut paths = Map::new();
     for endpoint in endpoints {
         let path = discovery_path(&endpoint.group_version);

@@ -8,6 +8,7 @@
 //! Building inflates the documentation texts and makes a tree of some megabytes: callers keep the
 //! bytes, not the tree.
 
+mod custom;
 mod definitions;
 mod document;
 pub mod gnostic;
@@ -16,6 +17,7 @@ mod parameters;
 
 use api::{GroupVersion, Gvk};
 
+pub use custom::Custom;
 pub use document::{v2, v3};
 
 /// What can be done at a path.

@@ -18,6 +18,12 @@ const PATCHES: &[&str] = &[
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
+/// Custom resources have no strategic merge.
+const CUSTOM_PATCHES: &[&str] = &[
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+];
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// Everything that differs between verbs.
@@ -117,6 +123,8 @@ impl Definitions<'_> {
             .map(|s| self.options(s.name(), &[]))
             .unwrap_or_default();
         let body = |value: &Option<Value>| value.clone().map(|schema| (schema, ["*/*"].as_slice()));
+        let is_custom = self.schema.kind(&gvk.group, &gvk.version, &gvk.kind).is_none();
+        let patches = if is_custom { CUSTOM_PATCHES } else { PATCHES };
         let shape = match verb {
             Verb::Get => Shape {
                 parameters: options,
@@ -157,7 +165,7 @@ impl Definitions<'_> {
                 action: "patch",
                 description: of_the("partially update"),
                 parameters: self.meta_options("PatchOptions", &[]),
-                body: Some((self.meta_reference("Patch"), PATCHES)),
+                body: Some((self.meta_reference("Patch"), patches)),
                 codes: OK_CREATED,
                 ..base
             },
