@@ -3,7 +3,7 @@
 //! ```text
 //!   serve (TLS, HTTP/1.1, HTTP/2) ─┐
 //!   InProcess (same process) ──────┴► ApiServer::handle
-//!     authn ─► authz ─► route ─┬► verbs ─► admission ─► persist ─► store
+//!     authn ─► audit ─► flow control ─► authz ─► route ─┬► verbs ─► admission ─► persist ─► store
 //!                              ├► verbs (reads, watches) ◄─ cache ◄─ store
 //!                              ├► subresource (scale, binding, eviction, token, connections)
 //!                              ├► reviews (asked, not stored)
@@ -23,6 +23,7 @@
 
 mod admission;
 mod allocate;
+pub mod audit;
 mod authn;
 mod authz;
 pub mod body;
@@ -33,6 +34,7 @@ mod compress;
 mod custom;
 mod discovery;
 mod endpoints;
+mod flow_control;
 mod health;
 mod hook;
 pub mod kind;
@@ -58,7 +60,8 @@ pub use admission::{Admission, AdmissionError};
 pub use allocate::{Pool, Values};
 pub use authn::token_keys::{KeyError, ServiceAccountConfig};
 pub use body::Body;
+pub use flow_control::flow_control_defaults;
 pub use health::Endpoints;
 pub use kind::Kind;
-pub use server::{ApiServer, Config, InProcess, Peer, StartError};
+pub use server::{ApiServer, Config, InProcess, Limits, Peer, StartError};
 pub use user::UserInfo;

@@ -39,9 +39,10 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
             codec::to_pretty_json(&crate::version::document()),
         ),
         "/metrics" => {
-            let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            respond::bytes(200, media, state.metrics.text())
+            count_stored(state);
+            respond::bytes(200, crate::metrics::MEDIA_TYPE, state.metrics.text())
         }
+        "/debug/api_priority_and_fairness/dump_priority_levels" => respond::text(200, state.flow_control.dump_levels()),
         "/.well-known/openid-configuration" => match &state.tokens {
             Some(keys) => json(&keys.discovery()),
             None => route::not_found(),
@@ -53,6 +54,20 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
         "" => json(&index(state)),
         _ => route::not_found(),
     })
+}
+
+/// Objects are counted when somebody asks.
+fn count_stored(state: &State) {
+    state.metrics.storage_objects.clear();
+    for resource in state.registry.load().all() {
+        let group = &resource.kind.storage.group;
+        let name = match group.as_str() {
+            "" => resource.kind.storage.resource.clone(),
+            _ => format!("{}.{group}", resource.kind.storage.resource),
+        };
+        let stored = i64::try_from(resource.cache.len()).unwrap_or(i64::MAX);
+        state.metrics.storage_objects.of(&[&name]).set(stored);
+    }
 }
 
 /// What there is.

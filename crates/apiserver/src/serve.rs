@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -38,9 +39,15 @@ impl ApiServer {
         let acceptor = TlsAcceptor::from(tls);
         let connections = TaskTracker::new();
         let ending = CancellationToken::new();
-        loop {
+        let mut leaving = false;
+        let stop = self.leave(&shutdown);
+        tokio::pin!(stop);
+        while !leaving {
             let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = &mut stop => {
+                    leaving = true;
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -62,6 +69,16 @@ impl ApiServer {
         if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
             tracing::warn!(open = connections.len(), "requests were still open at shutdown");
         }
+    }
+}
+
+impl ApiServer {
+    /// Waits for the end: unready first, and then serving for a while, so that whoever sends requests here can go
+    /// elsewhere.
+    async fn leave(&self, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        self.state.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(self.state.shutdown_delay).await;
     }
 }
 
@@ -123,6 +140,7 @@ async fn connection(
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            server.state.metrics.handshake_errors.of(&[]).inc();
             tracing::debug!(%address, %error, "TLS handshake failed");
             return;
         }

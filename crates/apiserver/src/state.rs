@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use api::Status;
 use arc_swap::ArcSwap;
@@ -12,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Pipeline;
 use crate::allocate::Pools;
+use crate::audit::Audit;
 use crate::authn::token_keys::TokenKeys;
 use crate::authz::{self, Attributes, Rbac};
 use crate::call::Call;
+use crate::flow_control::FlowControl;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::resource::{Registry, Resource};
@@ -34,7 +37,11 @@ pub(crate) struct State {
     /// For `https` proxying to pods, whose certificates nobody vouches for.
     pub unverified_tls: Arc<ClientConfig>,
     pub health: Health,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    pub flow_control: Arc<FlowControl>,
+    pub audit: Option<Arc<Audit>>,
+    /// How long the server goes on serving after it has turned unready.
+    pub shutdown_delay: Duration,
     /// Where clients reach the server, as host and port.
     pub address: String,
     /// Set when the server is about to end: it is alive, but not ready.

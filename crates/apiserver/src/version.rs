@@ -26,14 +26,16 @@ pub(crate) fn document() -> Value {
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "",
         "compiler": "rustc",
-        "platform": format!("linux/{}", platform()),
+        "platform": platform(),
     })
 }
 
-fn platform() -> &'static str {
-    match std::env::consts::ARCH {
+/// Operating system and processor, in Go's names.
+pub(crate) fn platform() -> String {
+    let processor = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    }
+    };
+    format!("linux/{processor}")
 }

@@ -45,5 +45,6 @@ pub use kubeconfig::{
 };
 pub use params::{DeleteParams, ListParams, PatchKind, Preconditions, Propagation, WatchParams, WriteParams};
 pub use recorder::{EventRecorder, EventSpec};
+pub use tls::client_config as tls_config;
 pub use transport::{Body, BoxError, BoxFuture, Io, Transport, Upgraded, full_body};
 pub use watch::{WatchEvent, WatchStream};

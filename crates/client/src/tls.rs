@@ -11,7 +11,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use crate::{Auth, Config, ConfigError, Roots};
 
 /// A rustls configuration without ALPN (the connector sets it).
-pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
+///
+/// # Errors
+/// Certificates or keys cannot be used.
+pub fn client_config(config: &Config) -> Result<ClientConfig, ConfigError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

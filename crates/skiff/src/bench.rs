@@ -3,6 +3,7 @@
 //! Everything happens in a cluster of its own in a temporary directory, removed by `skiff reset` in the end, whatever
 //! happened. Bridge and rules are one for a host: no other `skiff up` may run meanwhile.
 
+mod api;
 mod cluster;
 mod machine;
 mod process;
@@ -28,6 +29,8 @@ pub struct Options {
 enum What {
     /// How fast `skiff up` starts, how fast its pods run, and what it takes when idle
     Up(UpOptions),
+    /// Load on any Kubernetes API server: throughput, latencies, the server's CPU time and memory
+    Api(Box<api::Options>),
 }
 
 /// Options of `skiff bench up`.
@@ -63,15 +66,19 @@ enum Output {
 
 /// Measures and reports.
 pub fn run(options: &Options) -> Result<()> {
-    let What::Up(options) = &options.what;
+    let options = match &options.what {
+        What::Up(options) => options,
+        What::Api(options) => return one_thread()?.block_on(api::run(options)),
+    };
     if !nix::unistd::geteuid().is_root() {
         bail!("what is measured are real containers, and they need root: run this as root");
     }
     // One thread, so that measuring takes little from what is measured.
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(up(options))
+    one_thread()?.block_on(up(options))
+}
+
+fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn up(options: &UpOptions) -> Result<()> {

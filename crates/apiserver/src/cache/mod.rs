@@ -157,6 +157,16 @@ impl Cache {
         self.inner.view.load().revision
     }
 
+    /// How many objects there are, as of now.
+    pub fn len(&self) -> usize {
+        self.inner.view.load().objects.size()
+    }
+
+    /// Whether there are none, as of now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The object with this key, as of now.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.inner.view.load().objects.get(key).cloned()

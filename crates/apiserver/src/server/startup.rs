@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{ApiServer, Config, StartError};
 use crate::admission::Pipeline;
 use crate::allocate::{self, Pools};
+use crate::audit::Audit;
 use crate::authn::token_keys::TokenKeys;
 use crate::authz::Rbac;
+use crate::flow_control::{self, FlowControl};
 use crate::health::{Endpoints, Health};
 use crate::metrics::Metrics;
 use crate::resource::Registry;
@@ -29,6 +31,9 @@ impl ApiServer {
     pub fn new(config: Config) -> Result<ApiServer, StartError> {
         let shutdown = CancellationToken::new();
         let registry = Registry::new(config.kinds, &config.store, &shutdown);
+        let metrics = Arc::new(Metrics::new());
+        let audit = config.audit.map(|options| Audit::new(options, metrics.clone()));
+        let audit = audit.transpose()?.map(Arc::new);
         let state = Arc::new(State {
             pools: Pools::new(config.pools, &config.store, &registry),
             registry: ArcSwap::from_pointee(registry),
@@ -40,7 +45,10 @@ impl ApiServer {
             kubelet_tls: config.kubelet_tls,
             unverified_tls: Arc::new(super::trusting(None)),
             health: Health::default(),
-            metrics: Metrics::new(),
+            flow_control: Arc::new(FlowControl::new(config.limits.in_flight, metrics.clone())),
+            audit,
+            shutdown_delay: config.limits.shutdown_delay,
+            metrics,
             address: config.address,
             draining: AtomicBool::new(false),
             repaired: CancellationToken::new(),
@@ -49,6 +57,7 @@ impl ApiServer {
         });
         add_checks(&state);
         tokio::spawn(repair(state.clone()));
+        tokio::spawn(flow_control::follow(state.clone()));
         let server = ApiServer { state };
         crate::custom::start(&server);
         Ok(server)

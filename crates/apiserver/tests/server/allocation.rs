@@ -141,6 +141,8 @@ async fn claims_are_mended_at_start() {
         kubelet_tls: None,
         address: String::new(),
         admission: apiserver::Admission::default(),
+        audit: None,
+        limits: apiserver::Limits::default(),
     };
     let again = Server {
         api: apiserver::ApiServer::new(config).unwrap(),

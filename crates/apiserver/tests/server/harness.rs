@@ -95,6 +95,8 @@ pub fn server_over(store: store::Store, kinds: Vec<Kind>, change: impl FnOnce(&m
         kubelet_tls: None,
         address: "127.0.0.1:6443".to_owned(),
         admission: apiserver::Admission::default(),
+        audit: None,
+        limits: apiserver::Limits::default(),
     };
     change(&mut config);
     Server {

@@ -4,6 +4,7 @@
 
 mod admission;
 mod allocation;
+mod conduct;
 mod deletion;
 mod discovery;
 mod harness;

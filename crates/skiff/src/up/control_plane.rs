@@ -158,6 +158,8 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             Some(&pki.apiserver_kubelet_client),
         )?)),
         address: SocketAddr::new(options.address(), options.secure_port).to_string(),
+        audit: options.api.audit()?,
+        limits: options.api.limits(),
         admission: apiserver::Admission {
             enable: options.enable_admission_plugins.clone(),
             disable: options.disable_admission_plugins.clone(),

@@ -4,6 +4,7 @@
 //! side; ready when the node is. A signal ends everything in the opposite order; pods go on running
 //! under their shims, so that the next `up` finds them.
 
+mod api_options;
 mod bootstrap;
 mod control_plane;
 mod kubeconfig;
@@ -83,6 +84,8 @@ pub struct Options {
     /// File with an AdmissionConfiguration: settings of single plugins
     #[arg(long, env = "SKIFF_ADMISSION_CONTROL_CONFIG_FILE")]
     pub admission_control_config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub api: api_options::ApiOptions,
     /// What is logged to standard error, as `tracing` filters it
     #[arg(long, env = "SKIFF_LOG", default_value = "warn")]
     pub log: String,

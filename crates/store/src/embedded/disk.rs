@@ -121,7 +121,8 @@ impl Open {
             .cache_size(BLOCK_CACHE_BYTES)
             .max_cached_files(Some(64))
             .max_journaling_size(JOURNALS_BYTES)
-            .worker_threads(2)
+            // One: with more, the first spins while another one compacts.
+            .worker_threads(1)
             .open()
             .map_err(storage("open the database"))?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);

@@ -1,0 +1,241 @@
+//! API priority and fairness: who gets served when there is more to do than the server takes on at a time
+//! (KEP-1040; upstream `apiserver/pkg/util/flowcontrol`).
+//!
+//! ```text
+//!   request ─► schema (first FlowSchema that matches) ─► level ─┬► seats free: serve at once
+//!                                                               └► queues, fair among flows ─► serve, or 429
+//! ```
+//!
+//! # Invariants
+//! - A request holds its seats from when it is let in until its [`Ticket`] is dropped: for a watch until it has
+//!   begun, for anything else until it is answered.
+//! - Without contention a request costs one match of its FlowSchema and one short lock; there is no task and no timer.
+//! - Levels lend seats that they do not use. That is decided when a request finds its level full, at most once a
+//!   second, while upstream looks every ten seconds: nothing runs while nobody waits.
+//!
+//! # What it does not know
+//! HTTP, and what requests do.
+
+mod config;
+mod dealer;
+mod defaults;
+mod estimate;
+mod level;
+mod limits;
+mod queues;
+mod schema;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub(crate) use config::follow;
+pub use defaults::defaults as flow_control_defaults;
+pub(crate) use estimate::seats;
+
+use config::Config;
+use level::{Arrival, Seat};
+use schema::Digest;
+
+use crate::metrics::Metrics;
+use crate::request::RequestInfo;
+use crate::user::UserInfo;
+
+/// The longest wait in a queue: a quarter of a request's time.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// Seats are lent anew at most this often.
+const LENDING_PERIOD: Duration = Duration::from_secs(1);
+
+/// Where a request belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Class {
+    pub schema: Arc<str>,
+    pub schema_uid: Arc<str>,
+    pub level: Arc<str>,
+    pub level_uid: Arc<str>,
+}
+
+/// A request that is being served; dropping it frees its seats.
+pub(crate) struct Ticket {
+    _seat: Option<Seat>,
+    pub class: Class,
+    /// How long it waited in a queue.
+    pub waited: Duration,
+    metrics: Arc<Metrics>,
+    began: Instant,
+    kind: &'static str,
+    seats: i64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let (schema, level) = (&*self.class.schema, &*self.class.level);
+        self.metrics.flow_executing.of(&[schema, level]).add(-1);
+        self.metrics.flow_executing_seats.of(&[level]).add(-self.seats);
+        let took = self.began.elapsed();
+        self.metrics
+            .flow_execution
+            .of(&[schema, level, self.kind])
+            .observe_time(took);
+    }
+}
+
+/// A request that is not served.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub class: Class,
+    /// Seconds after which the client may try again.
+    pub retry_after: u32,
+}
+
+/// The server's priority and fairness.
+pub(crate) struct FlowControl {
+    config: ArcSwap<Config>,
+    /// All seats of the server.
+    total: u32,
+    metrics: Arc<Metrics>,
+    /// When seats were lent last.
+    lent: Mutex<Option<Instant>>,
+}
+
+impl FlowControl {
+    /// With so many seats in all, and upstream's default objects until others are known.
+    pub fn new(total: u32, metrics: Arc<Metrics>) -> FlowControl {
+        let config = Config::new(&defaults::defaults(), total, None);
+        let control = FlowControl {
+            config: ArcSwap::from_pointee(config),
+            total,
+            metrics,
+            lent: Mutex::new(None),
+        };
+        control.show_limits();
+        control
+    }
+
+    /// Takes over new FlowSchemas and PriorityLevelConfigurations.
+    fn configure(&self, objects: &[api::Value]) {
+        let next = Config::new(objects, self.total, Some(&self.config.load()));
+        self.config.store(Arc::new(next));
+        self.show_limits();
+    }
+
+    /// Lets a request in, at once or after a wait; `seats` is asked only where seats are limited.
+    pub async fn admit(
+        &self,
+        info: &RequestInfo,
+        user: &UserInfo,
+        deadline: Duration,
+        seats: impl Fn() -> u32,
+    ) -> Result<Ticket, Rejected> {
+        let config = self.config.load_full();
+        let digest = Digest { info, user };
+        let (schema, level) = config.classify(&digest);
+        let class = schema.class.clone();
+        if level.is_exempt() {
+            return Ok(self.ticket(info, class, None, Duration::ZERO, 1));
+        }
+        let width = seats().clamp(1, estimate::MOST_SEATS);
+        self.metrics
+            .flow_seats
+            .of(&[&class.schema, &class.level])
+            .observe(f64::from(width));
+        let flow = schema.flow_hash(&digest);
+        let began = Instant::now();
+        if let Some(seat) = level.try_seat(width, began) {
+            return Ok(self.ticket(info, class, Some(seat), Duration::ZERO, width));
+        }
+        self.lend(&config, began);
+        let waiting = match level.arrive(flow, width, began) {
+            Arrival::Seated(seat) => return Ok(self.ticket(info, class, Some(seat), Duration::ZERO, width)),
+            Arrival::Rejected(reason) => return Err(self.reject(info, class, reason)),
+            Arrival::Queued(waiting) => waiting,
+        };
+        let names = [&*class.schema, &*class.level];
+        let length = waiting.queue_length as f64;
+        self.metrics.flow_queue_length.of(&names).observe(length);
+        let queued = self.metrics.flow_queued.of(&names);
+        let in_queue = self.metrics.inqueue.of(&[crate::metrics::request_kind(info)]);
+        queued.add(1);
+        in_queue.add(1);
+        let patience = deadline.min(LONGEST_WAIT);
+        let seat = tokio::time::timeout(patience, waiting.seat).await;
+        queued.add(-1);
+        in_queue.add(-1);
+        let waited = began.elapsed();
+        let seated = if matches!(seat, Ok(Ok(_))) { "true" } else { "false" };
+        self.metrics
+            .flow_wait
+            .of(&[seated, &class.schema, &class.level])
+            .observe_time(waited);
+        match seat {
+            Ok(Ok(seat)) => Ok(self.ticket(info, class, Some(seat), waited, width)),
+            // The place in the queue is given up by dropping it.
+            _ => Err(self.reject(info, class, "time-out")),
+        }
+    }
+
+    fn ticket(&self, info: &RequestInfo, class: Class, seat: Option<Seat>, waited: Duration, seats: u32) -> Ticket {
+        let names = [&*class.schema, &*class.level];
+        self.metrics.flow_dispatched.of(&names).inc();
+        self.metrics.flow_executing.of(&names).add(1);
+        let seats = i64::from(seats);
+        self.metrics.flow_executing_seats.of(&[&class.level]).add(seats);
+        Ticket {
+            _seat: seat,
+            class,
+            waited,
+            metrics: self.metrics.clone(),
+            began: Instant::now(),
+            kind: if info.verb == "watch" { "watch" } else { "regular" },
+            seats,
+        }
+    }
+
+    fn reject(&self, _info: &RequestInfo, class: Class, reason: &'static str) -> Rejected {
+        self.metrics
+            .flow_rejected
+            .of(&[&class.schema, &class.level, reason])
+            .inc();
+        Rejected { class, retry_after: 1 }
+    }
+
+    /// Lends seats between levels by what they needed since the last time.
+    fn lend(&self, config: &Config, now: Instant) {
+        let mut lent = self.lent.lock();
+        if lent.is_some_and(|at| now.duration_since(at) < LENDING_PERIOD) {
+            return;
+        }
+        *lent = Some(now);
+        config.lend(self.total, now);
+        drop(lent);
+        self.show_limits();
+    }
+
+    fn show_limits(&self) {
+        for level in self.config.load().levels() {
+            let name = [&*level.name];
+            let limits = level.limits();
+            self.metrics.flow_nominal.of(&name).set(limits.nominal.into());
+            self.metrics.flow_lower.of(&name).set(limits.least.into());
+            self.metrics.flow_upper.of(&name).set(limits.most.into());
+            self.metrics.flow_limit.of(&name).set(level.current_limit().into());
+        }
+    }
+
+    /// What `/debug/api_priority_and_fairness/dump_priority_levels` shows.
+    pub fn dump_levels(&self) -> String {
+        let mut text = String::from(
+            "PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, DispatchedRequests, RejectedRequests, TimedoutRequests, CancelledRequests\n",
+        );
+        for level in self.config.load().levels() {
+            text.push_str(&level.dump());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

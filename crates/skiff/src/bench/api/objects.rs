@@ -1,0 +1,206 @@
+//! What is stored: objects of about a wanted size, encoded as wanted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use api::{Gvk, Value};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::connection::{Call, Connection, Http, Target};
+
+/// The kind of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Resource {
+    /// Pods that no scheduler takes
+    Pods,
+    /// ConfigMaps
+    Configmaps,
+    /// Leases
+    Leases,
+}
+
+/// How objects travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Encoding {
+    /// application/json
+    Json,
+    /// application/vnd.kubernetes.protobuf
+    Protobuf,
+}
+
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// How long the namespace may take to go.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Objects in a namespace of their own.
+pub struct Objects {
+    pub resource: Resource,
+    pub encoding: Encoding,
+    pub namespace: String,
+    padding: String,
+    next: AtomicU64,
+}
+
+impl Objects {
+    pub fn new(resource: Resource, encoding: Encoding, bytes: usize) -> Objects {
+        let mut objects = Objects {
+            resource,
+            encoding,
+            namespace: format!("skiff-bench-{}", std::process::id()),
+            padding: String::new(),
+            next: AtomicU64::new(0),
+        };
+        let bare = objects.object("object-0").to_string().len();
+        objects.padding = "x".repeat(bytes.saturating_sub(bare));
+        objects
+    }
+
+    /// The media type of requests and answers.
+    pub fn media_type(&self) -> &'static str {
+        match self.encoding {
+            Encoding::Json => JSON,
+            Encoding::Protobuf => PROTOBUF,
+        }
+    }
+
+    fn gvk(&self) -> Gvk {
+        match self.resource {
+            Resource::Pods => Gvk::new("", "v1", "Pod"),
+            Resource::Configmaps => Gvk::new("", "v1", "ConfigMap"),
+            Resource::Leases => Gvk::new("coordination.k8s.io", "v1", "Lease"),
+        }
+    }
+
+    /// The collection's path.
+    pub fn path(&self) -> String {
+        let namespace = &self.namespace;
+        match self.resource {
+            Resource::Pods => format!("/api/v1/namespaces/{namespace}/pods"),
+            Resource::Configmaps => format!("/api/v1/namespaces/{namespace}/configmaps"),
+            Resource::Leases => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
+        }
+    }
+
+    /// A name that was not used yet.
+    pub fn next_name(&self) -> String {
+        format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The name of the object that has been made for reading with this number.
+    pub fn known(number: u32) -> String {
+        format!("object-{number}")
+    }
+
+    fn object(&self, name: &str) -> Value {
+        let labels = json!({"app": "bench", "shard": (name.len() % 7).to_string()});
+        let mut object = match self.resource {
+            Resource::Configmaps => json!({"data": {"padding": self.padding}}),
+            Resource::Leases => json!({"spec": {"holderIdentity": "bench", "leaseDurationSeconds": 40}}),
+            Resource::Pods => json!({"spec": {
+                "schedulerName": "nobody",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "main", "image": "registry.example.com/app:v1.2.3",
+                    "command": ["/bin/app", "--listen=:8080"],
+                    "ports": [{"containerPort": 8080, "name": "http"}],
+                    "env": [{"name": "LOG", "value": "info"}, {"name": "NODE", "valueFrom":
+                        {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}},
+                }],
+            }}),
+        };
+        let annotations = match self.resource {
+            Resource::Configmaps => json!({}),
+            _ => json!({"bench/padding": self.padding}),
+        };
+        object["metadata"] = json!({
+            "name": name, "namespace": self.namespace, "labels": labels, "annotations": annotations,
+        });
+        self.gvk().stamp(&mut object);
+        object
+    }
+
+    /// The body that creates an object.
+    pub fn body(&self, name: &str) -> Bytes {
+        let object = self.object(name);
+        match self.encoding {
+            Encoding::Json => object.to_string().into(),
+            Encoding::Protobuf => self.protobuf(&object).into(),
+        }
+    }
+
+    fn protobuf(&self, object: &Value) -> Vec<u8> {
+        let (schema, gvk) = (schema::builtin(), self.gvk());
+        let root = schema.root(&gvk).expect("the kinds of the measurement are built in");
+        let raw = schema::codec::protobuf::encode(schema.get(root), object).expect("built-in kinds have protobuf");
+        schema::codec::unknown::wrap(&gvk, &raw)
+    }
+
+    /// Makes the namespace, and what pods need in it.
+    pub async fn prepare(&self, target: &Target) -> Result<()> {
+        let mut connection = target.connect(Http::One).await?;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
+        self.post(&mut connection, "/api/v1/namespaces", &namespace).await?;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts", self.namespace);
+        self.post(&mut connection, &path, &account).await
+    }
+
+    async fn post(&self, connection: &mut Connection, path: &str, object: &Value) -> Result<()> {
+        let call = Call {
+            method: Method::POST,
+            path,
+            content_type: JSON,
+            accept: JSON,
+            body: object.to_string().into(),
+        };
+        let (code, body) = connection.fetch(call).await?;
+        if code.is_success() || code == StatusCode::CONFLICT {
+            return Ok(());
+        }
+        bail!("POST {path}: {code}: {}", String::from_utf8_lossy(&body))
+    }
+
+    /// Deletes the objects and the namespace, and waits until it is gone where somebody takes care of that.
+    pub async fn remove(&self, target: &Target) -> Result<()> {
+        let mut connection = target.connect(Http::One).await?;
+        let delete = |path| Call {
+            method: Method::DELETE,
+            path,
+            content_type: "",
+            accept: JSON,
+            body: Bytes::new(),
+        };
+        let (objects, path) = (self.path(), format!("/api/v1/namespaces/{}", self.namespace));
+        connection.send(delete(&objects)).await?;
+        connection.send(delete(&path)).await?;
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            let get = Call {
+                method: Method::GET,
+                path: &path,
+                content_type: "",
+                accept: JSON,
+                body: Bytes::new(),
+            };
+            let (code, body) = connection.fetch(get).await?;
+            // Without controllers nobody finishes it; there is nothing to wait for.
+            let finalized = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+            let conditions = finalized["status"]["conditions"].as_array().map_or(0, Vec::len);
+            if code == StatusCode::NOT_FOUND || (conditions == 0 && since.elapsed() > Duration::from_secs(10)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        bail!(
+            "namespace {} was not gone after {} s",
+            self.namespace,
+            PATIENCE.as_secs()
+        )
+    }
+}
