@@ -20,6 +20,7 @@ pub(crate) struct Scope {
     pub functions: Functions,
     pub providers: Vec<Arc<dyn TypeProvider>>,
     pub mixed_literals: bool,
+    pub unoptimized: bool,
 }
 
 /// What expressions can use: variables, types, functions. Cheap to clone.
@@ -61,7 +62,7 @@ impl Env {
         let (scope, syntax) = &*self.0;
         let ast = parse(source, syntax)?;
         let checked = check(ast, source, scope)?;
-        let plan = plan(&checked, &scope.providers);
+        let plan = plan(&checked, scope);
         Ok(Program::new(source, checked, plan))
     }
 }
@@ -90,6 +91,12 @@ impl EnvBuilder {
     /// Lets literal lists and maps mix types, which Kubernetes does not.
     pub fn mixed_literals(mut self) -> Self {
         self.scope.mixed_literals = true;
+        self
+    }
+
+    /// Evaluates what is constant each time, at its cost, as cel-go without `OptOptimize`; Kubernetes has it.
+    pub fn unoptimized(mut self) -> Self {
+        self.scope.unoptimized = true;
         self
     }
 

@@ -397,9 +397,12 @@ impl DeclSizes {
 }
 
 impl SizeHints for DeclSizes {
-    fn size(&self, path: &[String]) -> Option<SizeEstimate> {
+    fn size(&self, path: &[String], _: &Type) -> Option<SizeEstimate> {
         let (variable, path) = path.split_first()?;
-        let mut decl = &self.0.iter().find(|(name, _)| name == variable)?.1;
+        // A path that starts at no variable (a field of what a function gave) is looked up from the first one's root,
+        // as the estimator of CRDs does, which leaves out the first step of any path.
+        let found = self.0.iter().find(|(name, _)| name == variable).or(self.0.first());
+        let mut decl = &found?.1;
         let key = Decl::simple(Shape::String, MIN_STRING_SIZE);
         for (index, step) in path.iter().enumerate() {
             decl = match (step.as_str(), &decl.shape) {

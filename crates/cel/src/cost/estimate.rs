@@ -149,10 +149,6 @@ impl Coster<'_> {
         self.paths.insert(id, path);
     }
 
-    fn hint(&self, path: &[String]) -> Option<SizeEstimate> {
-        if path.is_empty() { None } else { self.hints.size(path) }
-    }
-
     /// The size of a node, as far as it is known.
     fn size(&mut self, id: NodeId) -> Option<SizeEstimate> {
         if let Some(size) = self.sizes.get(&id) {
@@ -169,7 +165,7 @@ impl Coster<'_> {
             Expr::Map { entries } => return Some(SizeEstimate::fixed(entries.len() as u64)),
             _ => {}
         }
-        if let Some(size) = self.hint(&self.path(id)) {
+        if let Some(size) = self.hints.size(&self.path(id), self.checked.ty(id)) {
             self.sizes.insert(id, size);
             return Some(size);
         }
@@ -271,13 +267,12 @@ impl Coster<'_> {
             path.clear();
         }
         let computed = self.size(id);
-        let size = computed.or_else(|| self.hint(&path));
-        let element_size = if path.is_empty() {
-            None
-        } else {
+        let size = computed.or_else(|| self.hints.size(&path, self.checked.ty(id)));
+        if !path.is_empty() {
             path.push("@items".to_owned());
-            self.hint(&path)
-        };
+        }
+        let element = self.checked.ty(id).parameters().first().copied();
+        let element_size = element.and_then(|element| self.hints.size(&path, element));
         let int = match self.checked.ast.get(id) {
             Expr::Literal(Value::Int(number)) => Some(*number),
             _ => None,

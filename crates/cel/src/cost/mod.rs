@@ -9,10 +9,13 @@ mod runtime;
 pub(crate) use estimate::estimate;
 pub(crate) use runtime::call_cost;
 
+use crate::types::Type;
+
 /// Knows how large values can be.
 pub trait SizeHints {
-    /// The size of what lies at a path: a variable, then field names, `@items`, `@keys`, `@values`.
-    fn size(&self, path: &[String]) -> Option<SizeEstimate>;
+    /// The size of what lies at a path: a variable, then field names, `@items`, `@keys`, `@values`; the path is empty
+    /// where a value comes from no variable, so that only its type can tell.
+    fn size(&self, path: &[String], ty: &Type) -> Option<SizeEstimate>;
 }
 
 /// Knows no size, so that whatever is not in the expression's text can be unboundedly large.
@@ -20,7 +23,7 @@ pub trait SizeHints {
 pub struct NoHints;
 
 impl SizeHints for NoHints {
-    fn size(&self, _: &[String]) -> Option<SizeEstimate> {
+    fn size(&self, _: &[String], _: &Type) -> Option<SizeEstimate> {
         None
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::check::{Checked, Reference};
+use crate::env::Scope;
 use crate::function::{Body, Function};
 use crate::library::regex as patterns;
 use crate::provider::TypeProvider;
@@ -140,10 +141,10 @@ pub(super) enum Each {
 }
 
 /// Plans a checked expression.
-pub(crate) fn plan(checked: &Checked, providers: &[Arc<dyn TypeProvider>]) -> Plan {
+pub(crate) fn plan(checked: &Checked, scope: &Scope) -> Plan {
     let mut planner = Planner {
         checked,
-        providers,
+        scope,
         steps: Vec::new(),
         locals: Vec::new(),
         slots: 0,
@@ -158,7 +159,7 @@ pub(crate) fn plan(checked: &Checked, providers: &[Arc<dyn TypeProvider>]) -> Pl
 
 struct Planner<'c> {
     checked: &'c Checked,
-    providers: &'c [Arc<dyn TypeProvider>],
+    scope: &'c Scope,
     steps: Vec<(Step, Position)>,
     /// Variables of the comprehensions around; each lives in the slot of its depth.
     locals: Vec<Arc<str>>,
@@ -225,6 +226,7 @@ impl Planner<'_> {
                     .map(|field| (Text::from(field.name.clone()), self.plan(field.value), field.optional))
                     .collect();
                 let provider = self
+                    .scope
                     .providers
                     .iter()
                     .find(|provider| provider.can_construct(&name))
@@ -278,8 +280,8 @@ impl Planner<'_> {
             .map(|(element, optional)| self.constant(*element).filter(|_| !optional).cloned())
             .collect();
         match constants {
-            Some(values) => Step::Const(Value::list(values)),
-            None => Step::List { elements },
+            Some(values) if !self.scope.unoptimized => Step::Const(Value::list(values)),
+            _ => Step::List { elements },
         }
     }
 
@@ -292,8 +294,8 @@ impl Planner<'_> {
             })
             .collect();
         match constants {
-            Some(entries) => Step::Const(Value::Map(Map::from_entries(entries))),
-            None => Step::Map { entries },
+            Some(entries) if !self.scope.unoptimized => Step::Const(Value::Map(Map::from_entries(entries))),
+            _ => Step::Map { entries },
         }
     }
 
@@ -352,7 +354,11 @@ impl Planner<'_> {
                 };
             }
             (Some("in_list"), [value, list]) => {
-                if let Some(set) = self.constant(*list).and_then(Set::of) {
+                if let Some(set) = self
+                    .constant(*list)
+                    .filter(|_| !self.scope.unoptimized)
+                    .and_then(Set::of)
+                {
                     return if set.is_empty() {
                         Step::Const(Value::Bool(false))
                     } else {
@@ -379,6 +385,7 @@ impl Planner<'_> {
             "uint",
         ];
         if let ([arg], Some(index)) = (&*args, overload)
+            && !self.scope.unoptimized
             && CONVERSIONS.contains(&function.name)
             && let (Some(value), Body::Native(native)) = (self.constant(*arg), function.overloads[index].body)
             && let Ok(value) = native(std::slice::from_ref(value))
@@ -451,7 +458,8 @@ impl Planner<'_> {
             {
                 let filter = filter.map(|filter| self.plan(filter));
                 let element = self.plan(element);
-                let list = if self.constant(element).is_some() { 0 } else { 10 };
+                let folded = self.constant(element).is_some() && !self.scope.unoptimized;
+                let list = if folded { 0 } else { 10 };
                 return Each::Append {
                     filter,
                     element,

@@ -78,6 +78,8 @@ pub fn ty(text: &str) -> Type {
         "list" => Type::list(Type::Dyn),
         "map" => Type::map(Type::Dyn, Type::Dyn),
         "optional_type" => Type::optional(Type::Dyn),
-        _ => Type::Dyn,
+        "obj" => Type::object("obj"),
+        "dyn" => Type::Dyn,
+        other => panic!("no type {other}"),
     }
 }
