@@ -172,6 +172,15 @@ pub fn not_decremented(new: &Value, old: &Value, field: &str, path: &Path) -> Ve
     Vec::new()
 }
 
+/// Prints a label selector as Go does: labels before expressions.
+pub fn selector_text(selector: &Value) -> String {
+    let parts = ["matchLabels", "matchExpressions"].into_iter().filter_map(|field| {
+        let value = tree::at(selector, field)?;
+        Some(format!("\"{field}\":{value}"))
+    });
+    format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
+}
+
 /// A field that may not change.
 pub fn immutable(new: &Value, old: &Value, field: &str, path: &Path) -> Vec<Error> {
     let (after, before) = (tree::at(new, field), tree::at(old, field));

@@ -9,7 +9,11 @@ use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
     Kind::namespaced("apps", "v1", "ControllerRevision", "controllerrevisions")
-        .validate(revision)
+        .validate(|object| {
+            let mut errors = revision(object);
+            errors.extend(data(object));
+            errors
+        })
         .validate_update(|new, old| {
             let mut errors = revision(new);
             errors.extend(checks::immutable(new, old, "data", &Path::new("data")));
@@ -39,10 +43,44 @@ pub(crate) fn kind() -> Kind {
 }
 
 fn revision(object: &Value) -> Vec<Error> {
-    let mut errors = Vec::new();
-    if tree::at(object, "data").is_none() {
-        errors.push(Error::required(&Path::new("data"), "data is mandatory"));
+    checks::nonnegative(object, "revision", &Path::root())
+}
+
+/// The data of a new revision is an object.
+fn data(object: &Value) -> Option<Error> {
+    let detail = match tree::at(object, "data") {
+        None => "data is mandatory",
+        Some(data) if !data.is_object() => "data must be a valid JSON object",
+        Some(_) => return None,
+    };
+    Some(Error::required(&Path::new("data"), detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn data_is_an_object() {
+        for (object, want) in [
+            (json!({"data": {}}), None),
+            (json!({}), Some("data: Required value: data is mandatory")),
+            (
+                json!({"data": [1]}),
+                Some("data: Required value: data must be a valid JSON object"),
+            ),
+        ] {
+            assert_eq!(
+                data(&object).map(|error| error.to_string()).as_deref(),
+                want,
+                "{object}"
+            );
+        }
+        let errors = revision(&json!({"revision": -1}));
+        assert_eq!(
+            errors[0].to_string(),
+            "revision: Invalid value: -1: must be greater than or equal to 0"
+        );
     }
-    errors.extend(checks::nonnegative(object, "revision", &Path::root()));
-    errors
 }

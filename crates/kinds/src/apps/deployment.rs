@@ -6,7 +6,9 @@ use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
 use serde_json::json;
 
-use super::{at_most_replicas, selector, selector_is_kept, template, template_cells, wide_columns, with_age};
+use super::{
+    at_most_replicas, selector, selector_is_kept, shown_strategy, template, template_cells, wide_columns, with_age,
+};
 use crate::core::pod::disabled;
 use crate::pod_spec::defaults;
 use crate::pod_spec::warnings::{self, Named};
@@ -148,7 +150,8 @@ fn strategy(object: &Value, path: &Path) -> Vec<Error> {
         }
         _ => {
             let value = tree::at(object, "spec.strategy").cloned().unwrap_or_else(|| json!({}));
-            vec![Error::not_supported(path, value, &["Recreate", "RollingUpdate"])]
+            let shown = shown_strategy(&value, &["MaxUnavailable#maxUnavailable", "MaxSurge#maxSurge"]);
+            vec![Error::not_supported(path, value, &["Recreate", "RollingUpdate"]).showing(shown)]
         }
     }
 }
@@ -163,12 +166,14 @@ fn status(new: &Value, old: &Value) -> Vec<Error> {
         "readyReplicas",
         "availableReplicas",
         "unavailableReplicas",
+        "terminatingReplicas",
         "collisionCount",
     ];
     let mut errors = checks::all_nonnegative(status, &counts, &path);
     errors.extend(at_most_replicas(
         status,
         &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        "readyReplicas",
         &path,
     ));
     let before = tree::at(old, "status").unwrap_or(&Value::Null);
@@ -261,6 +266,24 @@ mod tests {
             let fields: Vec<String> = deployment(&object).into_iter().map(|error| error.field).collect();
             assert_eq!(fields, *want, "{object}");
         }
+    }
+
+    #[test]
+    fn structs_are_shown_as_upstream_shows_them() {
+        let mut object = good();
+        object["spec"]["strategy"]["type"] = json!("Odd");
+        let errors = deployment(&object);
+        assert_eq!(
+            errors[0].to_string(),
+            r#"spec.strategy: Unsupported value: {"Type":"Odd","RollingUpdate":{"MaxUnavailable":"25%","MaxSurge":"25%"}}: supported values: "Recreate", "RollingUpdate""#
+        );
+        let old = good();
+        let mut new = good();
+        new["spec"]["selector"]["matchExpressions"] = json!([{"key": "k", "operator": "Exists"}]);
+        assert_eq!(
+            selector_is_kept(&new, &old)[0].to_string(),
+            r#"spec.selector: Invalid value: {"matchLabels":{"app":"x"},"matchExpressions":[{"key":"k","operator":"Exists"}]}: field is immutable"#
+        );
     }
 
     #[test]

@@ -22,12 +22,19 @@ fn selector(object: &Value, empty: &str) -> Vec<Error> {
         return vec![Error::required(&path, "")];
     };
     let mut errors = validate::label_selector(value, &path);
-    let is_empty = tree::map(value, "matchLabels").is_none_or(|map| map.is_empty())
-        && tree::list(value, "matchExpressions").is_empty();
-    if is_empty {
-        errors.push(Error::invalid(&path, value.clone(), empty));
-    }
+    errors.extend(selector_is_empty(value, &path, empty));
     errors
+}
+
+/// A selector that selects everything is surely a mistake.
+fn selector_is_empty(selector: &Value, path: &Path, detail: &str) -> Option<Error> {
+    let is_empty = tree::map(selector, "matchLabels").is_none_or(|map| map.is_empty())
+        && tree::list(selector, "matchExpressions").is_empty();
+    is_empty.then(|| invalid_selector(path, selector, detail))
+}
+
+fn invalid_selector(path: &Path, selector: &Value, detail: &str) -> Error {
+    Error::invalid(path, selector.clone(), detail).showing(checks::selector_text(selector))
 }
 
 /// The template of a workload with a label selector.
@@ -37,14 +44,28 @@ fn template(object: &Value, kind: &str) -> Vec<Error> {
         Ok(selector) => spec::workload_template(object, &selector, kind, &path.child("template")),
         Err(_) => {
             let value = tree::at(object, "spec.selector").cloned().unwrap_or_default();
-            vec![Error::invalid(&path.child("selector"), value, "invalid label selector")]
+            vec![invalid_selector(
+                &path.child("selector"),
+                &value,
+                "invalid label selector",
+            )]
         }
     }
 }
 
 /// The selector of a workload never changes.
 fn selector_is_kept(new: &Value, old: &Value) -> Vec<Error> {
-    checks::immutable(new, old, "spec.selector", &Path::new("spec").child("selector"))
+    let errors = checks::immutable(new, old, "spec.selector", &Path::new("spec").child("selector"));
+    let shown = tree::at(new, "spec.selector").map_or_else(|| "null".to_owned(), checks::selector_text);
+    errors.into_iter().map(|error| error.showing(shown.clone())).collect()
+}
+
+/// Prints an update strategy as Go prints the internal type: `inner` are the fields of its rolling update.
+fn shown_strategy(strategy: &Value, inner: &[&str]) -> String {
+    let kind = checks::go_struct(strategy, &["Type=type"]);
+    let rolling = tree::at(strategy, "rollingUpdate");
+    let rolling = rolling.map_or_else(|| "null".to_owned(), |rolling| checks::go_struct(rolling, inner));
+    format!("{},\"RollingUpdate\":{rolling}}}", kind.trim_end_matches('}'))
 }
 
 /// Counts in `status` that a set of replicas keeps (`ValidateReplicaSetStatus`).
@@ -57,18 +78,20 @@ pub(crate) fn replicas_status(object: &Value) -> Vec<Error> {
         "readyReplicas",
         "availableReplicas",
         "observedGeneration",
+        "terminatingReplicas",
     ];
     let mut errors = checks::all_nonnegative(status, &counts, &path);
     errors.extend(at_most_replicas(
         status,
         &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "readyReplicas",
         &path,
     ));
     errors
 }
 
 /// Parts of `status.replicas` are no more than the whole.
-fn at_most_replicas(status: &Value, parts: &[&str], path: &Path) -> Vec<Error> {
+fn at_most_replicas(status: &Value, parts: &[&str], ready_field: &str, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
     let replicas = tree::count(status, "replicas");
     for part in parts {
@@ -86,7 +109,7 @@ fn at_most_replicas(status: &Value, parts: &[&str], path: &Path) -> Vec<Error> {
         tree::count(status, "readyReplicas"),
     );
     if available > ready {
-        let detail = "cannot be greater than readyReplicas";
+        let detail = format!("cannot be greater than {ready_field}");
         errors.push(Error::invalid(&path.child("availableReplicas"), available, detail));
     }
     errors

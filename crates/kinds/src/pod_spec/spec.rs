@@ -277,13 +277,7 @@ fn env_file_volumes(spec: &Value, path: &Path) -> Vec<Error> {
 /// A pod template (`ValidatePodTemplateSpec`).
 pub fn template(template: &Value, path: &Path) -> Vec<Error> {
     let spec_value = tree::at(template, "spec").unwrap_or(&Value::Null);
-    let mut errors = validate::labels(tree::at(template, "metadata.labels"), &path.child("labels"));
-    let annotations_path = path.child("annotations");
-    errors.extend(validate::annotations(
-        tree::at(template, "metadata.annotations"),
-        &annotations_path,
-    ));
-    errors.extend(annotations::known(template, spec_value, &annotations_path));
+    let mut errors = template_metadata(template, path);
     let spec_path = path.child("spec");
     errors.extend(spec(spec_value, Holder::Template, &spec_path));
     errors.extend(annotations::seccomp_matches(template, spec_value, &spec_path));
@@ -303,21 +297,45 @@ pub fn workload_template(object: &Value, selector: &api::labels::Selector, kind:
         return vec![Error::required(path, "")];
     };
     let mut errors = Vec::new();
-    let labels = tree::at(value, "metadata.labels");
-    if !selector.is_everything() && !selector.matches(&labels.cloned()) {
-        let path = path.child("metadata").child("labels");
-        let detail = "`selector` does not match template `labels`";
-        errors.push(Error::invalid(&path, labels.cloned().unwrap_or_default(), detail));
+    if !selector.is_everything() {
+        errors.extend(template_is_selected(value, selector, path));
     }
     errors.extend(template(value, path));
+    errors.extend(template_runs_on(value, kind, path));
+    errors
+}
+
+/// The labels of a template are what its workload selects.
+pub fn template_is_selected(template: &Value, selector: &api::labels::Selector, path: &Path) -> Option<Error> {
+    let labels = tree::at(template, "metadata.labels");
+    (!selector.matches(&labels.cloned())).then(|| {
+        let path = path.child("metadata").child("labels");
+        let detail = "`selector` does not match template `labels`";
+        Error::invalid(&path, labels.cloned().unwrap_or_default(), detail)
+    })
+}
+
+/// A template's pods run until they are deleted.
+pub fn template_runs_on(template: &Value, kind: &str, path: &Path) -> Vec<Error> {
+    let mut errors = Vec::new();
     let path = path.child("spec");
-    let policy = tree::text(value, "spec.restartPolicy");
+    let policy = tree::text(template, "spec.restartPolicy");
     if policy != "Always" {
         errors.push(Error::not_supported(&path.child("restartPolicy"), policy, &["Always"]));
     }
-    if tree::at(value, "spec.activeDeadlineSeconds").is_some() {
+    if tree::at(template, "spec.activeDeadlineSeconds").is_some() {
         let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
         errors.push(Error::forbidden(&path.child("activeDeadlineSeconds"), detail));
     }
+    errors
+}
+
+/// What [`template`] checks of a template's metadata.
+pub fn template_metadata(template: &Value, path: &Path) -> Vec<Error> {
+    let mut errors = validate::labels(tree::at(template, "metadata.labels"), &path.child("labels"));
+    let path = path.child("annotations");
+    errors.extend(validate::annotations(tree::at(template, "metadata.annotations"), &path));
+    let spec = tree::at(template, "spec").unwrap_or(&Value::Null);
+    errors.extend(annotations::known(template, spec, &path));
     errors
 }

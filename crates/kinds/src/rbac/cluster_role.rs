@@ -1,6 +1,7 @@
 //! `clusterroles`. Upstream has no columns of its own for them.
 
 use api::field::{Error, Path};
+use api::labels::Selector;
 use api::{Value, validate};
 use apiserver::Kind;
 use apiserver::kind::NameRule;
@@ -27,7 +28,11 @@ fn role(role: &Value) -> Vec<Error> {
         errors.push(Error::required(&path, detail));
     }
     for (index, selector) in selectors.iter().enumerate() {
-        errors.extend(validate::label_selector(selector, &path.index(index)));
+        let path = path.index(index);
+        errors.extend(validate::label_selector(selector, &path));
+        if Selector::from_label_selector(Some(selector)).is_err() {
+            errors.push(Error::invalid(&path, Value::Null, "invalid label selector."));
+        }
     }
     errors
 }

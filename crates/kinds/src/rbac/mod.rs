@@ -140,7 +140,8 @@ fn role_is_kept(new: &Value, old: &Value) -> Vec<Error> {
         return Vec::new();
     }
     let role = new.get("roleRef").cloned().unwrap_or_default();
-    vec![Error::invalid(&Path::new("roleRef"), role, "cannot change roleRef")]
+    let shown = checks::go_struct(&role, &["APIGroup=apiGroup", "Kind=kind", "Name=name"]);
+    vec![Error::invalid(&Path::new("roleRef"), role, "cannot change roleRef").showing(shown)]
 }
 
 fn binding_columns() -> Vec<Column> {
@@ -236,6 +237,8 @@ mod tests {
         );
         let mut other = object.clone();
         other["roleRef"]["name"] = json!("x");
-        assert_eq!(fields(role_is_kept(&other, &object)), ["roleRef"]);
+        let texts: Vec<String> = role_is_kept(&other, &object).iter().map(Error::to_string).collect();
+        let want = r#"roleRef: Invalid value: {"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"x"}: cannot change roleRef"#;
+        assert_eq!(texts, [want]);
     }
 }
