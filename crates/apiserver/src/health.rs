@@ -49,6 +49,17 @@ impl Health {
         });
     }
 
+    /// Runs one check; `None` if there is none of that name.
+    pub async fn check(&self, name: &str) -> Option<Result<(), String>> {
+        let probe = {
+            let all = self.0.read();
+            all.iter()
+                .find(|check| check.name == name)
+                .map(|check| check.probe.clone())
+        };
+        Some(run(name, &probe?).await)
+    }
+
     /// Answers a health path; `None` for other paths.
     pub async fn answer(&self, path: &str, query: &Query) -> Option<Answer> {
         let (endpoint, single) = match path.trim_matches('/').split_once('/') {

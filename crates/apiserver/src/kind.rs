@@ -149,6 +149,8 @@ pub struct Kind {
     pub allocation: Option<Allocation>,
     /// How long an object lives after its last write (events: an hour); `None` is forever.
     pub ttl: Option<Duration>,
+    /// What clients who use it are warned of.
+    pub deprecated: Option<&'static str>,
     /// What makes it a custom resource's kind.
     pub(crate) custom: Option<Arc<Custom>>,
 }
@@ -199,6 +201,7 @@ impl Kind {
             strategy: Strategy::default(),
             allocation: None,
             ttl: None,
+            deprecated: None,
             custom: None,
         }
     }
@@ -311,6 +314,12 @@ impl Kind {
     /// Sets [`Strategy::validate_update`]; called with (new, old).
     pub fn validate_update(mut self, f: impl Fn(&Value, &Value) -> Vec<field::Error> + Send + Sync + 'static) -> Self {
         self.strategy.validate_update = Some(Arc::new(f));
+        self
+    }
+
+    /// Sets [`Kind::deprecated`].
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.deprecated = Some(warning);
         self
     }
 

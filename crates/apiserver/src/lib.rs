@@ -30,6 +30,7 @@ pub mod body;
 pub mod cache;
 mod call;
 mod codec;
+mod component_status;
 mod compress;
 mod custom;
 mod discovery;

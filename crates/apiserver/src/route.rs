@@ -6,6 +6,7 @@ use api::Status;
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::component_status;
 use crate::kind::{Behaviour, Subresource, Verb};
 use crate::non_resource;
 use crate::resource::{Registry, Resource};
@@ -45,6 +46,9 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
             refusal.message = "create not allowed while custom resource definition is terminating".to_owned();
             return Err(refusal);
         }
+    }
+    if let Some(warning) = resource.kind.deprecated {
+        call.warnings.add(warning);
     }
     if info.subresource.is_empty() {
         return main(state, call, &resource, body).await;
@@ -107,6 +111,8 @@ async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: B
         return Err(Status::method_not_allowed());
     }
     match verb {
+        Verb::Get if component_status::is(resource) => component_status::get(state, call, resource).await,
+        Verb::List if component_status::is(resource) => component_status::list(state, call, resource).await,
         Verb::Get => get::handle(call, resource).await,
         Verb::List => list::handle(call, resource).await,
         Verb::Watch => watch::handle(call, resource).await,

@@ -49,6 +49,7 @@ use apiserver::Kind;
 /// Every built-in kind, in the order of discovery: the core group, then the others by name.
 pub fn all() -> Vec<Kind> {
     vec![
+        core::component_status::kind(),
         core::config_map::kind(),
         core::endpoints::kind(),
         core::event::core_kind(),

@@ -208,7 +208,7 @@ fn stateful_sets_fill_their_claims() {
     let spec = &completed["spec"];
     assert_eq!(
         spec["updateStrategy"],
-        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}})
     );
     assert_eq!(
         spec["persistentVolumeClaimRetentionPolicy"],

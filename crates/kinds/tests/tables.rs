@@ -3,6 +3,7 @@
 //! get the server's default table.
 
 const TABLES: &str = "\
+componentstatuses: Name:s/name, Status:s, Message:s, Error:s
 configmaps: Name:s/name, Data:s, Age:s
 endpoints: Name:s/name, Endpoints:s, Age:s
 events: Last Seen:s, Type:s, Reason:s, Object:s, Subobject:s*1, Source:s*1, Message:s, First Seen:s*1, Count:s*1, Name:s/name*1

@@ -106,6 +106,11 @@ impl Entry {
         slots[encoding as usize].get_or_init(|| make(self)).clone()
     }
 
+    /// An object of no namespace that is in no store.
+    pub fn unstored(key: String, prefix_len: usize, json: Bytes, indexed: Indexed) -> Self {
+        Self::new(key.into(), prefix_len, false, 0, json, Arc::new(indexed))
+    }
+
     pub(super) fn new(
         key: Arc<str>,
         prefix_len: usize,

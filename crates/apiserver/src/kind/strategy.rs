@@ -136,7 +136,7 @@ pub enum NameRule {
     Dns1123Subdomain,
     /// RFC 1123 label: namespaces, and others.
     Dns1123Label,
-    /// RFC 1035 label: services before v1.34's relaxation.
+    /// RFC 1035 label.
     Dns1035Label,
     /// Anything that can be a path segment: RBAC kinds.
     PathSegment,

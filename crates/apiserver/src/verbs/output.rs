@@ -211,7 +211,11 @@ fn plain_list(kind: &str, api_version: &str, metadata: Value, items: Vec<Value>)
 }
 
 fn list_metadata(listing: &Listing, page: &ListPage) -> Value {
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    // What is not stored has no revision.
+    let mut metadata = match page.revision {
+        0 => json!({}),
+        revision => json!({"resourceVersion": revision.to_string()}),
+    };
     if let Some(token) = listing.next_token(page) {
         metadata["continue"] = token.into();
         if let (false, Some(remaining)) = (listing.selective, page.remaining) {

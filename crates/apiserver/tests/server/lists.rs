@@ -1,8 +1,9 @@
 //! Selectors, pages, revisions.
 
+use apiserver::kind::{Kind, Verb};
 use serde_json::{Value, json};
 
-use crate::harness::{config_map, server};
+use crate::harness::{config_map, kinds, server, server_of};
 
 const MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 
@@ -111,4 +112,39 @@ async fn a_long_list_streams_whole() {
     }
     let list = server.get(MAPS).await.expect(200);
     assert_eq!(names(&list).len(), 6);
+}
+
+#[tokio::test]
+async fn component_statuses_are_made_when_asked_for() {
+    let mut kinds = kinds();
+    kinds.push(
+        Kind::cluster("", "v1", "ComponentStatus", "componentstatuses")
+            .verbs(&[Verb::Get, Verb::List])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+"),
+    );
+    let server = server_of(kinds).await;
+    const PATH: &str = "/api/v1/componentstatuses";
+    let answer = server.get(PATH).await;
+    assert_eq!(
+        answer.headers["warning"],
+        "299 - \"v1 ComponentStatus is deprecated in v1.19+\""
+    );
+    let list = answer.expect(200);
+    assert_eq!(names(&list), ["controller-manager", "etcd-0", "scheduler"]);
+    assert_eq!(list["metadata"], json!({}));
+    let condition = json!({"type": "Healthy", "status": "True", "message": "ok"});
+    assert_eq!(
+        list["items"][1],
+        json!({"metadata": {"name": "etcd-0"}, "conditions": [condition.clone()]})
+    );
+    let one = server.get(&format!("{PATH}/scheduler")).await.expect(200);
+    assert_eq!(one["kind"], "ComponentStatus");
+    assert_eq!(one["conditions"], json!([condition]));
+    let selected = server
+        .get(&format!("{PATH}?fieldSelector=metadata.name%3Dscheduler"))
+        .await;
+    assert_eq!(names(&selected.expect(200)), ["scheduler"]);
+    let none = server.get(&format!("{PATH}/nobody")).await.expect(500);
+    assert_eq!(none["message"], "Component not found: nobody");
+    server.delete(&format!("{PATH}/scheduler")).await.expect(405);
 }

@@ -72,10 +72,15 @@ fn default(object: &mut Value) {
     let strategy = tree::child(spec, "updateStrategy");
     if tree::is_unset(strategy, "type") {
         tree::set(strategy, "type", "RollingUpdate");
-        let rolling = tree::child(strategy, "rollingUpdate");
+        tree::child(strategy, "rollingUpdate");
+    }
+    if tree::text(strategy, "type") == "RollingUpdate"
+        && let Some(rolling) = tree::at_mut(strategy, "rollingUpdate")
+    {
         tree::fill(rolling, "partition", 0);
-    } else if let Some(rolling) = tree::at_mut(strategy, "rollingUpdate") {
-        tree::fill(rolling, "partition", 0);
+        if tree::at(rolling, "maxUnavailable").is_none() {
+            tree::set(rolling, "maxUnavailable", 1);
+        }
     }
     let retention = tree::child(spec, "persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
@@ -318,6 +323,24 @@ mod tests {
 
     fn texts(errors: Vec<Error>) -> Vec<String> {
         errors.iter().map(Error::to_string).collect()
+    }
+
+    #[test]
+    fn rolling_updates_have_defaults() {
+        let strategy = |given: Value| {
+            let mut object = json!({"spec": {"updateStrategy": given}});
+            default(&mut object);
+            object["spec"]["updateStrategy"].clone()
+        };
+        let full = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}});
+        assert_eq!(strategy(json!({})), full);
+        assert_eq!(strategy(full.clone()), full);
+        for other in [
+            json!({"type": "RollingUpdate"}),
+            json!({"type": "OnDelete", "rollingUpdate": {}}),
+        ] {
+            assert_eq!(strategy(other.clone()), other);
+        }
     }
 
     #[test]

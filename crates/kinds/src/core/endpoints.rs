@@ -11,6 +11,7 @@ use crate::{cells, checks, tree};
 pub(crate) fn kind() -> Kind {
     Kind::namespaced("", "v1", "Endpoints", "endpoints")
         .short_names(&["ep"])
+        .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .allow_create_on_update()
         .default(|endpoints| {
             for subset in tree::items_mut(endpoints, "subsets") {

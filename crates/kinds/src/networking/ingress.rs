@@ -249,7 +249,7 @@ fn service_backend(service: &Value, path: &Path) -> Vec<Error> {
     let service_path = path.child("service");
     let mut errors = match tree::text(service, "name") {
         "" => vec![Error::required(&service_path.child("name"), "")],
-        name => checks::invalid_each(&service_path.child("name"), name, validate::dns1035_label(name)),
+        name => checks::invalid_each(&service_path.child("name"), name, validate::dns1123_label(name)),
     };
     let (name, number) = (tree::text(service, "port.name"), tree::count(service, "port.number"));
     let port = service_path.child("port");

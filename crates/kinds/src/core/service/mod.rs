@@ -21,7 +21,7 @@ pub(crate) fn kind() -> Kind {
     Kind::namespaced("", "v1", "Service", "services")
         .short_names(&["svc"])
         .categories(&["all"])
-        .name_rule(NameRule::Dns1035Label)
+        .name_rule(NameRule::Dns1123Label)
         .allow_create_on_update()
         .returns_deleted_object()
         .default(defaults)
