@@ -26,6 +26,7 @@ mod escalation;
 mod event_rate_limit;
 mod extended_resource_toleration;
 mod external_ips;
+mod json_patch_words;
 mod limit_ranger;
 mod lookup;
 mod matching;

@@ -13,6 +13,7 @@ use super::invocation::{self, Invocation};
 use super::outcome::{self, Failure};
 use super::review::{Phase, Verdict};
 use crate::admission::Attributes;
+use crate::admission::json_patch_words::words;
 use crate::state::State;
 
 const PLUGIN: &str = "MutatingAdmissionWebhook";
@@ -133,6 +134,6 @@ fn apply(verdict: &Verdict, invocation: &Invocation, object: Option<&Value>) -> 
         return Err(Failure::call(format!("unsupported patch type {kind}"), 400));
     }
     let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|error| unusable(&error))?;
+    json_patch::patch(&mut patched, &patch).map_err(|error| unusable(&words(&error, &patch, object)))?;
     Ok(Some(patched))
 }
