@@ -3,6 +3,7 @@
 
 use api::Value;
 
+use super::policy::{MutatingPolicies, ValidatingPolicies};
 use super::webhook::{MutatingWebhooks, ValidatingWebhooks};
 use super::{
     Plugin, always, always_pull_images, anti_affinity, certificates, default_class, default_toleration,
@@ -118,9 +119,11 @@ pub(super) const PLUGINS: &[Line] = &[
     // WorkloadWithJob.
     gated("JobValidation"),
     on("PodResizeValidator", plain!(pod_resize::PodResizeValidator)),
+    on("MutatingAdmissionPolicy", |_| Ok(Box::new(MutatingPolicies::new()))),
     on("MutatingAdmissionWebhook", |settings| {
         Ok(Box::new(MutatingWebhooks::new(settings)?))
     }),
+    on("ValidatingAdmissionPolicy", |_| Ok(Box::new(ValidatingPolicies::new()))),
     on("ValidatingAdmissionWebhook", |settings| {
         Ok(Box::new(ValidatingWebhooks::new(settings)?))
     }),
