@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["api"]),
     ("runtime", &["api"]),
     ("net", &["api", "proxy"]),
-    ("apiserver", &["api", "quota", "schema", "store", "streams"]),
+    ("apiserver", &["api", "cel", "quota", "schema", "store", "streams"]),
     ("kinds", &["api", "schema", "apiserver"]),
     ("driver", &["api", "client", "controllers", "scheduler"]),
     ("node", &["api", "client", "net", "podlife", "runtime", "streams"]),

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiServer, Config, StartError};
-use crate::admission::Pipeline;
+use crate::admission::{self, Pipeline};
 use crate::allocate::{self, Pools};
 use crate::audit::Audit;
 use crate::authn::token_keys::TokenKeys;
@@ -58,6 +58,7 @@ impl ApiServer {
         add_checks(&state);
         tokio::spawn(repair(state.clone()));
         tokio::spawn(flow_control::follow(state.clone()));
+        tokio::spawn(admission::watch_status(Arc::downgrade(&state)));
         let server = ApiServer { state };
         crate::custom::start(&server);
         Ok(server)

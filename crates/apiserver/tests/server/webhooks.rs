@@ -390,3 +390,45 @@ async fn subresources_and_connections() {
     assert_eq!(request["object"]["spec"]["replicas"], 7);
     assert_eq!(request["oldObject"]["spec"]["replicas"], 1);
 }
+
+#[tokio::test]
+async fn conditions_choose_requests() {
+    let server = server().await;
+    let hooks = HookServer::start(|_| deny("asked")).await;
+    let mut hook = hooks.hook("h.x.y", "/");
+    hook["matchConditions"] = json!([
+        {"name": "not-free", "expression": "object == null || object.metadata.name != 'free'"},
+        {"name": "may", "expression": "!authorizer.group('').resource('pods').namespace('ns').check('create').allowed() || has(object.data)"},
+    ]);
+    configure(&server, "Validating", "a", &[hook.clone()]).await;
+    server
+        .post(MAPS, &config_map("free", &json!({"a": "b"})))
+        .await
+        .expect(201);
+    server
+        .post(MAPS, &config_map("bound", &json!({"a": "b"})))
+        .await
+        .expect(400);
+    let mut empty = config_map("empty", &json!({}));
+    empty.as_object_mut().unwrap().remove("data");
+    server.post(MAPS, &empty).await.expect(201);
+    server
+        .delete(&format!("{GROUP}/validatingwebhookconfigurations/a"))
+        .await
+        .expect(200);
+    // What cannot be evaluated counts as the failure policy says.
+    hook["matchConditions"] = json!([{"name": "bad", "expression": "object.nothing == 1"}]);
+    configure(&server, "Mutating", "b", &[hook.clone()]).await;
+    let refused = server.post(MAPS, &config_map("m", &json!({}))).await.expect(403);
+    assert_eq!(
+        message(&refused),
+        "configmaps \"m\" is forbidden: expression 'object.nothing == 1' resulted in error: no such key: nothing"
+    );
+    server
+        .delete(&format!("{GROUP}/mutatingwebhookconfigurations/b"))
+        .await
+        .expect(200);
+    hook["failurePolicy"] = json!("Ignore");
+    configure(&server, "Mutating", "c", &[hook]).await;
+    server.post(MAPS, &config_map("m", &json!({}))).await.expect(201);
+}

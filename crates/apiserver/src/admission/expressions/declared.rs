@@ -85,7 +85,7 @@ pub(super) static NAMESPACE: LazyLock<Arc<Decl>> = LazyLock::new(|| {
 
 /// The object types of these variables.
 pub(super) fn types() -> DeclTypes {
-    DeclTypes::new([&*REQUEST, &*NAMESPACE])
+    DeclTypes::new([&*REQUEST, &*NAMESPACE]).with_keywords_as_fields()
 }
 
 /// The type of `variables`: a policy's own, by name.

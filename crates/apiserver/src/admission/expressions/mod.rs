@@ -104,10 +104,12 @@ fn compile(env: &Env, text: &str, returns: Returns) -> Expression {
 /// The variables that a policy defines for itself.
 pub(super) type Variables = Arc<Vec<(String, Expression)>>;
 
-/// What the expressions of one policy can use.
+/// What the expressions of one policy or webhook can use.
 #[derive(Default)]
 pub(super) struct Compiler {
     params: bool,
+    /// Whether there is an object `variables`: policies have one, webhooks do not.
+    composed: bool,
     types: BTreeMap<String, Type>,
     variables: Vec<(String, Expression)>,
 }
@@ -144,18 +146,27 @@ fn with_authorizer(builder: EnvBuilder) -> EnvBuilder {
 }
 
 impl Compiler {
-    /// The compiler of a policy, or of a webhook's conditions.
-    pub fn new(params: bool) -> Compiler {
+    /// The compiler of a policy.
+    pub fn of_policy(params: bool) -> Compiler {
         Compiler {
             params,
+            composed: true,
             ..Compiler::default()
         }
     }
 
+    /// The compiler of a webhook's conditions.
+    pub fn of_webhook() -> Compiler {
+        Compiler::default()
+    }
+
     fn env(&self, extent: Extent) -> Env {
-        let mut builder = with_objects(BASE.extend(), &Type::Dyn)
-            .variable("variables", Type::object(VARIABLES_TYPE))
-            .types(Arc::new(VariableTypes(self.types.clone())));
+        let mut builder = with_objects(BASE.extend(), &Type::Dyn);
+        if self.composed {
+            builder = builder
+                .variable("variables", Type::object(VARIABLES_TYPE))
+                .types(Arc::new(VariableTypes(self.types.clone())));
+        }
         if self.params {
             builder = builder.variable("params", Type::Dyn);
         }

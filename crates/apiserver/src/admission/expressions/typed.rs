@@ -23,7 +23,7 @@ impl TypedCompiler {
         let object = declared(schema, kind);
         let params = params.and_then(|schema| declared(schema, "params"));
         let ty = |decl: &Option<Arc<Decl>>| decl.as_ref().map_or(Type::Dyn, |decl| decl.ty());
-        let types = DeclTypes::new(object.iter().chain(&params));
+        let types = DeclTypes::new(object.iter().chain(&params)).with_keywords_as_fields();
         let mut builder = with_authorizer(with_objects(BASE.extend(), &ty(&object))).types(Arc::new(types));
         if params.is_some() {
             builder = builder.variable("params", ty(&params));

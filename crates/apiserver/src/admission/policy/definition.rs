@@ -121,7 +121,7 @@ impl Policy {
                 api_version: text(kind, "apiVersion"),
                 kind: text(kind, "kind"),
             });
-        let mut compiler = Compiler::new(param_kind.is_some());
+        let mut compiler = Compiler::of_policy(param_kind.is_some());
         for variable in list("variables") {
             compiler.add_variable(&text(&variable, "name"), &text(&variable, "expression"));
         }

@@ -20,5 +20,5 @@ mod type_schema;
 mod validating;
 
 pub(super) use mutating::MutatingPolicies;
-pub(super) use status::run as watch_status;
+pub(crate) use status::run as watch_status;
 pub(super) use validating::ValidatingPolicies;

@@ -197,7 +197,7 @@ impl Mutation<'_> {
             let inputs = self.inputs(object).await?;
             let make = || patch::make(*kind, expression, &invocation.policy.variables, &inputs);
             let patch = self.checks.settled(self.state, &attributes.call.user, make).await;
-            let shown = invocation.matched.shown(attributes, Some(object)).await?;
+            let shown = invocation.matched.shown(attributes, Some(&*object)).await?;
             let shown = shown.map(Cow::into_owned).unwrap_or_default();
             let patched = patch.and_then(|patch| patch::apply(attributes, &invocation.matched, &shown, patch));
             let error = match &patched {

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks every policy whose newest generation was not, until the server ends. It does not keep the
 /// server alive.
-pub(in crate::admission) async fn run(state: Weak<State>) {
+pub(crate) async fn run(state: Weak<State>) {
     while let Some(strong) = state.upgrade() {
         let shutdown = strong.shutdown.clone();
         let Some(policies) = strong.any_version(GROUP, PLURAL) else {

@@ -9,6 +9,7 @@ use api::{Value, meta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::admission::expressions::{Compiler, Conditions};
 use crate::admission::matching::{MatchPolicy, Rule, Selectors, strings};
 
 const DEFAULT_SECONDS: u64 = 10;
@@ -61,6 +62,7 @@ pub(super) struct Hook {
     pub rules: Vec<Rule>,
     pub selectors: Selectors,
     pub match_policy: MatchPolicy,
+    pub conditions: Conditions,
     pub failure_policy: FailurePolicy,
     pub side_effects: SideEffects,
     pub timeout: Duration,
@@ -98,6 +100,7 @@ pub(super) fn parse(configuration: &Value) -> Hooks {
                 rules: Rule::read_all(hook.get("rules")),
                 selectors: Selectors::read(hook),
                 match_policy: MatchPolicy::read(hook),
+                conditions: Conditions::read(hook, &Compiler::of_webhook()),
                 failure_policy: FailurePolicy::read(hook),
                 side_effects: match text("sideEffects") {
                     "" => SideEffects::Unset,

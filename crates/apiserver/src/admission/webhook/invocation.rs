@@ -6,7 +6,9 @@ use std::sync::Arc;
 use api::{Status, Value};
 
 use super::configuration::Hook;
+use super::review::{Phase, request_head};
 use crate::admission::Attributes;
+use crate::admission::expressions::{Checks, Inputs, Variables};
 use crate::admission::matching::{self, Match};
 use crate::state::State;
 
@@ -25,6 +27,7 @@ pub(super) async fn decide(
     attributes: &Attributes<'_>,
     hook: &Arc<Hook>,
     object: Option<&Value>,
+    phase: Phase,
 ) -> Result<Option<Invocation>, Status> {
     let namespace = hook.selectors.match_namespace(state, attributes, object).await;
     if matches!(namespace, Ok(false)) {
@@ -40,6 +43,44 @@ pub(super) async fn decide(
     // A failed selector counts only where the rules match.
     namespace?;
     selected?;
+    if !hook.conditions.is_empty() && !meets(state, attributes, (hook, &matched), object, phase).await? {
+        return Ok(None);
+    }
     let hook = hook.clone();
     Ok(Some(Invocation { hook, matched }))
+}
+
+/// Whether the request meets the webhook's conditions.
+async fn meets(
+    state: &State,
+    attributes: &Attributes<'_>,
+    (hook, matched): (&Hook, &Match),
+    object: Option<&Value>,
+    phase: Phase,
+) -> Result<bool, Status> {
+    let checks = Arc::new(Checks::default());
+    let shown = matched.shown(attributes, object).await?;
+    let old = matched.shown(attributes, attributes.old).await?;
+    let objects = (shown.as_deref(), old.as_deref());
+    let request = request_head(attributes, &matched.gvr, &matched.gvk);
+    let inputs = Inputs::new(attributes, objects, request, None, &checks);
+    let variables = Variables::default();
+    let check = || hook.conditions.check(&variables, &inputs, hook.failure_policy);
+    let met = checks.settled(state, &attributes.call.user, check).await;
+    let step = match phase {
+        Phase::Mutating => "admit",
+        Phase::Validating => "validate",
+    };
+    let (metrics, operation) = (&state.metrics.admission, attributes.operation);
+    match met {
+        Ok(true) => Ok(true),
+        Ok(false) => {
+            metrics.condition_excluded(&hook.name, "webhook", step, operation);
+            Ok(false)
+        }
+        Err(error) => {
+            metrics.condition_failed(&hook.name, "webhook", step, operation);
+            Err(attributes.forbid(error))
+        }
+    }
 }

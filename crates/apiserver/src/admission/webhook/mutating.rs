@@ -53,7 +53,7 @@ async fn one(
 ) -> Result<(), Status> {
     let trace = attributes.trace;
     let present = (!object.is_null()).then_some(&*object);
-    let Some(invocation) = invocation::decide(state, attributes, hook, present).await? else {
+    let Some(invocation) = invocation::decide(state, attributes, hook, present, Phase::Mutating).await? else {
         return Ok(());
     };
     // The second round calls nobody for the first time.

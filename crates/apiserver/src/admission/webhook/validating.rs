@@ -29,7 +29,7 @@ pub(super) async fn dispatch(
 ) -> Result<(), Status> {
     let mut invocations = Vec::new();
     for hook in hooks {
-        invocations.extend(invocation::decide(state, attributes, hook, object).await?);
+        invocations.extend(invocation::decide(state, attributes, hook, object, Phase::Validating).await?);
     }
     let calls = invocations
         .iter()
