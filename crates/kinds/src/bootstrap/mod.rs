@@ -1,9 +1,8 @@
 //! The objects that every cluster has from its first start: namespaces, priority classes, flow
 //! control, what is served locally, and the default policy of RBAC.
 //!
-//! Two things differ from upstream's policy. Whoever may update may also patch: the controllers
-//! here only patch. And the role `system:node` is bound to the group `system:nodes`, because
-//! there is no node authorizer yet that would know which node may read what.
+//! The policy is upstream's. As the controllers here patch where upstream's update, each gets a
+//! second role, `skiff:controller:NAME`, that lets it patch what it may update.
 
 mod controllers;
 mod reconcile;
@@ -24,6 +23,8 @@ pub const NAMESPACES: [&str; 4] = ["kube-system", "default", "kube-public", "kub
 /// The namespace of the control plane's own objects.
 const SYSTEM: &str = "kube-system";
 const CONTROLLER_PREFIX: &str = "system:controller:";
+/// Roles that upstream does not have.
+const PATCHER_PREFIX: &str = "skiff:controller:";
 const AGGREGATE: &str = "rbac.authorization.k8s.io/aggregate-to-";
 
 /// A cluster role as it is written in the tables.
@@ -41,6 +42,10 @@ const AGGREGATED: [(&str, &str); 3] = [("admin", ""), ("edit", "admin"), ("view"
 const CLUSTER_BINDINGS: &[(&str, &[Subject])] = &[
     ("cluster-admin", &[Subject::Group("system:masters")]),
     ("system:basic-user", &[Subject::Group("system:authenticated")]),
+    (
+        "system:cluster-trust-bundle-discovery",
+        &[Subject::Group("system:serviceaccounts")],
+    ),
     ("system:discovery", &[Subject::Group("system:authenticated")]),
     (
         "system:kube-controller-manager",
@@ -49,7 +54,7 @@ const CLUSTER_BINDINGS: &[(&str, &[Subject])] = &[
     ("system:kube-dns", &[Subject::Account("kube-dns")]),
     ("system:kube-scheduler", &[Subject::User("system:kube-scheduler")]),
     ("system:monitoring", &[Subject::Group("system:monitoring")]),
-    ("system:node", &[Subject::Group("system:nodes")]),
+    ("system:node", &[]),
     ("system:node-proxier", &[Subject::User("system:kube-proxy")]),
     (
         "system:public-info-viewer",
@@ -85,16 +90,16 @@ const ROLES: &[(&str, &str, &[&str])] = &[
         SYSTEM,
         "system::leader-locking-kube-controller-manager",
         &[
-            "watch : core : configmaps",
-            "get update : core : configmaps : kube-controller-manager",
+            "create get list update watch : coordination.k8s.io : leases",
+            "create get list update watch : coordination.k8s.io : leasecandidates",
         ],
     ),
     (
         SYSTEM,
         "system::leader-locking-kube-scheduler",
         &[
-            "watch : core : configmaps",
-            "get update : core : configmaps : kube-scheduler",
+            "create get list update watch : coordination.k8s.io : leases",
+            "create get list update watch : coordination.k8s.io : leasecandidates",
         ],
     ),
     (
@@ -254,17 +259,35 @@ pub fn cluster_roles() -> Vec<Value> {
     let plain = roles::ROLES
         .iter()
         .map(|role| cluster_role(role.name, role.aggregate_to, rules(role.rules)));
-    let controllers = controllers::CONTROLLERS.iter().map(|(name, table)| {
-        let table: Vec<Value> = rules(table).into_iter().map(with_patch).collect();
-        cluster_role(&format!("{CONTROLLER_PREFIX}{name}"), "", table)
-    });
+    let controllers = controllers::CONTROLLERS
+        .iter()
+        .map(|(name, table)| cluster_role(&format!("{CONTROLLER_PREFIX}{name}"), "", rules(table)));
+    let patchers = patchers().map(|(name, rules)| cluster_role(&format!("{PATCHER_PREFIX}{name}"), "", rules));
     let aggregated = AGGREGATED.iter().map(|(name, part_of)| {
         let mut role = cluster_role(name, part_of, aggregated_rules(name));
         role["aggregationRule"] =
             json!({"clusterRoleSelectors": [{"matchLabels": {format!("{AGGREGATE}{name}"): "true"}}]});
         role
     });
-    plain.chain(controllers).chain(aggregated).collect()
+    plain.chain(controllers).chain(aggregated).chain(patchers).collect()
+}
+
+/// The controllers that may update something which they may not patch, each with the rules by
+/// which it may.
+fn patchers() -> impl Iterator<Item = (&'static str, Vec<Value>)> {
+    let missing = |mut rule: Value| {
+        let verbs = rule["verbs"].as_array()?;
+        let has = |wanted: &str| verbs.iter().any(|verb| verb == wanted);
+        if !has("update") || has("patch") {
+            return None;
+        }
+        rule["verbs"] = json!(["patch"]);
+        Some(rule)
+    };
+    controllers::CONTROLLERS.iter().filter_map(move |(name, table)| {
+        let rules: Vec<Value> = rules(table).into_iter().filter_map(missing).collect();
+        (!rules.is_empty()).then_some((*name, rules))
+    })
 }
 
 /// The rules of the roles that are part of an aggregated one, in the order of the roles' names.
@@ -291,19 +314,20 @@ pub fn cluster_role_bindings() -> Vec<Value> {
     let plain = CLUSTER_BINDINGS
         .iter()
         .map(|(name, subjects)| cluster_binding(name, subjects));
+    let of = |prefix: &str, name| cluster_binding(&format!("{prefix}{name}"), &[Subject::Account(name)]);
     let controllers = controllers::CONTROLLERS
         .iter()
-        .map(|(name, _)| cluster_binding(&format!("{CONTROLLER_PREFIX}{name}"), &[Subject::Account(name)]));
-    plain.chain(controllers).collect()
+        .map(|(name, _)| of(CONTROLLER_PREFIX, *name));
+    let patchers = patchers().map(|(name, _)| of(PATCHER_PREFIX, name));
+    plain.chain(controllers).chain(patchers).collect()
 }
 
 /// The default roles in namespaces.
 pub fn roles() -> Vec<Value> {
     let role = |(namespace, name, table): &(&str, &str, &[&str])| {
-        let table: Vec<Value> = rules(table).into_iter().map(with_patch).collect();
         let mut role = object("Role", name);
         role["metadata"]["namespace"] = (*namespace).into();
-        role["rules"] = table.into();
+        role["rules"] = rules(table).into();
         role
     };
     ROLES.iter().map(role).collect()
@@ -408,7 +432,9 @@ fn cluster_role(name: &str, aggregate_to: &str, rules: Vec<Value>) -> Value {
 fn cluster_binding(name: &str, subjects: &[Subject]) -> Value {
     let mut binding = object("ClusterRoleBinding", name);
     binding["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": name});
-    binding["subjects"] = subjects.iter().map(|subject| subject.to_value()).collect();
+    if !subjects.is_empty() {
+        binding["subjects"] = subjects.iter().map(|subject| subject.to_value()).collect();
+    }
     binding
 }
 
@@ -437,18 +463,6 @@ fn rule(text: &str) -> Value {
         rule.insert(field.to_owned(), words(part).into());
     }
     Value::Object(rule)
-}
-
-/// Adds `patch` to a rule that allows `update`.
-fn with_patch(mut rule: Value) -> Value {
-    if let Some(verbs) = rule.get_mut("verbs").and_then(Value::as_array_mut)
-        && verbs.iter().any(|verb| verb == "update")
-        && !verbs.iter().any(|verb| verb == "patch")
-    {
-        let at = verbs.iter().position(|verb| verb == "update").unwrap_or(verbs.len());
-        verbs.insert(at, "patch".into());
-    }
-    rule
 }
 
 #[cfg(test)]
@@ -508,9 +522,12 @@ mod tests {
             rule("get @ /healthz /livez"),
             json!({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez"]})
         );
+        let patchers: Vec<_> = patchers()
+            .filter(|(name, _)| *name == "root-ca-cert-publisher")
+            .collect();
         assert_eq!(
-            with_patch(rule("get update : core : pods"))["verbs"],
-            json!(["get", "patch", "update"])
+            patchers,
+            [("root-ca-cert-publisher", vec![rule("patch : core : configmaps")])]
         );
     }
 

@@ -31,10 +31,11 @@ pub(super) const ROLES: &[Role] = &[
             "create delete deletecollection patch update : core : pods pods/attach pods/exec \
              pods/portforward pods/proxy",
             "create : core : pods/eviction",
-            "create delete deletecollection patch update : core : configmaps events \
+            "create delete deletecollection patch update : core : configmaps \
              persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
              serviceaccounts services services/proxy",
             "create : core : serviceaccounts/token",
+            "create delete deletecollection patch update : core events.k8s.io : events",
             "create delete deletecollection patch update : apps : daemonsets deployments \
              deployments/rollback deployments/scale replicasets replicasets/scale statefulsets \
              statefulsets/scale",
@@ -46,7 +47,6 @@ pub(super) const ROLES: &[Role] = &[
             "create delete deletecollection patch update : policy : poddisruptionbudgets",
             "create delete deletecollection patch update : networking.k8s.io : ingresses networkpolicies",
             "create delete deletecollection get list patch update watch : coordination.k8s.io : leases",
-            "patch update : core : pods/resize",
             "create delete deletecollection patch update : resource.k8s.io : resourceclaims \
              resourceclaimtemplates",
         ],
@@ -58,9 +58,10 @@ pub(super) const ROLES: &[Role] = &[
             "get list watch : core : configmaps endpoints persistentvolumeclaims \
              persistentvolumeclaims/status pods replicationcontrollers replicationcontrollers/scale \
              serviceaccounts services services/status",
-            "get list watch : core : bindings events limitranges namespaces/status pods/log pods/status \
+            "get list watch : core : bindings limitranges namespaces/status pods/log pods/status \
              replicationcontrollers/status resourcequotas resourcequotas/status",
             "get list watch : core : namespaces",
+            "get list watch : core events.k8s.io : events",
             "get list watch : discovery.k8s.io : endpointslices",
             "get list watch : apps : controllerrevisions daemonsets daemonsets/status deployments \
              deployments/scale deployments/status replicasets replicasets/scale replicasets/status \
@@ -122,6 +123,11 @@ pub(super) const ROLES: &[Role] = &[
         rules: &["approve : certificates.k8s.io : signers : kubernetes.io/legacy-unknown"],
     },
     Role {
+        name: "system:cluster-trust-bundle-discovery",
+        aggregate_to: "",
+        rules: &["get list watch : certificates.k8s.io : clustertrustbundles"],
+    },
+    Role {
         name: "system:discovery",
         aggregate_to: "",
         rules: &["get @ /api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"],
@@ -167,7 +173,8 @@ pub(super) const ROLES: &[Role] = &[
         rules: &[
             "create patch update : core events.k8s.io : events",
             "create : coordination.k8s.io : leases",
-            "get update : coordination.k8s.io : leases : kube-scheduler",
+            "get list update watch : coordination.k8s.io : leases : kube-scheduler",
+            "create delete deletecollection get list patch update watch : coordination.k8s.io : leasecandidates",
             "get list watch : core : nodes",
             "delete get list watch : core : pods",
             "create : core : bindings pods/binding",
@@ -180,13 +187,18 @@ pub(super) const ROLES: &[Role] = &[
             "create : authentication.k8s.io : tokenreviews",
             "create : authorization.k8s.io : subjectaccessreviews",
             "get list watch : storage.k8s.io : csinodes",
+            "get list watch : storage.k8s.io : volumeattachments",
             "get list watch : core : namespaces",
             "get list watch : storage.k8s.io : csidrivers",
             "get list watch : storage.k8s.io : csistoragecapacities",
-            "get list watch : storage.k8s.io : volumeattachments",
-            "get list watch : resource.k8s.io : deviceclasses resourceslices",
+            "get list watch : resource.k8s.io : deviceclasses",
             "get list patch update watch : resource.k8s.io : resourceclaims",
-            "patch update : resource.k8s.io : resourceclaims/status",
+            "get list patch update watch : resource.k8s.io : resourceclaims/status",
+            "update : core : pods/finalizers",
+            "get list watch : resource.k8s.io : resourceslices",
+            "create delete : resource.k8s.io : resourceclaims",
+            "get list watch : resource.k8s.io : devicetaintrules",
+            "patch update : resource.k8s.io : resourceclaims/binding",
         ],
     },
     Role {
@@ -195,13 +207,17 @@ pub(super) const ROLES: &[Role] = &[
         rules: &[
             "get list watch : core : nodes",
             "proxy : core : nodes",
-            "* : core : nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats",
+            "* : core : nodes/log nodes/metrics nodes/proxy nodes/stats",
+            "* : core : nodes/configz nodes/healthz nodes/pods",
         ],
     },
     Role {
         name: "system:monitoring",
         aggregate_to: "",
-        rules: &["get @ /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*"],
+        rules: &[
+            "get @ /flagz /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/* /statusz",
+            "get : core : nodes/metrics",
+        ],
     },
     Role {
         name: "system:node",
@@ -213,7 +229,7 @@ pub(super) const ROLES: &[Role] = &[
             "create get list watch : core : nodes",
             "patch update : core : nodes/status",
             "patch update : core : nodes",
-            "create patch update : core : events",
+            "create patch update : core events.k8s.io : events",
             "get list watch : core : pods",
             "create delete : core : pods",
             "patch update : core : pods/status",
@@ -229,11 +245,11 @@ pub(super) const ROLES: &[Role] = &[
             "get list watch : storage.k8s.io : csidrivers",
             "create delete get patch update : storage.k8s.io : csinodes",
             "get list watch : node.k8s.io : runtimeclasses",
-            "get : core : serviceaccounts",
-            "get list watch : certificates.k8s.io : clustertrustbundles",
-            "create get list watch : certificates.k8s.io : podcertificaterequests",
             "get : resource.k8s.io : resourceclaims",
-            "create delete deletecollection get list patch update watch : resource.k8s.io : resourceslices",
+            "deletecollection : resource.k8s.io : resourceslices",
+            "get list watch : certificates.k8s.io : clustertrustbundles",
+            "get : core : serviceaccounts",
+            "create get list watch : certificates.k8s.io : podcertificaterequests",
         ],
     },
     Role {
@@ -257,6 +273,7 @@ pub(super) const ROLES: &[Role] = &[
             "list watch : core : endpoints services",
             "get list watch : core : nodes",
             "create patch update : core events.k8s.io : events",
+            "list watch : networking.k8s.io : servicecidrs",
             "list watch : discovery.k8s.io : endpointslices",
         ],
     },

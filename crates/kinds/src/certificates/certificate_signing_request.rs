@@ -55,7 +55,7 @@ pub(crate) fn kind() -> Kind {
         .short_names(&["csr"])
         .name_rule(NameRule::Custom(|_| Vec::new()))
         .selectable(SelectableField::path("spec.signerName"))
-        .prepare_create(|context, request| prepare_create(context, request))
+        .prepare_create(prepare_create)
         .prepare_update(|_, new, old| tree::keep(new, old, "spec"))
         .validate(|new| whole(new, None))
         .validate_update(|new, old| change(new, old, Through::Main))
