@@ -32,6 +32,8 @@ pub async fn server() -> Server {
         kubelet_tls: None,
         address: "127.0.0.1:6443".to_owned(),
         admission: apiserver::Admission::default(),
+        audit: None,
+        limits: apiserver::Limits::default(),
     };
     let server = Server(ApiServer::new(config).unwrap());
     server.0.ready().await;
