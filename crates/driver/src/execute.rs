@@ -16,14 +16,13 @@ const FIELD_MANAGER: &str = "kube-controller-manager";
 
 /// What upstream's controllers update, and may not patch (their roles say so): resource and
 /// subresource. Here the patch is made on the live object, which is then put.
-const UPDATED: [(&str, &str); 7] = [
+const UPDATED: [(&str, &str); 6] = [
     ("deployments", ""),
     ("deployments", "status"),
     ("replicasets", "status"),
     ("endpoints", ""),
     ("endpointslices", ""),
     ("namespaces", "status"),
-    ("resourcequotas", "status"),
 ];
 
 /// Updates that meet another's write are made anew this often at once.
