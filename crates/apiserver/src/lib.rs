@@ -61,6 +61,7 @@ pub use admission::{Admission, AdmissionError};
 pub use allocate::{Pool, Values};
 pub use authn::token_keys::{KeyError, ServiceAccountConfig};
 pub use body::Body;
+pub use custom::definition_errors as rule_errors;
 pub use flow_control::flow_control_defaults;
 pub use health::Endpoints;
 pub use kind::Kind;

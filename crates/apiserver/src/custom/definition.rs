@@ -9,6 +9,7 @@ use schema::structural::{self, Node};
 
 use super::columns::Columns;
 use super::conversion::Converter;
+use super::rules::Rules;
 use super::{Custom, Shared, strategy};
 use crate::kind::{AllowUnconditionalUpdate, Generation, Kind, Part, ScalePaths, Scope, SelectableField, Subresource};
 use crate::state::State;
@@ -97,6 +98,7 @@ fn one(spec: &Value, names: &Value, version: &Value, stored: &Gvk, shared: &Arc<
     let custom = Arc::new(Custom {
         node,
         declared: declared.then(|| version["schema"]["openAPIV3Schema"].clone()),
+        rules: Rules::compile(&version["schema"]["openAPIV3Schema"]),
         columns: Columns::of(&version["additionalPrinterColumns"]),
         warning,
         definition: shared.clone(),
@@ -116,7 +118,7 @@ fn one(spec: &Value, names: &Value, version: &Value, stored: &Gvk, shared: &Arc<
     let scale = scale_paths(&version["subresources"]["scale"]);
     kind.strategy.generation = Generation::When(Arc::new(strategy::spec_changed));
     kind.strategy.allow_unconditional_update = AllowUnconditionalUpdate::No;
-    let rules = Arc::new(strategy::Rules::new(custom.clone(), scale.clone()));
+    let rules = Arc::new(strategy::Checks::new(custom.clone(), scale.clone()));
     let (create, update, status) = (rules.clone(), rules.clone(), rules);
     kind.strategy.validate = Some(Arc::new(move |object| create.validate(object)));
     kind.strategy.validate_update = Some(Arc::new(move |new, old| update.validate_update(new, old)));

@@ -23,6 +23,7 @@ mod finalizer;
 mod jsonpath;
 mod metadata;
 mod naming;
+mod rules;
 mod strategy;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ use crate::codec;
 pub(crate) use columns::Columns;
 pub(crate) use controller::start;
 use conversion::Converter;
+use rules::Rules;
+pub use rules::definition_errors;
 
 /// What makes a kind a custom one; of one version.
 pub(crate) struct Custom {
@@ -47,6 +50,8 @@ pub(crate) struct Custom {
     pub node: Node,
     /// The schema as it was declared.
     pub declared: Option<Value>,
+    /// The rules of `x-kubernetes-validations`.
+    pub rules: Option<Rules>,
     /// The table.
     pub columns: Columns,
     /// What every request is warned of: deprecation.

@@ -11,7 +11,7 @@ use super::Custom;
 use crate::kind::{ScalePaths, value_at};
 
 /// The checks of one version.
-pub(super) struct Rules {
+pub(super) struct Checks {
     custom: Arc<Custom>,
     scale: Option<ScalePaths>,
 }
@@ -45,9 +45,9 @@ pub(super) fn keep_but_status(new: &mut Value, old: &Value) {
     put(new.as_object_mut(), "status", status);
 }
 
-impl Rules {
-    pub fn new(custom: Arc<Custom>, scale: Option<ScalePaths>) -> Rules {
-        Rules { custom, scale }
+impl Checks {
+    pub fn new(custom: Arc<Custom>, scale: Option<ScalePaths>) -> Checks {
+        Checks { custom, scale }
     }
 
     /// Errors of a new object.
@@ -123,11 +123,14 @@ impl Rules {
     }
 
     /// The rules of `x-kubernetes-validations`, unless the object is too wrong for them.
-    fn expressions(&self, _new: &Value, _old: Option<&Value>, errors: &mut Vec<Error>) {
-        if self.custom.node.has_rules() && errors.iter().any(blocks_rules) {
+    fn expressions(&self, new: &Value, old: Option<&Value>, errors: &mut Vec<Error>) {
+        let Some(rules) = &self.custom.rules else { return };
+        if errors.iter().any(blocks_rules) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             errors.push(Error::invalid(&Path::new("<nil>"), Value::Null, why));
+            return;
         }
+        errors.extend(rules.errors(new, old));
     }
 }
 

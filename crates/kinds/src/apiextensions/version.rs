@@ -66,6 +66,10 @@ pub(super) fn schema_errors(version: &Value, path: &Path, lenient: &Leniency) ->
     {
         errors.push(Error::invalid(&path, "", why));
     }
+    // What rules are about has to be sound before they are compiled.
+    if errors.is_empty() {
+        errors.extend(apiserver::rule_errors(schema, &path));
+    }
     errors
 }
 

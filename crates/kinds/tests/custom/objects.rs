@@ -293,3 +293,33 @@ async fn there_is_no_protobuf() {
         200
     );
 }
+
+#[tokio::test]
+async fn rules_in_cel_are_checked() {
+    let server = server().await;
+    let mut bad = crontabs(json!({"type": "object", "properties": {"a": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.b > 1"}]}));
+    let message = server.post(CRDS, &bad).await.refused(422);
+    assert!(message.contains("undefined field 'b'"), "{message}");
+    let spec = &mut bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["x-kubernetes-validations"] = json!([
+        {"rule": "!has(self.a) || self.a > 1", "message": "a is small"},
+        {"rule": "!has(oldSelf.a) || has(self.a)", "message": "a stays"},
+    ]);
+    server.define(&bad).await;
+    let message = server.post(CRONTABS, &crontab("x", json!({"a": 1}))).await.refused(422);
+    assert_eq!(
+        message,
+        "CronTab.stable.example.com \"x\" is invalid: spec: Invalid value: \"object\": a is small"
+    );
+    server.post(CRONTABS, &crontab("x", json!({"a": 2}))).await.expect(201);
+    let media = "application/merge-patch+json";
+    let message = server
+        .patch(&format!("{CRONTABS}/x"), media, &json!({"spec": {"a": null}}))
+        .await
+        .refused(422);
+    assert!(
+        message.ends_with("spec: Invalid value: \"object\": a stays"),
+        "{message}"
+    );
+}

@@ -231,7 +231,8 @@ fn members(properties: &Value) -> BTreeMap<String, Node> {
 }
 
 impl Rule {
-    fn parse(rule: &Value) -> Rule {
+    /// Reads a rule.
+    pub fn parse(rule: &Value) -> Rule {
         let text = |field: &str| rule[field].as_str().unwrap_or_default().to_owned();
         Rule {
             rule: text("rule"),
