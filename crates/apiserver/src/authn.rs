@@ -16,6 +16,7 @@ pub(crate) use certificate::user_of_certificate;
 pub(crate) use impersonation::impersonate;
 pub(crate) use service_account::authenticate_token;
 
+use crate::aggregation::front_proxy;
 use crate::server::Peer;
 use crate::state::State;
 use crate::user::UserInfo;
@@ -27,6 +28,11 @@ use crate::user::UserInfo;
 pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {
     if let Some(user) = &peer.user {
         return Ok(user.clone());
+    }
+    if peer.front_proxy.is_some()
+        && let Some(user) = front_proxy::user(headers)
+    {
+        return Ok(user);
     }
     let Some(token) = bearer(headers) else {
         return match peer.bad_certificate {

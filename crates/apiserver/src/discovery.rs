@@ -5,11 +5,14 @@ mod aggregated;
 mod groups;
 mod legacy;
 
+use std::sync::Arc;
+
 use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::Remote;
 use crate::body;
 use crate::call::Call;
 use crate::codec;
@@ -33,8 +36,8 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// Derives the documents; `address` is what clients reach the server at.
-    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, address: &str) -> Documents {
-        let mut all = groups::collect(kinds);
+    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, remotes: &[Arc<Remote>], address: &str) -> Documents {
+        let mut all = groups::collect(kinds, remotes);
         let core = all.iter().position(|g| g.name.is_empty()).map(|at| all.remove(at));
         let versions: Vec<&str> = core
             .iter()

@@ -181,7 +181,20 @@ fn target(config: &Value) -> Result<Target, String> {
 ///
 /// # Errors
 /// If the bundle holds no certificate.
-pub(crate) fn trust(bundle: &[u8]) -> Result<ClientConfig, String> {
+fn trust(bundle: &[u8]) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots(bundle)?)
+        .with_no_client_auth())
+}
+
+/// The authorities of a bundle, or, if it is empty, the system's.
+///
+/// # Errors
+/// If the bundle holds no certificate.
+pub(crate) fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     if bundle.is_empty() {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -195,12 +208,7 @@ pub(crate) fn trust(bundle: &[u8]) -> Result<ClientConfig, String> {
             return Err("unable to load root certificates: no valid certificate data seen".to_owned());
         }
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(roots)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! Which kinds exist (`kinds`), what controllers do, and how objects are laid out on disk (`store`).
 
 mod admission;
+mod aggregation;
 mod allocate;
 pub mod audit;
 mod authn;
@@ -58,6 +59,7 @@ mod verbs;
 mod version;
 
 pub use admission::{Admission, AdmissionError};
+pub use aggregation::FrontProxy;
 pub use allocate::{Pool, Values};
 pub use authn::token_keys::{KeyError, ServiceAccountConfig};
 pub use body::Body;

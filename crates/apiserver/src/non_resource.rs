@@ -5,12 +5,15 @@ use std::sync::Arc;
 use api::{Status, Value};
 use serde_json::json;
 
+use crate::aggregation;
+use crate::body;
 use crate::call::Call;
 use crate::codec;
 use crate::discovery;
 use crate::respond::{self, Answer};
 use crate::route;
 use crate::state::State;
+use crate::user::UserInfo;
 
 /// Answers an authorized request.
 ///
@@ -28,7 +31,12 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
     if let Some(answer) = discovery::answer(&registry, &state.address, call) {
         return Ok(answer);
     }
-    if let Some(answer) = registry.openapi().answer(call).await {
+    let document = path.strip_prefix("/openapi/v3/").map(|rest| format!("/{rest}"));
+    if let Some(remote) = document.and_then(|path| registry.remote_of_path(&path)) {
+        let user = UserInfo::new("system:aggregator", &[]);
+        return aggregation::forward_as(state, call, remote, &user, body::empty()).await;
+    }
+    if let Some(answer) = registry.openapi().answer(call, registry.remotes()).await {
         return answer;
     }
     let json = |value: &Value| respond::bytes(200, "application/json", codec::to_json(value));
@@ -96,6 +104,10 @@ fn index(state: &State) -> Value {
             paths.push(format!("/apis/{}", gv.group));
             paths.push(format!("/apis/{}/{}", gv.group, gv.version));
         }
+    }
+    for remote in registry.remotes() {
+        paths.push(format!("/apis/{}", remote.group));
+        paths.push(remote.root());
     }
     paths.sort();
     paths.dedup();

@@ -18,6 +18,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use crate::aggregation::Remote;
 use crate::call::Call;
 use crate::discovery::tagged;
 use crate::kind::{Behaviour, Connect, Kind, Scope, Subresource, Verb};
@@ -119,12 +120,12 @@ impl OpenApi {
     }
 
     /// Answers the paths below `/openapi`; `None` for other paths.
-    pub async fn answer(&self, call: &Call) -> Option<Result<Answer, Status>> {
+    pub async fn answer(&self, call: &Call, remotes: &[Arc<Remote>]) -> Option<Result<Answer, Status>> {
         let path = call.info.path.trim_matches('/');
         let segments: Vec<&str> = path.split('/').collect();
         match segments.as_slice() {
             ["openapi", "v2"] => Some(self.v2(call).await),
-            ["openapi", "v3"] => Some(Ok(self.index(call))),
+            ["openapi", "v3"] => Some(Ok(self.index(call, remotes))),
             ["openapi", "v3", "api", version] => Some(self.v3(call, GroupVersion::new("", *version)).await),
             ["openapi", "v3", "apis", group, version] => Some(self.v3(call, GroupVersion::new(*group, *version)).await),
             _ => None,
@@ -154,8 +155,8 @@ impl OpenApi {
         Ok(packed_answer(call, "application/json", packed))
     }
 
-    fn index(&self, call: &Call) -> Answer {
-        let paths: BTreeMap<String, Value> = self
+    fn index(&self, call: &Call, remotes: &[Arc<Remote>]) -> Answer {
+        let mut paths: BTreeMap<String, Value> = self
             .v3
             .iter()
             .map(|(gv, part)| {
@@ -168,6 +169,14 @@ impl OpenApi {
                 (path, json!({"serverRelativeURL": url}))
             })
             .collect();
+        for remote in remotes {
+            let path = remote.root().trim_start_matches('/').to_owned();
+            // Its documents, not ours, describe what it serves.
+            paths.remove(&path);
+            if let Some(url) = remote.found().and_then(|found| found.openapi_url.clone()) {
+                paths.insert(path, json!({"serverRelativeURL": url}));
+            }
+        }
         let content = crate::codec::to_json(&json!({"paths": paths}));
         tagged(&call.headers, "application/json", &content)
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregation::Remote;
 use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
 use crate::discovery::Documents;
 use crate::kind::{Kind, Scope};
@@ -63,6 +64,8 @@ pub(crate) struct Registry {
     resources: Vec<Arc<Resource>>,
     by_name: HashMap<Gvr, Arc<Resource>>,
     reviews: Vec<(Kind, Review)>,
+    /// Versions that other servers serve.
+    remotes: Vec<Arc<Remote>>,
     discovery: OnceLock<Documents>,
     openapi: OnceLock<Arc<OpenApi>>,
     /// The documents of the registry before, of which most stay the same.
@@ -105,9 +108,46 @@ impl Registry {
     /// The same built-in kinds with these resources of custom ones.
     pub fn with_custom(&self, custom: Vec<Arc<Resource>>) -> Registry {
         let built_in = self.resources.iter().filter(|r| r.kind.custom.is_none()).cloned();
-        let mut registry = Registry::of(built_in.chain(custom).collect());
+        self.followed_by(built_in.chain(custom).collect(), self.remotes.clone())
+    }
+
+    /// The same kinds with these versions of other servers.
+    pub fn with_remotes(&self, remotes: Vec<Arc<Remote>>) -> Registry {
+        self.followed_by(self.resources.clone(), remotes)
+    }
+
+    /// The same, whose documents will say what is known now.
+    pub fn refreshed(&self) -> Registry {
+        self.with_remotes(self.remotes.clone())
+    }
+
+    fn followed_by(&self, resources: Vec<Arc<Resource>>, remotes: Vec<Arc<Remote>>) -> Registry {
+        let mut registry = Registry::of(resources);
+        registry.remotes = remotes;
         registry.earlier_openapi = self.openapi.get().or(self.earlier_openapi.as_ref()).cloned();
         registry
+    }
+
+    /// The versions that other servers serve.
+    pub fn remotes(&self) -> &[Arc<Remote>] {
+        &self.remotes
+    }
+
+    /// The other server's version that a group and version name.
+    pub fn remote(&self, group: &str, version: &str) -> Option<&Arc<Remote>> {
+        self.remotes.iter().find(|r| r.group == group && r.version == version)
+    }
+
+    /// The other server's version that a path is in.
+    pub fn remote_of_path(&self, path: &str) -> Option<&Arc<Remote>> {
+        if self.remotes.is_empty() {
+            return None;
+        }
+        let mut segments = path.trim_start_matches('/').split('/');
+        match (segments.next(), segments.next(), segments.next()) {
+            (Some("apis"), Some(group), Some(version)) => self.remote(group, version),
+            _ => None,
+        }
     }
 
     fn of(resources: Vec<Arc<Resource>>) -> Registry {
@@ -116,6 +156,7 @@ impl Registry {
             resources,
             by_name,
             reviews: reviews::kinds(),
+            remotes: Vec::new(),
             discovery: OnceLock::new(),
             openapi: OnceLock::new(),
             earlier_openapi: None,
@@ -150,7 +191,8 @@ impl Registry {
 
     /// What discovery says.
     pub fn discovery(&self, address: &str) -> &Documents {
-        self.discovery.get_or_init(|| Documents::new(self.kinds(), address))
+        self.discovery
+            .get_or_init(|| Documents::new(self.kinds(), &self.remotes, address))
     }
 
     /// What OpenAPI says.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::Status;
 
+use crate::aggregation;
 use crate::body::Body;
 use crate::call::Call;
 use crate::component_status;
@@ -23,11 +24,14 @@ use crate::verbs::{create, delete, get, list, update, watch};
 /// What the client is told instead of an answer.
 pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Result<Answer, Status> {
     let info = &call.info;
+    let registry = state.registry.load_full();
+    if let Some(remote) = registry.remote_of_path(&info.path) {
+        return aggregation::forward(state, call, remote, body).await;
+    }
     if !info.is_resource {
         return non_resource::answer(state, call).await;
     }
     check_segments(call)?;
-    let registry = state.registry.load_full();
     // Objects have no HEAD: only GET is routed.
     if call.method == http::Method::HEAD {
         return Err(Status::method_not_allowed());

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aggregation::FrontProxy;
 use crate::authn::user_of_certificate;
 use crate::body::{self, Body};
 use crate::server::{ApiServer, Peer};
@@ -100,9 +101,26 @@ impl Service<Request<Incoming>> for Requests {
     }
 }
 
+/// The common name of a front proxy's certificate; none if it is not one that is believed.
+fn front_proxy_of(
+    known: &FrontProxy,
+    certificate: &CertificateDer<'static>,
+    intermediates: &[CertificateDer<'static>],
+) -> Option<String> {
+    let now = UnixTime::now();
+    known
+        .verifier
+        .verify_client_cert(certificate, intermediates, now)
+        .ok()?;
+    let name = user_of_certificate(certificate)?.name;
+    let allowed = known.allowed_names.is_empty() || known.allowed_names.contains(&name);
+    allowed.then_some(name)
+}
+
 /// Whom the client's certificate identifies, if it has shown one.
 fn peer_of_certificate(
     verifier: Option<&dyn ClientCertVerifier>,
+    front_proxies: Option<&FrontProxy>,
     chain: Option<&[CertificateDer<'static>]>,
     address: SocketAddr,
 ) -> Peer {
@@ -113,6 +131,12 @@ fn peer_of_certificate(
     let Some((certificate, intermediates)) = chain.and_then(<[_]>::split_first) else {
         return peer;
     };
+    if let Some(name) = front_proxies.and_then(|known| front_proxy_of(known, certificate, intermediates)) {
+        // Without names in headers, such a certificate identifies nobody.
+        peer.front_proxy = Some(name);
+        peer.bad_certificate = Some("a front proxy's certificate names no user".to_owned());
+        return peer;
+    }
     let verified = verifier.map_or(Ok(()), |verifier| {
         verifier
             .verify_client_cert(certificate, intermediates, UnixTime::now())
@@ -150,7 +174,12 @@ async fn connection(
         }
     };
     let chain = stream.get_ref().1.peer_certificates();
-    let peer = peer_of_certificate(server.state.client_certificates.as_deref(), chain, address);
+    let peer = peer_of_certificate(
+        server.state.client_certificates.as_deref(),
+        server.state.front_proxy.get(),
+        chain,
+        address,
+    );
     let service = Requests { server, peer };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -98,6 +98,8 @@ pub struct Peer {
     /// Whom the connection itself identifies: a component in this process, or the subject of a
     /// verified client certificate.
     pub user: Option<UserInfo>,
+    /// The front proxy that the connection comes from: it names the user of each request in headers.
+    pub front_proxy: Option<String>,
     /// Why the certificate that the client showed identifies nobody. Without other credentials such a
     /// client gets 401.
     pub bad_certificate: Option<String>,
@@ -131,9 +133,8 @@ impl ApiServer {
         InProcess {
             server: self.clone(),
             peer: Peer {
-                address: None,
                 user: Some(user),
-                bad_certificate: None,
+                ..Peer::default()
             },
         }
     }

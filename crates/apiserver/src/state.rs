@@ -1,7 +1,7 @@
 //! What every request shares.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::Status;
@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::server::danger::ClientCertVerifier;
 use store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Pipeline;
+use crate::aggregation::FrontProxy;
 use crate::allocate::Pools;
 use crate::audit::Audit;
 use crate::authn::token_keys::TokenKeys;
@@ -48,6 +50,10 @@ pub(crate) struct State {
     pub draining: AtomicBool,
     /// Set when the claims of allocated values have been mended once.
     pub repaired: CancellationToken,
+    /// What makes this server a front proxy, once it is told.
+    pub front_proxy: OnceLock<FrontProxy>,
+    /// Told when the served kinds have changed.
+    pub kinds_changed: Arc<Notify>,
     /// Cancelled when the kinds of custom resources have been read once.
     pub customs_served: CancellationToken,
     /// Cancelled when watches have to end.

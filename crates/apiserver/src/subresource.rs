@@ -6,7 +6,7 @@ mod connect_options;
 mod eviction;
 mod links;
 mod log_options;
-mod proxy;
+pub(crate) mod proxy;
 mod scale;
 mod token;
 

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use authority::{Authority, Issued};
 pub use files::FileError;
 pub use subject::{AltNames, Subject, Usage};
-pub use tls::{TlsError, asking_server_config, client_config, client_verifier, server_config};
+pub use tls::{TlsError, asking_server_config, chain_and_key, client_config, client_verifier, server_config};
 
 /// How a set of certificates could not be opened or made.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,10 @@ pub struct Pki {
     pub kubelet_client: Identity,
     /// The administrator's identity (`admin.crt`), group `system:masters`.
     pub admin: Identity,
+    /// The authority of front proxies (`front-proxy-ca.crt`).
+    pub front_proxy_ca_pem: String,
+    /// The API server's identity towards servers that it passes requests on to (`front-proxy-client.crt`).
+    pub front_proxy_client: Identity,
     /// Signs service-account tokens (`sa.key`, ECDSA P-256, PKCS#8).
     pub service_account_key_pem: String,
     /// Verifies service-account tokens (`sa.pub`).
@@ -99,6 +103,7 @@ impl Pki {
     pub fn open(dir: &Path, config: &PkiConfig) -> Result<Pki, PkiError> {
         files::make_directory(dir)?;
         let authority = Authority::open(dir, "ca", "kubernetes")?;
+        let front_proxy = Authority::open(dir, "front-proxy-ca", "front-proxy-ca")?;
         let issue = |name: &str, subject: Subject| authority.open_leaf(dir, name, &subject);
         let service_account_key_pem = authority::open_key(dir, "sa")?;
         let service_account_public_pem = authority::public_key_pem(dir, "sa", &service_account_key_pem)?;
@@ -125,6 +130,12 @@ impl Pki {
             )?,
             admin: issue("admin", Subject::client("kubernetes-admin", &["system:masters"]))?,
             ca_pem: authority.cert_pem.clone(),
+            front_proxy_client: front_proxy.open_leaf(
+                dir,
+                "front-proxy-client",
+                &Subject::client("front-proxy-client", &[]),
+            )?,
+            front_proxy_ca_pem: front_proxy.cert_pem.clone(),
             service_account_key_pem,
             service_account_public_pem,
         })

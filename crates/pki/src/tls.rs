@@ -161,3 +161,11 @@ pub fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Result<Client
         None => builder.with_no_client_auth(),
     })
 }
+
+/// An identity as rustls takes it.
+///
+/// # Errors
+/// When the PEM texts are not usable.
+pub fn chain_and_key(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    Ok((certs(&identity.cert_pem)?, key(&identity.key_pem)?))
+}

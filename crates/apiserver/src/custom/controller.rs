@@ -271,8 +271,9 @@ impl Controller {
                     .is_some_and(|known| known.kind.custom.is_none())
             };
             all.retain(|r| !built_in(r));
-            let next = registry.with_custom(all);
-            state.registry.store(Arc::new(next));
+            drop(registry);
+            state.registry.rcu(|registry| registry.with_custom(all.clone()));
+            state.kinds_changed.notify_one();
             tracing::debug!("the kinds of custom resources have changed");
         }
     }

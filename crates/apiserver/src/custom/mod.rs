@@ -39,7 +39,7 @@ use crate::cache;
 use crate::codec;
 
 pub(crate) use columns::Columns;
-pub(crate) use controller::start;
+pub(crate) use controller::{request, start};
 use conversion::Converter;
 use rules::Rules;
 pub use rules::definition_errors;

@@ -77,6 +77,13 @@ fn group(group: &Group) -> Value {
 }
 
 fn version(version: &Version) -> Value {
+    if let Some(remote) = &version.remote {
+        let found = remote.found().map(|found| found.discovery.clone());
+        let mut entry = found.unwrap_or_else(|| json!({"version": version.name, "resources": []}));
+        let fresh = remote.is_available() && remote.found().is_some();
+        entry["freshness"] = if fresh { "Current" } else { "Stale" }.into();
+        return entry;
+    }
     let resources: Vec<Value> = version.kinds.iter().map(resource).collect();
     json!({"version": version.name, "resources": resources, "freshness": "Current"})
 }

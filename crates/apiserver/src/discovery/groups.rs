@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::aggregation::Remote;
 use crate::kind::Kind;
 
 /// A group with its versions, the preferred one first.
@@ -15,6 +17,27 @@ pub(super) struct Group {
 pub(super) struct Version {
     pub name: String,
     pub kinds: Vec<Kind>,
+    /// Who else serves it, if it is not this server.
+    pub remote: Option<Arc<Remote>>,
+}
+
+impl Version {
+    /// As the version's APIService has it.
+    fn priority(&self) -> i64 {
+        match &self.remote {
+            Some(remote) => remote.version_priority,
+            None if self.kinds.iter().any(|kind| kind.custom.is_some()) => 100,
+            None => 15,
+        }
+    }
+}
+
+impl Group {
+    /// The greatest of its APIServices; groups of custom resources have 1000.
+    fn priority(&self) -> i64 {
+        let remotes = self.versions.iter().filter_map(|v| v.remote.as_ref());
+        remotes.map(|r| r.group_priority).max().unwrap_or(1000)
+    }
 }
 
 /// Upstream's order of groups (`controlplane/apiserver/aggregator.go`); others follow by name.
@@ -43,26 +66,39 @@ const ORDER: [&str; 22] = [
     "resource.k8s.io",
 ];
 
-pub(super) fn collect<'k>(kinds: impl Iterator<Item = &'k Kind>) -> Vec<Group> {
+pub(super) fn collect<'k>(kinds: impl Iterator<Item = &'k Kind>, remotes: &'k [Arc<Remote>]) -> Vec<Group> {
     let mut by_group: BTreeMap<&str, BTreeMap<&str, Vec<Kind>>> = BTreeMap::new();
     for kind in kinds {
         let versions = by_group.entry(&kind.gvk.group).or_default();
         versions.entry(&kind.gvk.version).or_default().push(kind.clone());
     }
+    for remote in remotes {
+        let versions = by_group.entry(&remote.group).or_default();
+        versions.insert(&remote.version, Vec::new());
+    }
+    let remote_of = |group: &str, version: &str| {
+        let mut all = remotes.iter();
+        all.find(|r| r.group == group && r.version == version).cloned()
+    };
     let mut groups: Vec<Group> = by_group
         .into_iter()
         .map(|(name, versions)| {
             let mut versions: Vec<Version> = versions
                 .into_iter()
-                .map(|(name, mut kinds)| {
+                .map(|(version, mut kinds)| {
                     kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
                     Version {
-                        name: name.to_owned(),
+                        name: version.to_owned(),
+                        remote: remote_of(name, version),
                         kinds,
                     }
                 })
                 .collect();
-            versions.sort_by_key(|version| Reverse(priority(&version.name)));
+            let shared = versions.iter().any(|version| version.remote.is_some());
+            versions.sort_by_key(|version| {
+                let declared = if shared { version.priority() } else { 0 };
+                Reverse((declared, priority(&version.name)))
+            });
             Group {
                 name: name.to_owned(),
                 versions,
@@ -71,7 +107,7 @@ pub(super) fn collect<'k>(kinds: impl Iterator<Item = &'k Kind>) -> Vec<Group> {
         .collect();
     groups.sort_by_key(|group| {
         let place = ORDER.iter().position(|name| *name == group.name).unwrap_or(ORDER.len());
-        (place, group.name.clone())
+        (place, Reverse(group.priority()), group.name.clone())
     });
     groups
 }

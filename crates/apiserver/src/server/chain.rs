@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{ApiServer, Peer, read_body};
+use crate::aggregation::front_proxy;
 use crate::audit::{self, Level, Recording, Stage};
 use crate::authn;
 use crate::authz::{self, Attributes, Decision};
@@ -179,6 +180,8 @@ async fn admit(
             return Err(status);
         }
     }
+    // Whoever comes later must not take a front proxy's headers for ours.
+    front_proxy::strip(&mut call.headers);
     record(state, call, peer, arrived);
     if let Some(user) = authn::impersonate(state, &call.user, &call.headers).await? {
         tracing::debug!(user = call.user.name, acting = user.name, "impersonation");

@@ -1,7 +1,7 @@
 //! How a server comes to be: its parts, its checks, and what has to be done before it is ready.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ApiServer, Config, StartError};
 use crate::admission::{self, Pipeline};
+use crate::aggregation::FrontProxy;
 use crate::allocate::{self, Pools};
 use crate::audit::Audit;
 use crate::authn::token_keys::TokenKeys;
@@ -52,6 +53,8 @@ impl ApiServer {
             address: config.address,
             draining: AtomicBool::new(false),
             repaired: CancellationToken::new(),
+            front_proxy: OnceLock::new(),
+            kinds_changed: Arc::default(),
             customs_served: CancellationToken::new(),
             shutdown,
         });
@@ -61,7 +64,18 @@ impl ApiServer {
         tokio::spawn(admission::watch_status(Arc::downgrade(&state)));
         let server = ApiServer { state };
         crate::custom::start(&server);
+        crate::aggregation::start(&server);
         Ok(server)
+    }
+}
+
+impl ApiServer {
+    /// Makes this server one that passes requests on to others, which believe it, and one that believes
+    /// other front proxies. Only the first call counts.
+    pub fn use_front_proxy(&self, front_proxy: FrontProxy) {
+        if self.state.front_proxy.set(front_proxy).is_ok() {
+            self.state.kinds_changed.notify_one();
+        }
     }
 }
 

@@ -282,7 +282,8 @@ fn request(
     Ok(request)
 }
 
-fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
+/// Copies the headers that are passed on.
+pub(crate) fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         let dropped = NOT_PASSED_ON.contains(&name.as_str()) || name.as_str().starts_with("impersonate-");
         if !dropped {
@@ -292,7 +293,7 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// Joins both upgraded connections until either ends.
-fn tunnel(call: &Call, answer: &mut Response<hyper::body::Incoming>) -> Result<Answer, Status> {
+pub(crate) fn tunnel(call: &Call, answer: &mut Response<hyper::body::Incoming>) -> Result<Answer, Status> {
     let Some(client) = call.upgrade.lock().take() else {
         return Err(Status::bad_request("the connection cannot be upgraded"));
     };

@@ -86,7 +86,12 @@ impl Server {
         }
         let content = content.map(|v| serde_json::to_vec(v).unwrap());
         let body = content.map_or_else(body::empty, body::full);
-        let response = self.raw(request.body(body).unwrap()).await;
+        self.answer(request.body(body).unwrap(), admin()).await
+    }
+
+    /// The whole answer to a request.
+    pub async fn answer(&self, request: Request<Body>, peer: Peer) -> Answer {
+        let response = self.api.handle(request, peer).await;
         let (parts, body) = response.into_parts();
         Answer {
             code: parts.status.as_u16(),

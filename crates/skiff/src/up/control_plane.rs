@@ -55,8 +55,17 @@ impl ControlPlane {
             format!("listen on {listen} (is another API server running? --secure-port chooses another port)")
         })?;
         let server = ApiServer::new(config(options, store, &pki, &url)?).context("start the API server")?;
+        server.use_front_proxy(apiserver::FrontProxy {
+            identity: pki::chain_and_key(&pki.front_proxy_client)?,
+            verifier: pki::client_verifier(&pki.front_proxy_ca_pem)?,
+            allowed_names: vec!["front-proxy-client".to_owned()],
+            ca_pem: pki.front_proxy_ca_pem.clone(),
+            client_ca_pem: pki.ca_pem.clone(),
+        });
         let serving = CancellationToken::new();
-        let tls = pki::asking_server_config(&pki.apiserver, &pki.ca_pem)?;
+        // Clients choose their certificate by the authorities that are named to them.
+        let authorities = format!("{}{}", pki.ca_pem, pki.front_proxy_ca_pem);
+        let tls = pki::asking_server_config(&pki.apiserver, &authorities)?;
         let serve = tokio::spawn({
             let (server, serving) = (server.clone(), serving.clone());
             async move { server.serve(listener, tls, serving).await }
