@@ -36,7 +36,7 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// Derives the documents; `address` is what clients reach the server at.
-    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, remotes: &[Arc<Remote>], address: &str) -> Documents {
+    pub fn new<'k>(kinds: impl Iterator<Item = &'k Kind>, remotes: &'k [Arc<Remote>], address: &str) -> Documents {
         let mut all = groups::collect(kinds, remotes);
         let core = all.iter().position(|g| g.name.is_empty()).map(|at| all.remove(at));
         let versions: Vec<&str> = core
