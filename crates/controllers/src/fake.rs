@@ -288,7 +288,7 @@ impl Fake {
                 object["metadata"]["resourceVersion"] = json!(self.counter.to_string());
                 target.name.clone()
             }
-            Verb::Replace { target, object } => {
+            Verb::Replace { target, object, .. } => {
                 let found = self.exists(target).expect("replaces what is there");
                 assert_eq!(
                     found["metadata"]["resourceVersion"],

@@ -45,6 +45,7 @@ mod replication_controller;
 mod resource_quota;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
@@ -84,4 +85,5 @@ pub const ALL: &[Controller] = &[
     taint_eviction::CONTROLLER,
     pod_garbage::CONTROLLER,
     resource_quota::CONTROLLER,
+    service_cidr::CONTROLLER,
 ];

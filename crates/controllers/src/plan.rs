@@ -101,6 +101,8 @@ pub enum Verb {
     Replace {
         /// The object.
         target: Target,
+        /// `status`, or empty for the object itself.
+        subresource: &'static str,
         /// All of it.
         object: Value,
     },
@@ -293,7 +295,19 @@ impl Action {
     pub fn replace<K: Object>(object: &K) -> Self {
         Self::new(Verb::Replace {
             target: Target::version_of(object),
+            subresource: "",
             object: to_value(object),
+        })
+    }
+
+    /// Replaces the status of an object that was seen whole, if it still is as it was seen.
+    pub fn replace_status<K: Object>(object: &K, status: Value) -> Self {
+        let mut whole = to_value(object);
+        whole["status"] = status;
+        Self::new(Verb::Replace {
+            target: Target::version_of(object),
+            subresource: "status",
+            object: whole,
         })
     }
 

@@ -100,8 +100,9 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
             return plan;
         }
     }
-    let status = json!({"hard": replaced(&old_hard, &hard), "used": replaced(&old_used, &used)});
-    plan.act(Action::patch_status_version(&*found, json!({"status": status})));
+    let status = json!({"hard": amounts::write(&hard), "used": amounts::write(&used)});
+    // Upstream's role for this allows no get and no patch.
+    plan.act(Action::replace_status(&*found, status));
     plan
 }
 
@@ -111,15 +112,6 @@ fn is_surplus(charged: &Amounts, used: &Amounts) -> bool {
         && used
             .iter()
             .all(|(name, amount)| charged.get(name).is_some_and(|charged| charged >= amount))
-}
-
-/// A merge patch from one list to the other.
-fn replaced(old: &Amounts, new: &Amounts) -> Value {
-    let mut patch = amounts::write(new);
-    for name in old.keys().filter(|name| !new.contains_key(*name)) {
-        patch[name.as_str()] = Value::Null;
-    }
-    patch
 }
 
 fn count(world: &dyn World, namespace: &str, quota: &Value, turn: &Turn) -> Tally {

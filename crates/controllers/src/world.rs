@@ -86,6 +86,8 @@ macro_rules! for_each_kind {
             pod_disruption_budgets: policy::v1::PodDisruptionBudget as PodDisruptionBudget,
             cluster_roles: rbac::v1::ClusterRole as ClusterRole,
             resource_quotas: core::v1::ResourceQuota as ResourceQuota,
+            service_cidrs: networking::v1::ServiceCIDR as ServiceCidr,
+            ip_addresses: networking::v1::IPAddress as IpAddress,
         }
     };
 }

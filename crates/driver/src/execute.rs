@@ -195,9 +195,14 @@ impl Executor {
                 subresource,
                 body,
             } => self.patch(target, subresource, body).await,
-            Verb::Replace { target, object } => {
-                let handle = self.handle(&target.resource);
-                let put = handle.update(&target.namespace, &target.name, object, &params()).await;
+            Verb::Replace {
+                target,
+                subresource,
+                object,
+            } => {
+                let (handle, params) = (self.handle(&target.resource), params());
+                let (namespace, name) = (&target.namespace, &target.name);
+                let put = handle.update_sub(namespace, name, subresource, object, &params).await;
                 wrote_or_gone(&target.resource, put)
             }
             Verb::Delete {

@@ -365,6 +365,16 @@ pub fn kubernetes_service(cluster_ip: &str, target_port: u16) -> Value {
     })
 }
 
+/// The networks that the server is configured to take service addresses from, as an object.
+pub fn kubernetes_service_cidr(cidrs: &[String]) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": cidrs},
+    })
+}
+
 /// The endpoint slice of [`kubernetes_service`]; `addresses` are all of one family.
 pub fn kubernetes_endpoint_slice(addresses: &[&str], port: u16) -> Value {
     let family = if addresses.iter().any(|address| address.contains(':')) {

@@ -2,17 +2,28 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{Gvr, Value, meta};
-use client::{Client, ListParams, PatchKind, WriteParams};
+use client::{CacheOptions, Caches, Client, ListParams, Object, PatchKind, WriteParams};
+use k8s_openapi::api::core::v1::{Endpoints, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::bootstrap;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 const MANAGER: &str = "kube-apiserver";
+/// How long after a failure the Service `kubernetes` is mended again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Where the API server is reached.
+#[derive(Clone)]
 pub struct Endpoint {
+    /// The networks of service addresses.
+    pub service_cidrs: Vec<String>,
     /// The address of the Service `kubernetes`.
     pub service_ip: IpAddr,
     /// The address of this machine.
@@ -31,9 +42,51 @@ pub async fn ensure(client: &Client, endpoint: &Endpoint) -> Result<()> {
     ensure_all(client, kubernetes(endpoint)).await
 }
 
+/// Keeps the Service through which pods reach the API server, and its endpoints, until `shutdown`:
+/// whoever deletes or changes them gets them back.
+pub async fn keep(client: Client, endpoint: Endpoint, caches: Caches, shutdown: CancellationToken) {
+    let changed = Arc::new(Notify::new());
+    let services = follow::<Service>(&caches, &changed);
+    let endpoints = follow::<Endpoints>(&caches, &changed);
+    let slices = follow::<EndpointSlice>(&caches, &changed);
+    let wait = async {
+        services.synced().await;
+        endpoints.synced().await;
+        slices.synced().await;
+        loop {
+            changed.notified().await;
+            while let Err(error) = ensure_all(&client, kubernetes(&endpoint)).await {
+                tracing::warn!(%error, "the Service kubernetes cannot be mended; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    shutdown.run_until_cancelled(wait).await;
+}
+
+/// Follows the object `default/kubernetes` of a kind.
+fn follow<K: Object>(caches: &Caches, changed: &Arc<Notify>) -> client::Cache<K> {
+    let cache = caches.selected(CacheOptions::<K> {
+        namespace: "default".to_owned(),
+        field_selector: "metadata.name=kubernetes".to_owned(),
+        ..CacheOptions::default()
+    });
+    let changed = changed.clone();
+    cache.on_change(move |change| {
+        if change.old.is_some() {
+            changed.notify_one();
+        }
+    });
+    cache
+}
+
 fn kubernetes(endpoint: &Endpoint) -> Vec<(Gvr, Value)> {
     let address = endpoint.address.to_string();
     vec![
+        (
+            Gvr::new("networking.k8s.io", "v1", "servicecidrs"),
+            bootstrap::kubernetes_service_cidr(&endpoint.service_cidrs),
+        ),
         (
             Gvr::new("", "v1", "services"),
             bootstrap::kubernetes_service(&endpoint.service_ip.to_string(), endpoint.port),

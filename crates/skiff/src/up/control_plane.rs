@@ -76,6 +76,7 @@ impl ControlPlane {
         let since = Instant::now();
         let root = transport::client(&server, UserInfo::api_server());
         let endpoint = Endpoint {
+            service_cidrs: vec![options.service_cidr.to_string()],
             service_ip: options.service_ip(1).into(),
             address,
             port: options.secure_port,
@@ -85,7 +86,8 @@ impl ControlPlane {
         kubeconfig::write(&kubeconfig, &url, &pki)?;
         progress.done("bootstrap objects", since);
 
-        let caches = Caches::new(root, shutdown.clone());
+        let caches = Caches::new(root.clone(), shutdown.clone());
+        tokio::spawn(bootstrap::keep(root, endpoint, caches.clone(), shutdown.clone()));
         let identities = server.clone();
         let driver = Driver::start(
             controllers::ALL,
