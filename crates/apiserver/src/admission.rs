@@ -27,6 +27,7 @@ mod event_rate_limit;
 mod expressions;
 mod extended_resource_toleration;
 mod external_ips;
+mod image_policy;
 mod json_patch_words;
 mod limit_ranger;
 mod lookup;

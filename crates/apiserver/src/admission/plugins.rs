@@ -7,9 +7,10 @@ use super::policy::{MutatingPolicies, ValidatingPolicies};
 use super::webhook::{MutatingWebhooks, ValidatingWebhooks};
 use super::{
     Plugin, always, always_pull_images, anti_affinity, certificates, default_class, default_toleration,
-    event_rate_limit, extended_resource_toleration, external_ips, limit_ranger, namespace_lifecycle, namespaces,
-    node_restriction, owner_references, pod_node_selector, pod_resize, pod_security, pod_toleration_restriction,
-    pod_topology_labels, priority, resource_quota, runtime_class, service_account, storage_objects, taint_nodes,
+    event_rate_limit, extended_resource_toleration, external_ips, image_policy, limit_ranger, namespace_lifecycle,
+    namespaces, node_restriction, owner_references, pod_node_selector, pod_resize, pod_security,
+    pod_toleration_restriction, pod_topology_labels, priority, resource_quota, runtime_class, service_account,
+    storage_objects, taint_nodes,
 };
 
 /// Makes a plugin from its settings in the admission control configuration.
@@ -65,6 +66,9 @@ pub(super) const PLUGINS: &[Line] = &[
     off("NodeRestriction", plain!(node_restriction::NodeRestriction)),
     on("TaintNodesByCondition", plain!(taint_nodes::TaintNodesByCondition)),
     off("AlwaysPullImages", plain!(always_pull_images::AlwaysPullImages)),
+    off("ImagePolicyWebhook", |settings| {
+        Ok(Box::new(image_policy::ImagePolicyWebhook::new(settings)?))
+    }),
     on("PodSecurity", |settings| {
         Ok(Box::new(pod_security::PodSecurity::new(settings)?))
     }),

@@ -34,7 +34,7 @@ const KEPT: usize = 128;
 
 /// A call that brought no answer.
 #[derive(Debug)]
-pub(super) struct CallError {
+pub(in crate::admission) struct CallError {
     pub message: String,
     /// The HTTP status it is counted under.
     pub code: u16,
@@ -74,10 +74,15 @@ impl Clients {
     /// # Errors
     /// If the settings cannot be used.
     pub fn new(settings: Option<&Value>) -> Result<Clients, String> {
-        Ok(Clients {
-            credentials: Credentials::read(settings)?,
+        Credentials::read(settings).map(Clients::with)
+    }
+
+    /// Calls with these credentials.
+    pub fn with(credentials: Credentials) -> Clients {
+        Clients {
+            credentials,
             kept: Mutex::default(),
-        })
+        }
     }
 
     /// Sends a review and returns the answer's body.

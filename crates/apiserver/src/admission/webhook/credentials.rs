@@ -17,6 +17,8 @@ pub(super) struct Credentials {
     users: BTreeMap<String, Value>,
     /// Where the kubeconfig lies: its files are named from there.
     folder: PathBuf,
+    /// Who is said to call hosts that no name is for.
+    other: Option<Value>,
 }
 
 /// What goes along with calls to one host.
@@ -54,7 +56,17 @@ impl Credentials {
                 .filter_map(|user| Some((user["name"].as_str()?.to_owned(), user["user"].clone())))
                 .collect(),
             folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            other: None,
         })
+    }
+
+    /// One user for all hosts.
+    pub fn of_all(user: Value, folder: PathBuf) -> Credentials {
+        Credentials {
+            users: BTreeMap::new(),
+            folder,
+            other: Some(user),
+        }
     }
 
     /// The login for a `host:port`: of the user of that name, else of the closest `*.rest`.
@@ -63,6 +75,7 @@ impl Credentials {
     /// If the user's files cannot be used.
     pub fn login(&self, target: &str) -> Result<Login, String> {
         let found = self.find(target).or_else(|| self.find(target.strip_suffix(":443")?));
+        let found = found.or(self.other.as_ref());
         found.map_or(Ok(Login::default()), |user| self.of(user))
     }
 

@@ -17,6 +17,7 @@ mod destination;
 mod invocation;
 mod mutating;
 mod outcome;
+mod remote;
 mod review;
 mod validating;
 
@@ -32,6 +33,7 @@ use crate::state::State;
 use client::Clients;
 pub(super) use configuration::FailurePolicy;
 use configuration::{Hook, Hooks};
+pub(super) use remote::Remote;
 pub(super) use review::request_head;
 
 /// The plugin `MutatingAdmissionWebhook`.
