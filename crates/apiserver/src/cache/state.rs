@@ -85,16 +85,17 @@ impl Inner {
         self.view.store(Arc::new(view));
     }
 
-    /// Shows a new state and tells of the changes that led to it.
+    /// Shows a new state and tells of the changes that led to it, in this order: whoever is woken by a change and looks
+    /// sees it.
     pub(super) fn apply(&self, view: View, changes: Vec<Arc<Change>>) {
         let now = Instant::now();
         let mut recent = self.recent();
         let recent = &mut *recent;
+        self.view.store(Arc::new(view));
         for change in changes {
             recent.watchers.dispatch(&self.config, &change);
             recent.ring.push(now, change);
         }
-        self.view.store(Arc::new(view));
     }
 
     /// Waits until the cache is filled.
