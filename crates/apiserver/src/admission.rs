@@ -67,6 +67,7 @@ use crate::state::State;
 pub(crate) use attributes::{Attributes, Operation, Options};
 pub use config::{Admission, AdmissionError};
 pub(crate) use metrics::AdmissionMetrics;
+pub use policy::expression_errors;
 pub(crate) use policy::watch_status;
 pub(crate) use trace::Trace;
 

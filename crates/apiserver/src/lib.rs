@@ -58,7 +58,7 @@ pub mod user;
 mod verbs;
 mod version;
 
-pub use admission::{Admission, AdmissionError};
+pub use admission::{Admission, AdmissionError, expression_errors};
 pub use aggregation::FrontProxy;
 pub use allocate::{Pool, Values};
 pub use authn::token_keys::{KeyError, ServiceAccountConfig};

@@ -25,11 +25,6 @@ struct Round {
 }
 
 impl Trace {
-    /// Asks for a second round.
-    pub fn request_reinvocation(&self) {
-        self.0.lock().wanted = true;
-    }
-
     /// Begins the second round if somebody asked for it.
     pub fn begin_reinvocation(&self) -> bool {
         let mut rounds = self.0.lock();

@@ -91,11 +91,6 @@ impl HookServer {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    /// The names of what was asked since the last call.
-    pub fn names(&self) -> Vec<String> {
-        self.take().iter().map(|asked| asked.name().to_owned()).collect()
-    }
-
     /// A client configuration by URL.
     pub fn client(&self, path: &str) -> Value {
         json!({"url": format!("https://127.0.0.1:{}{path}", self.port), "caBundle": self.ca})

@@ -1,8 +1,8 @@
 //! The group `admissionregistration.k8s.io`: webhook configurations, and admission policies with
 //! their bindings.
 //!
-//! CEL expressions are not compiled here, for this crate knows no CEL: that they are there, and how
-//! long they are, is checked.
+//! CEL expressions are compiled by the API server, which says what is wrong with them; that they are
+//! there, and how long they are, is checked here.
 
 pub mod binding;
 pub mod policy;

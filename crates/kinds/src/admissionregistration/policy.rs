@@ -20,6 +20,7 @@ pub(crate) fn validating() -> Kind {
         .validate(|policy| {
             let mut errors = common(policy);
             errors.extend(validations(policy));
+            errors.extend(apiserver::expression_errors(policy));
             errors
         })
         .table(
@@ -37,6 +38,7 @@ pub(crate) fn mutating() -> Kind {
         .validate(|policy| {
             let mut errors = common(policy);
             errors.extend(mutations(policy));
+            errors.extend(apiserver::expression_errors(policy));
             errors
         })
         .table(

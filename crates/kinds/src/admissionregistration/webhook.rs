@@ -61,8 +61,21 @@ fn configuration(kind: Kind, role: Role) -> Kind {
                 default(webhook, role);
             }
         })
-        .validate(move |new| webhooks(new, Tolerated::default(), role))
-        .validate_update(move |new, old| webhooks(new, tolerated(old), role))
+        .validate(move |new| {
+            let mut errors = webhooks(new, Tolerated::default(), role);
+            errors.extend(apiserver::expression_errors(new));
+            errors
+        })
+        .validate_update(move |new, old| {
+            let mut errors = webhooks(new, tolerated(old), role);
+            let before = apiserver::expression_errors(old);
+            errors.extend(
+                apiserver::expression_errors(new)
+                    .into_iter()
+                    .filter(|error| !before.contains(error)),
+            );
+            errors
+        })
         .table(
             vec![
                 Column::name(),

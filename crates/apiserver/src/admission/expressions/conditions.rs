@@ -1,6 +1,7 @@
 //! Match conditions of webhooks and policies (upstream `plugin/webhook/matchconditions`).
 
 use api::Value;
+use api::field::{Error, Path};
 
 use super::{Compiler, Expression, Inputs, Outcome, Returns, Variables, evaluate, is_false};
 use crate::admission::webhook::FailurePolicy;
@@ -18,6 +19,14 @@ impl Conditions {
             .flatten()
             .map(|c| c.get("expression").and_then(Value::as_str).unwrap_or(""));
         Conditions(texts.map(|text| compiler.compile(text, Returns::Bool)).collect())
+    }
+
+    /// The errors of those that do not compile; `path` is the list's.
+    pub fn errors(&self, path: &Path) -> Vec<Error> {
+        let conditions = self.0.iter().enumerate();
+        conditions
+            .filter_map(|(index, condition)| condition.error(&path.index(index).child("expression")))
+            .collect()
     }
 
     /// Whether there is nothing to check.

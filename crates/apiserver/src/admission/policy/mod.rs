@@ -11,6 +11,7 @@
 
 mod decision;
 mod definition;
+mod errors;
 mod invocation;
 mod mutating;
 mod params;
@@ -19,6 +20,7 @@ mod status;
 mod type_schema;
 mod validating;
 
+pub use errors::expression_errors;
 pub(super) use mutating::MutatingPolicies;
 pub(crate) use status::run as watch_status;
 pub(super) use validating::ValidatingPolicies;
