@@ -1,5 +1,7 @@
 //! The server through HTTP requests, in process.
 
+// Awaiting whole requests makes deep types.
+#![recursion_limit = "256"]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod admission;

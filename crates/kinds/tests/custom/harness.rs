@@ -56,6 +56,8 @@ pub async fn server() -> Server {
         client_certificates: None,
         address: "127.0.0.1:6443".to_owned(),
         admission: apiserver::Admission::default(),
+        audit: None,
+        limits: apiserver::Limits::default(),
     };
     let server = Server {
         api: ApiServer::new(config).unwrap(),
