@@ -40,6 +40,24 @@ pub fn ip_for_legacy_field(path: &Path, value: &str) -> Vec<Error> {
     errors
 }
 
+/// What users are told of an address that [`ip_for_legacy_field`] accepts: IPv6 addresses have one
+/// form that others compare with (`GetWarningsForIP`).
+pub fn ip_warning(path: &Path, value: &str) -> Option<String> {
+    let canonical = value.parse::<Ipv6Addr>().ok()?.to_string();
+    (canonical != value).then(|| not_canonical("address", value, &canonical, path))
+}
+
+/// The same of a prefix that [`legacy_cidr`] accepts (`GetWarningsForCIDR`).
+pub fn cidr_warning(path: &Path, value: &str) -> Option<String> {
+    let (address, bits) = value.split_once('/')?;
+    let canonical = format!("{}/{bits}", address.parse::<Ipv6Addr>().ok()?);
+    (canonical != value).then(|| not_canonical("CIDR value", value, &canonical, path))
+}
+
+fn not_canonical(what: &str, value: &str, canonical: &str, path: &Path) -> String {
+    format!("{path}: IPv6 {what} \"{value}\" should be in RFC 5952 canonical format (\"{canonical}\")")
+}
+
 /// An address in its canonical form.
 pub fn ip_address(path: &Path, value: &str) -> Vec<Error> {
     let errors = ip_for_legacy_field(path, value);

@@ -5,7 +5,7 @@ mod ip;
 mod object_meta;
 mod selector;
 
-pub use ip::{ip_address, ip_for_legacy_field, legacy_cidr};
+pub use ip::{cidr_warning, ip_address, ip_for_legacy_field, ip_warning, legacy_cidr};
 pub use object_meta::{
     NameRule, annotations, finalizers, immutable, labels, nonnegative, object_meta, object_meta_update,
     owner_references,

@@ -215,13 +215,16 @@ fn prepare_and_validate(
     if let Some(prepare) = &kind.strategy.prepare_create {
         prepare(&call.context(options.dry_run), object);
     }
-    let mut errors = Vec::new();
     if let Some(allocation) = &kind.allocation {
         let mut picker = state.pools.picker(resource, None);
-        errors.extend((allocation.fill)(object, None, &mut picker));
+        let errors = (allocation.fill)(object, None, &mut picker);
+        // Upstream allocates before it checks anything, and stops there.
+        if !errors.is_empty() {
+            return Err(invalid(kind, object, errors));
+        }
     }
     codec::normalize(kind, object);
-    errors.extend(validate(kind, object));
+    let errors = validate(kind, object);
     if !errors.is_empty() {
         return Err(invalid(kind, object, errors));
     }

@@ -354,7 +354,6 @@ impl Attempt<'_> {
         let context = self.call.context(self.options.dry_run);
         metadata::ensure_namespace(kind, new, &self.call.info.namespace)?;
         meta::set_generation(new, meta::generation(old));
-        let mut errors = Vec::new();
         match self.target {
             Target::Inner(_) => {}
             Target::Main | Target::Via(_) => {
@@ -366,7 +365,11 @@ impl Attempt<'_> {
                 }
                 if let Some(allocation) = &kind.allocation {
                     let mut picker = self.state.pools.picker(self.resource, Some(old));
-                    errors.extend((allocation.fill)(new, Some(old), &mut picker));
+                    let errors = (allocation.fill)(new, Some(old), &mut picker);
+                    // Upstream allocates before it checks anything, and stops there.
+                    if !errors.is_empty() {
+                        return Err(invalid(kind, new, errors));
+                    }
                 }
             }
             Target::Part(_, part) => prepare_part(part, &context, new, old),
@@ -378,7 +381,7 @@ impl Attempt<'_> {
         if !is_status && generation_moves(kind, new, old) {
             meta::set_generation(new, meta::generation(old) + 1);
         }
-        errors.extend(metadata::validate_update(kind, new, old));
+        let mut errors = metadata::validate_update(kind, new, old);
         for error in self.validate(new) {
             if !errors.contains(&error) {
                 errors.push(error);

@@ -48,8 +48,6 @@ pub(crate) fn kind() -> Kind {
         .validate_update(|new, old| {
             let mut errors = set(new);
             errors.extend(selector_is_kept(new, old));
-            // Upstream checks it twice, and lists twice what it finds.
-            errors.extend(set(new));
             errors
         })
         .subresource(

@@ -180,7 +180,6 @@ fn template(object: &Value, scope: Scope, path: &Path) -> Vec<Error> {
             if scope.template {
                 errors.extend(spec::template(&template, &template_path));
             }
-            // Upstream lists these twice.
             errors.extend(spec::template_metadata(&template, &template_path));
         }
     }

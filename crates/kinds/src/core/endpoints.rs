@@ -1,7 +1,7 @@
 //! `endpoints`.
 
 use api::field::{Error, Path};
-use api::{Value, validate};
+use api::{Value, meta, validate};
 use apiserver::Kind;
 use apiserver::kind::Column;
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use crate::{cells, checks, tree};
 pub(crate) fn kind() -> Kind {
     Kind::namespaced("", "v1", "Endpoints", "endpoints")
         .short_names(&["ep"])
+        .warnings(|new, _| warnings(new))
         .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .allow_create_on_update()
         .default(|endpoints| {
@@ -150,6 +151,25 @@ fn port(port: &Value, name_required: bool, path: &Path) -> Vec<Error> {
         errors.extend(checks::qualified_name(name, &path.child("appProtocol")));
     }
     errors
+}
+
+/// Addresses of odd forms, unless they come from the controller, which mends what it reads.
+fn warnings(endpoints: &Value) -> Vec<String> {
+    let labels = meta::labels(endpoints);
+    if labels.get("endpoints.kubernetes.io/managed-by").map(String::as_str) == Some("endpoint-controller") {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    for (index, subset) in tree::list(endpoints, "subsets").iter().enumerate() {
+        let path = Path::new("subsets").index(index);
+        for list in ["addresses", "notReadyAddresses"] {
+            for (index, address) in tree::list(subset, list).iter().enumerate() {
+                let path = path.child(list).index(index).child("ip");
+                warnings.extend(validate::ip_warning(&path, tree::text(address, "ip")));
+            }
+        }
+    }
+    warnings
 }
 
 #[cfg(test)]

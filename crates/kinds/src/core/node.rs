@@ -25,11 +25,14 @@ pub(crate) fn kind() -> Kind {
         .keeps_status_on_create()
         .prepare_create(|_, node| {
             drop_config(node, "spec", "configSource");
+            drop_config(node, "spec", "podPreemptionPolicy");
             drop_config(node, "status", "config");
         })
         .prepare_update(|_, new, old| {
-            if tree::at(old, "spec.configSource").is_none() {
-                drop_config(new, "spec", "configSource");
+            for field in ["configSource", "podPreemptionPolicy"] {
+                if tree::at(old, &format!("spec.{field}")).is_none() {
+                    drop_config(new, "spec", field);
+                }
             }
         })
         .warnings(|new, _| {

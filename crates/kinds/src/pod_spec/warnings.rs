@@ -154,7 +154,20 @@ pub fn pod(pod: &Value, path: &Path) -> Vec<String> {
         ));
     }
     warnings.extend(affinity_selectors(spec, &spec_path));
+    warnings.extend(addresses(spec, &spec_path));
     warnings
+}
+
+fn addresses(spec: &Value, path: &Path) -> Vec<String> {
+    let servers_path = path.child("dnsConfig").child("nameservers");
+    let servers = tree::strings(spec, "dnsConfig.nameservers").into_iter().enumerate();
+    let servers = servers.filter_map(|(index, server)| validate::ip_warning(&servers_path.index(index), server));
+    let aliases = tree::list(spec, "hostAliases").iter().enumerate();
+    let aliases = aliases.filter_map(|(index, alias)| {
+        let path = path.child("hostAliases").index(index).child("ip");
+        validate::ip_warning(&path, tree::text(alias, "ip"))
+    });
+    servers.chain(aliases).collect()
 }
 
 fn placement(spec: &Value, path: &Path) -> Vec<String> {

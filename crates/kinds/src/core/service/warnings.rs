@@ -1,10 +1,7 @@
 //! Services that are accepted but hardly meant (`pkg/api/service/warnings.go`).
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use api::Value;
-use api::field::{Path, go_quote};
-use api::meta;
+use api::field::Path;
+use api::{Value, meta, validate};
 
 use super::is_headless;
 use crate::tree;
@@ -17,29 +14,17 @@ pub(super) fn service(service: &Value) -> Vec<String> {
         warnings.push(format!("annotation {OLD} is deprecated, please use {NEW} instead"));
     }
     let path = Path::new("spec");
-    for (field, check) in [
-        ("clusterIPs", address as fn(&str, &Path) -> Option<String>),
-        ("externalIPs", address),
-        ("loadBalancerSourceRanges", range),
-    ] {
-        let values = tree::strings(service, &format!("spec.{field}"));
-        for (index, value) in values.into_iter().enumerate() {
-            warnings.extend(check(value, &path.child(field).index(index)));
-        }
-        if field == "externalIPs" {
-            let value = tree::text(service, "spec.loadBalancerIP");
-            warnings.extend(address(value, &path.child("loadBalancerIP")));
-        }
-    }
-    let is_external = tree::text(service, "spec.type") == "ExternalName";
-    if is_external && !tree::list(service, "spec.externalIPs").is_empty() {
-        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
-    }
-    if !is_external && !tree::text(service, "spec.externalName").is_empty() {
-        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
-    }
-    if is_headless(service) {
-        let ignored = |what: &str| format!("spec.{what} is ignored when spec.clusterIP is \"None\"");
+    let addresses = |field: &str| -> Vec<String> {
+        let path = path.child(field);
+        let values = tree::strings(service, &format!("spec.{field}")).into_iter();
+        let warnings = values.enumerate();
+        warnings
+            .filter_map(|(index, value)| validate::ip_warning(&path.index(index), value))
+            .collect()
+    };
+    warnings.extend(addresses("clusterIPs"));
+    if is_headless(service) && tree::text(service, "spec.type") == "ClusterIP" {
+        let ignored = |what: &str| format!("spec.{what} is ignored for headless services");
         if !tree::text(service, "spec.loadBalancerIP").is_empty() {
             warnings.push(ignored("loadBalancerIP"));
         }
@@ -50,29 +35,25 @@ pub(super) fn service(service: &Value) -> Vec<String> {
             warnings.push(ignored("SessionAffinity"));
         }
     }
+    warnings.extend(addresses("externalIPs"));
+    let address = tree::text(service, "spec.loadBalancerIP");
+    warnings.extend(validate::ip_warning(&path.child("loadBalancerIP"), address));
+    let ranges = tree::strings(service, "spec.loadBalancerSourceRanges").into_iter();
+    for (index, range) in ranges.enumerate() {
+        let path = path.child("loadBalancerSourceRanges").index(index);
+        warnings.extend(validate::cidr_warning(&path, range));
+    }
+    let is_external = tree::text(service, "spec.type") == "ExternalName";
+    if is_external && !tree::list(service, "spec.externalIPs").is_empty() {
+        warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !is_external && !tree::text(service, "spec.externalName").is_empty() {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if tree::text(service, "spec.trafficDistribution") == "PreferClose" {
+        warnings.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
+    }
     warnings
-}
-
-/// IPv6 addresses have one form that others compare with.
-fn address(value: &str, path: &Path) -> Option<String> {
-    let address: Ipv6Addr = value.parse().ok()?;
-    let canonical = address.to_string();
-    (canonical != value).then(|| not_canonical("address", value, &canonical, path))
-}
-
-fn range(value: &str, path: &Path) -> Option<String> {
-    let (address, bits) = value.trim().split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let canonical = format!("{address}/{bits}");
-    (address.is_ipv6() && canonical != value).then(|| not_canonical("prefix", value, &canonical, path))
-}
-
-fn not_canonical(what: &str, value: &str, canonical: &str, path: &Path) -> String {
-    format!(
-        "{path}: IPv6 {what} {} is not in RFC 5952 canonical format ({}), which may cause controller apply-loops",
-        go_quote(value),
-        go_quote(canonical)
-    )
 }
 
 #[cfg(test)]
@@ -87,16 +68,20 @@ mod tests {
         assert_eq!(
             service(&object),
             [
-                "spec.externalIPs[0]: IPv6 address \"2001:db8:0::1\" is not in RFC 5952 canonical format (\"2001:db8::1\"), which may cause controller apply-loops",
+                "spec.externalIPs[0]: IPv6 address \"2001:db8:0::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
                 "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
             ]
         );
-        let object = json!({"spec": {"clusterIPs": ["None"], "sessionAffinity": "ClientIP", "externalName": "x"}});
+        let object = json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"],
+            "sessionAffinity": "ClientIP", "externalName": "x", "trafficDistribution": "PreferClose",
+            "loadBalancerSourceRanges": ["2001:db8:0::/64"]}});
         assert_eq!(
             service(&object),
             [
+                "spec.SessionAffinity is ignored for headless services",
+                "spec.loadBalancerSourceRanges[0]: IPv6 CIDR value \"2001:db8:0::/64\" should be in RFC 5952 canonical format (\"2001:db8::/64\")",
                 "spec.externalName is ignored when spec.type is not \"ExternalName\"",
-                "spec.SessionAffinity is ignored when spec.clusterIP is \"None\"",
+                "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
             ]
         );
     }
