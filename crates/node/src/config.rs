@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use runtime::Runtime;
 
 use crate::machine::Machine;
+use crate::thresholds::Thresholds;
 
 /// What a node is started with.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct NodeConfig {
     pub labels: BTreeMap<String, String>,
     /// Control group above all pods', absolute.
     pub cgroup_root: String,
+    /// When the machine counts as short of memory or disk.
+    pub thresholds: Thresholds,
     /// Most pods at a time.
     pub max_pods: u32,
     /// `status.nodeInfo.kubeletVersion`.
@@ -78,6 +81,7 @@ impl NodeConfig {
             pod_cidr: None,
             labels: BTreeMap::new(),
             cgroup_root: "/skiff".into(),
+            thresholds: Thresholds::default(),
             max_pods: 110,
             version: "v1.37.0".into(),
             server: None,

@@ -9,7 +9,7 @@ use podlife::{amount, qos, resources};
 use runtime::PodSandboxStats;
 
 use crate::context::Context;
-use crate::node_status::{self, MIN_MEMORY};
+use crate::node_status;
 use crate::worker;
 
 /// How often free memory is looked at (upstream's housekeeping interval).
@@ -88,8 +88,8 @@ fn usage(pod: &Pod, stats: &PodSandboxStats) -> PodUse {
 fn message(ctx: &Context, pod: &Pod, stats: &PodSandboxStats) -> String {
     let available = ctx.config.machine.load().memory_available;
     let mut out = format!(
-        "The node was low on resource: memory. Threshold quantity: {}Mi, available: {}Ki. ",
-        MIN_MEMORY >> 20,
+        "The node was low on resource: memory. Threshold quantity: {}, available: {}Ki. ",
+        ctx.config.thresholds.memory,
         available >> 10
     );
     for container in &stats.containers {

@@ -26,6 +26,7 @@ pub mod hollow;
 mod hooks;
 mod housekeeping;
 pub mod labels;
+mod local_storage;
 mod log_file;
 pub mod machine;
 mod network;
@@ -37,6 +38,7 @@ mod recorder;
 mod registration;
 mod server;
 mod sources;
+mod thresholds;
 mod volumes;
 mod worker;
 
@@ -53,6 +55,7 @@ pub use config::{NodeConfig, ServerConfig};
 pub use hollow::Hollow;
 pub use network::NodeNetwork;
 pub use registration::LEASES;
+pub use thresholds::{Left, ThresholdError, Thresholds};
 
 use context::{Context, Workers};
 use recorder::{Recorder, Type};
@@ -128,6 +131,7 @@ impl Node {
         tracker.spawn(pods::dispatch(ctx.clone(), tracker.clone()));
         tracker.spawn(housekeeping::run(ctx.clone()));
         tracker.spawn(eviction::run(ctx.clone()));
+        tracker.spawn(local_storage::run(ctx.clone()));
         tracker.spawn(keep_registered(ctx.clone(), is_ready));
         Ok(Node {
             stop,

@@ -16,14 +16,6 @@ use crate::machine::Load;
 const MAX_IMAGES: usize = 50;
 /// Names of an image shown at most.
 const MAX_NAMES: usize = 5;
-/// Memory that is to be left, bytes.
-pub(crate) const MIN_MEMORY: u64 = 100 << 20;
-/// Percent of the disk that is to be left.
-const MIN_DISK: u64 = 10;
-/// Percent of the disk's files that are to be left.
-const MIN_INODES: u64 = 5;
-/// Processes that are to be left.
-const MIN_PIDS: u64 = 100;
 
 /// What the machine has for pods.
 pub(crate) fn capacity(ctx: &Context) -> BTreeMap<String, Quantity> {
@@ -58,12 +50,12 @@ pub(crate) fn pressure(ctx: &Context) -> Pressure {
         ..
     } = ctx.config.machine.load();
     let disk = ctx.config.machine.filesystem(ctx.data_dir()).unwrap_or_default();
-    let short =
-        |left: u64, all: u64, percent: u64| all > 0 && u128::from(left) * 100 < u128::from(all) * u128::from(percent);
+    let least = &ctx.config.thresholds;
     Pressure {
-        memory: memory_available > 0 && memory_available < MIN_MEMORY,
-        disk: short(disk.available, disk.capacity, MIN_DISK) || short(disk.inodes_free, disk.inodes, MIN_INODES),
-        pids: max_pids > 0 && max_pids.saturating_sub(pids) < MIN_PIDS,
+        memory: memory_available > 0 && least.memory.is_short(memory_available, ctx.facts.memory_bytes),
+        disk: least.disk.is_short(disk.available, disk.capacity)
+            || least.inodes.is_short(disk.inodes_free, disk.inodes),
+        pids: least.pids.is_short(max_pids.saturating_sub(pids), max_pids),
     }
 }
 

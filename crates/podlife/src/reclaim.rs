@@ -1,9 +1,12 @@
 //! What to remove to get space back: images, dead containers, pods.
 
-use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
-use crate::Qos;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container as Spec, EmptyDirVolumeSource, PodSpec, Volume};
+
 use crate::observed::{Container, ContainerState};
+use crate::{Qos, amount, resources, spec};
 
 /// An image on the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,4 +115,134 @@ pub fn first_to_evict(pods: &[PodUse]) -> Option<&PodUse> {
         let a_key = (!above(a), a.priority, -excess(a));
         a_key.cmp(&(!above(b), b.priority, -excess(b)))
     })
+}
+/// What a pod uses of the node's disk, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageUse {
+    /// By emptyDir volume.
+    pub volumes: BTreeMap<String, u64>,
+    /// By container: its writable layer and its logs.
+    pub containers: BTreeMap<String, u64>,
+}
+
+const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+
+/// Whether there is anything that [`over_local_storage`] could find.
+pub fn is_limited(pod_spec: &PodSpec) -> bool {
+    let volumes = pod_spec.volumes.iter().flatten();
+    volumes.filter_map(on_disk).any(|empty| empty.size_limit.is_some())
+        || spec::containers(pod_spec)
+            .iter()
+            .any(|(_, c)| resources::limit(c.resources.as_ref(), EPHEMERAL_STORAGE).is_some())
+}
+
+/// The volume, if it is an emptyDir that lies on the disk.
+fn on_disk(volume: &Volume) -> Option<&EmptyDirVolumeSource> {
+    volume
+        .empty_dir
+        .as_ref()
+        .filter(|empty| empty.medium.as_deref().unwrap_or_default().is_empty())
+}
+
+/// Why a pod is to be evicted that uses more of the disk than it may; `None` if it does not
+/// (`localStorageEviction`, pkg/kubelet/eviction/eviction_manager.go).
+pub fn over_local_storage(pod_spec: &PodSpec, used: &StorageUse) -> Option<String> {
+    let bytes = |map: &BTreeMap<String, u64>, name: &str| map.get(name).copied().unwrap_or_default();
+    let above = |used: u64, limit: i64| limit > 0 && u64::try_from(limit).is_ok_and(|limit| used > limit);
+    let volumes = || pod_spec.volumes.iter().flatten();
+    for volume in volumes() {
+        let limit = on_disk(volume).and_then(|empty| empty.size_limit.as_ref());
+        if let Some(limit) = limit.filter(|limit| above(bytes(&used.volumes, &volume.name), amount::value(limit))) {
+            let (name, limit) = (&volume.name, &limit.0);
+            return Some(format!(
+                "Usage of EmptyDir volume {name:?} exceeds the limit {limit:?}. "
+            ));
+        }
+    }
+    let limits: Vec<(&Spec, Option<i64>)> = pod_spec
+        .containers
+        .iter()
+        .map(|c| {
+            (
+                c,
+                resources::limit(c.resources.as_ref(), EPHEMERAL_STORAGE).map(amount::value),
+            )
+        })
+        .collect();
+    // A container without a limit may take all there is, and so may its pod.
+    let of_pod: Option<i64> = limits.iter().map(|(_, limit)| *limit).sum();
+    let on_disks: u64 = volumes()
+        .filter(|volume| on_disk(volume).is_some())
+        .map(|volume| bytes(&used.volumes, &volume.name))
+        .sum();
+    let all = on_disks + used.containers.values().sum::<u64>();
+    if let Some(limit) = of_pod.filter(|limit| above(all, *limit)) {
+        return Some(format!(
+            "Pod ephemeral local storage usage exceeds the total limit of containers {}. ",
+            api::Quantity::bytes(limit)
+        ));
+    }
+    let over = limits
+        .into_iter()
+        .find(|(c, limit)| limit.is_some_and(|limit| above(bytes(&used.containers, &c.name), limit)))?;
+    let limit = resources::limit(over.0.resources.as_ref(), EPHEMERAL_STORAGE)?;
+    Some(format!(
+        "Container {} exceeded its local ephemeral storage limit {:?}. ",
+        over.0.name, limit.0
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_of_the_disk_than_allowed() {
+        let spec: PodSpec = serde_json::from_value(serde_json::json!({
+            "volumes": [
+                {"name": "small", "emptyDir": {"sizeLimit": "1Mi"}},
+                {"name": "memory", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}},
+                {"name": "open", "emptyDir": {}},
+            ],
+            "containers": [
+                {"name": "a", "resources": {"limits": {"ephemeral-storage": "2Mi"}}},
+                {"name": "b", "resources": {"limits": {"ephemeral-storage": "3Mi"}}},
+            ],
+        }))
+        .unwrap();
+        assert!(is_limited(&spec));
+        assert!(!is_limited(&PodSpec::default()));
+        let told = |volumes: &[(&str, u64)], containers: &[(&str, u64)]| {
+            let map = |list: &[(&str, u64)]| list.iter().map(|(name, n)| ((*name).to_owned(), n << 10)).collect();
+            let used = StorageUse {
+                volumes: map(volumes),
+                containers: map(containers),
+            };
+            over_local_storage(&spec, &used)
+        };
+        assert_eq!(
+            told(&[("small", 1024), ("memory", 5000)], &[("a", 2048), ("b", 100)]),
+            None
+        );
+        assert_eq!(
+            told(&[("small", 1025)], &[]).as_deref(),
+            Some("Usage of EmptyDir volume \"small\" exceeds the limit \"1Mi\". ")
+        );
+        assert_eq!(
+            told(&[("open", 4000)], &[("a", 600), ("b", 600)]).as_deref(),
+            Some("Pod ephemeral local storage usage exceeds the total limit of containers 5Mi. ")
+        );
+        assert_eq!(
+            told(&[], &[("a", 2049)]).as_deref(),
+            Some("Container a exceeded its local ephemeral storage limit \"2Mi\". ")
+        );
+        // One container without a limit lifts the pod's.
+        let mut open = spec.clone();
+        open.containers[1].resources = None;
+        let used = StorageUse {
+            containers: [("b".to_owned(), 1 << 40)].into(),
+            ..StorageUse::default()
+        };
+        assert_eq!(over_local_storage(&open, &used), None);
+    }
 }

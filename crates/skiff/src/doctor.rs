@@ -137,8 +137,8 @@ fn in_own_network(work: fn(&Path) -> Result<String>) -> Verdict {
     match tried {
         Ok(text) => Verdict::Good(text),
         Err(error) => Verdict::Bad(format!(
-            "{error:#}; try `modprobe -a nf_tables nft_chain_nat nft_ct nft_masq nft_reject_inet bridge veth`, or use a \
-             kernel that has them"
+            "{error:#}; try `modprobe -a nf_tables nft_chain_nat nft_ct nft_fib_ipv4 nft_masq nft_nat nft_numgen \
+             nft_reject_ipv4 bridge veth`, or use a kernel that has them"
         )),
     }
 }

@@ -323,7 +323,7 @@ impl<'a> Batch<'a> {
 const HINT_TABLES: &str = "it needs root and nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4)";
 const HINT_NAT: &str = "NAT chains need CONFIG_NFT_NAT, CONFIG_NF_NAT and CONFIG_NF_CONNTRACK (modprobe nft_chain_nat)";
 const HINT_RULE: &str = "rules need the nf_tables expressions nat, masq, ct, fib, numgen and reject \
-     (modprobe nft_nat nft_masq nft_ct nft_fib_ipv4 nft_numgen nft_reject_ipv4)";
+     (modprobe -a nft_nat nft_masq nft_ct nft_fib_ipv4 nft_numgen nft_reject_ipv4)";
 
 fn describe(origin: Origin<'_>) -> (String, &'static str) {
     let change = match origin {

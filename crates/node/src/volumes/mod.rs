@@ -9,7 +9,7 @@ mod sub_path;
 mod token;
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,9 +96,13 @@ async fn one(ctx: &Arc<Context>, pod: &Pod, spec: &PodSpec, volume: &Volume) -> 
             .size_limit
             .as_ref()
             .map(podlife::amount::value)
-            .and_then(|n| u64::try_from(n).ok());
+            .into_iter()
+            // No more than the pod could fill.
+            .chain(podlife::resources::pod_cgroup(spec).memory_limit)
+            .filter_map(|n| u64::try_from(n).ok().filter(|n| *n > 0))
+            .min();
         let (ctx, group) = (ctx.clone(), fs_group(spec));
-        return blocking(move || empty_dir(&ctx, &target, in_memory, limit.filter(|n| *n > 0), group))
+        return blocking(move || empty_dir(&ctx, &target, in_memory, limit, group))
             .await
             .map(|()| None);
     }
@@ -190,29 +194,45 @@ fn empty_dir(
     limit: Option<u64>,
     group: Option<u32>,
 ) -> Result<(), VolumeError> {
-    if !target.exists() {
-        make_folder(target)?;
-    }
     let machine = &*ctx.config.machine;
-    if in_memory {
-        tmpfs(machine, target, limit)?;
-    }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    let now = target.metadata().map_err(io_error("look at", target))?;
-    if now.permissions().mode() & 0o7777 != mode || group.is_some_and(|group| now.gid() != group) {
+    let open_up = |folder: &Path| {
         if group.is_some() {
             machine
-                .chown(target, None, group)
-                .map_err(io_error("change the group of", target))?;
+                .chown(folder, None, group)
+                .map_err(io_error("change the group of", folder))?;
         }
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(target, permissions).map_err(io_error("change the mode of", target))?;
+        let mode = if group.is_some() { 0o2777 } else { 0o777 };
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
+            .map_err(io_error("change the mode of", folder))
+    };
+    // Once only: from then on the folder is the pod's, which may have its own mind about who may enter.
+    if in_memory {
+        if !target.exists() {
+            make_folder(target)?;
+        }
+        return match tmpfs(machine, target, limit)? {
+            Tmpfs::New => open_up(target),
+            Tmpfs::There => Ok(()),
+        };
     }
-    Ok(())
+    if target.exists() {
+        return Ok(());
+    }
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = target.with_file_name(format!(".{name}.new"));
+    make_folder(&unfinished)?;
+    open_up(&unfinished)?;
+    std::fs::rename(&unfinished, target).map_err(io_error("rename to", target))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tmpfs {
+    New,
+    There,
 }
 
 /// Mounts a tmpfs unless one is there.
-fn tmpfs(machine: &dyn Machine, target: &Path, limit: Option<u64>) -> Result<(), VolumeError> {
+fn tmpfs(machine: &dyn Machine, target: &Path, limit: Option<u64>) -> Result<Tmpfs, VolumeError> {
     let parent = target.parent().unwrap_or(target);
     let mounted = machine
         .mounts_below(parent)
@@ -220,11 +240,12 @@ fn tmpfs(machine: &dyn Machine, target: &Path, limit: Option<u64>) -> Result<(),
         .iter()
         .any(|point| point == target);
     if mounted {
-        return Ok(());
+        return Ok(Tmpfs::There);
     }
     machine
         .mount_tmpfs(target, limit)
-        .map_err(io_error("mount a tmpfs at", target))
+        .map_err(io_error("mount a tmpfs at", target))?;
+    Ok(Tmpfs::New)
 }
 
 /// Unmounts and removes the folder's volumes. Whatever a volume of type hostPath shows stays untouched.

@@ -128,6 +128,7 @@ pub(super) async fn spawn(config: &RuntimeConfig, dir: &SandboxDir, id: &str) ->
         .open(dir.shim_log())
         .map_err(RuntimeError::io("create", dir.shim_log()))?;
     let mut child = Command::new(&config.shim_exe)
+        .arg0("skiff")
         .arg("shim")
         .arg("pod")
         .arg(&dir.path)

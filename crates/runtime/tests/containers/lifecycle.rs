@@ -282,7 +282,7 @@ pub async fn shared_process_namespace() {
     let mut config = bed.pod("shared");
     config.security_context.namespace_options.pid = NamespaceMode::Pod;
     let pod = bed.runtime().run_pod_sandbox(config).await.unwrap();
-    let mut first = bed.container(&["daemon", "+", "print", "up", "+", "trap", "+", "sleep"]);
+    let mut first = bed.container(&["daemon", "+", "trap", "+", "print", "up", "+", "sleep"]);
     first.security_context.pid = NamespaceMode::Pod;
     let first = bed.start(&pod, first).await;
     bed.wait_log(&first, "up").await;

@@ -124,7 +124,7 @@ pub fn agent_main(args: &[OsString]) -> ! {
         if mode == "hold" {
             let sandbox = runtime.run_pod_sandbox(pod("held".into())).await.unwrap();
             let id = runtime
-                .create_container(&sandbox, container(&["trap", "+", "sleep"]))
+                .create_container(&sandbox, container(&["trap", "+", "print", "up", "+", "sleep"]))
                 .await
                 .unwrap();
             runtime.start_container(&id).await.unwrap();
@@ -212,6 +212,8 @@ pub async fn agent_killed() {
         PodSandboxState::Ready
     );
     assert_eq!(bed.status(&id).await.state, ContainerState::Running);
+    // It may not have come so far that it takes the signal.
+    bed.wait_log(&id, "up").await;
     bed.runtime()
         .stop_container(&id, Duration::from_secs(10))
         .await

@@ -67,6 +67,9 @@ pub struct Options {
     /// Port of the node's own API
     #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
+    /// When the node counts as short of memory or disk, as for the kubelet: `memory.available<100Mi,nodefs.available<10%`
+    #[arg(long, env = "SKIFF_EVICTION_HARD", default_value = "")]
+    pub eviction_hard: node::Thresholds,
     /// So many simulated nodes instead of this machine; needs no root
     #[arg(long, env = "SKIFF_HOLLOW_NODES", default_value_t = 0)]
     pub hollow_nodes: usize,

@@ -106,6 +106,7 @@ impl Worker {
         config.cluster_dns = vec![IpAddr::V4(dns_ip)];
         config.cluster_domain = options.cluster_domain.clone();
         config.resolv_conf.clone_from(&options.resolv_conf);
+        config.thresholds = options.eviction_hard.clone();
         config.pod_cidr = Some(options.pod_cidr().to_string());
         config.services = Some(services);
         let pki = &control_plane.pki;

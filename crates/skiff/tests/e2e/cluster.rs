@@ -254,6 +254,8 @@ impl Cluster {
         command
             .arg(format!("--secure-port={PORT}"))
             .arg(format!("--kubelet-port={KUBELET_PORT}"));
+        // A machine for tests may be fuller than one for work.
+        command.arg("--eviction-hard=nodefs.available<1%,nodefs.inodesFree<1%");
         if let Some(path) = &self.resolv_conf {
             command.arg("--resolv-conf").arg(path);
         }

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::cluster::run;
 
 const BUSYBOX: &str = "/bin/busybox";
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 16] = [
     "sh", "sleep", "wget", "nslookup", "tar", "cat", "ls", "echo", "tty", "httpd", "hostname", "id", "ping", "true",
+    "rm", "grep",
 ];
 
 /// An image with one layer.

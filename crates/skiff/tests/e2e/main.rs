@@ -12,6 +12,8 @@ mod image_tar;
 mod images;
 mod manifests;
 mod names;
+mod node_manifests;
+mod node_parts;
 mod registry;
 mod rollout;
 mod services;
@@ -64,6 +66,22 @@ const STEPS: &[Step] = &[
         services::from_pod,
     ),
     ("a pod resolves outside names by the machine's resolver", names::outside),
+    (
+        "init containers, sidecars and hooks keep their order",
+        node_parts::order,
+    ),
+    ("ended containers leave their messages", node_parts::messages),
+    ("volumes are as asked for, and stay so", node_parts::volumes),
+    ("security contexts hold", node_parts::security),
+    (
+        "host network, host ports, shared processes and names",
+        node_parts::places,
+    ),
+    ("a stubborn pod has its grace period", node_parts::grace),
+    (
+        "logs are rotated, and a pod that takes too much disk is evicted",
+        node_parts::bounds,
+    ),
     ("scale goes up and down", rollout::scale),
     ("set image rolls out within its bounds", rollout::set_image),
     ("history, undo, pause and resume", rollout::undo),
