@@ -1,10 +1,12 @@
 //! Telling the API the pod's status (pkg/kubelet/status/status_manager.go).
 
+use std::collections::BTreeSet;
+
 use client::{PatchKind, WriteParams};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use podlife::condition::OWNED;
-use podlife::{Lifecycle, ProbeResults, StatusInputs};
+use podlife::{ContainerState, Lifecycle, ProbeResults, RuntimeStatus, StatusInputs};
 use serde_json::{Map, Value, json};
 
 use super::{Done, Retry, Worker};
@@ -60,11 +62,12 @@ impl Publishing {
 impl Worker {
     pub(super) fn publish(&mut self, lifecycle: Lifecycle, probes: &ProbeResults, now: Timestamp) {
         let pod_spec = self.spec();
+        let runtime = shown(&self.runtime, &self.memory.starting);
         let status = podlife::status(&StatusInputs {
             pod: &self.pod,
             spec: &pod_spec,
             previous: &self.previous,
-            runtime: &self.runtime,
+            runtime: &runtime,
             probes,
             waiting: &self.waiting,
             lifecycle,
@@ -105,6 +108,15 @@ impl Worker {
             }
         });
     }
+}
+
+/// What runs, as the status tells it: a container counts as started when its start is complete, its postStart hook too.
+fn shown(runtime: &RuntimeStatus, starting: &BTreeSet<String>) -> RuntimeStatus {
+    let mut shown = runtime.clone();
+    shown
+        .containers
+        .retain(|c| c.state != ContainerState::Running || !starting.contains(&c.name));
+    shown
 }
 
 /// The status without what others own.
@@ -172,6 +184,41 @@ mod tests {
             patch(&Pod::default(), &old, &new)["status"]["conditions"],
             json!([{"type": "Ready", "status": "True", "reason": null, "message": null}])
         );
+    }
+
+    #[test]
+    fn a_container_whose_hook_runs_is_not_told_of() {
+        let container = |id: &str, state| podlife::Container {
+            id: id.into(),
+            name: "c".into(),
+            sandbox_id: String::new(),
+            state,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: String::new(),
+            image_id: String::new(),
+            restart_count: 0,
+            hash: 0,
+            user: None,
+        };
+        let runtime = RuntimeStatus {
+            containers: vec![
+                container("new", ContainerState::Running),
+                container("old", ContainerState::Exited),
+            ],
+            ..RuntimeStatus::default()
+        };
+        let ids = |starting: &[&str]| {
+            let starting = starting.iter().map(|name| (*name).to_owned()).collect();
+            let shown = shown(&runtime, &starting);
+            shown.containers.into_iter().map(|c| c.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&["c"]), ["old"]);
+        assert_eq!(ids(&["other"]), ["new", "old"]);
     }
 
     #[test]
