@@ -39,18 +39,34 @@ async fn wants_tls(address: &str) -> bool {
         return true;
     }
     let mut answer = Vec::new();
-    // A connection that is reset has said enough.
-    let _ = stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await;
+    while !says_enough(&answer) {
+        // A connection that is reset has said enough.
+        if !matches!(stream.read_buf(&mut answer).await, Ok(1..)) {
+            break;
+        }
+    }
     is_of_tls(&answer)
+}
+
+/// Whether more of an answer, for which one may have to wait, would change what it means.
+fn says_enough(answer: &[u8]) -> bool {
+    let of_http = answer.starts_with(&b"HTTP/"[..answer.len().min(5)]);
+    let has_status = answer.len() >= "HTTP/1.1 400".len();
+    answer.len() >= ANSWER_BYTES
+        || !of_http
+        || (has_status && !answer[8..].starts_with(b" 400"))
+        || is_of_tls_http(answer)
 }
 
 /// Whether this answers plain text on a port for TLS.
 fn is_of_tls(answer: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(answer);
-    match text.strip_prefix("HTTP/") {
-        Some(rest) => rest.get(3..).is_some_and(|rest| rest.starts_with(" 400")) && text.contains("HTTPS"),
-        None => true,
-    }
+    !answer.starts_with(b"HTTP/") || is_of_tls_http(answer)
+}
+
+/// Whether the server knows what is wrong, and says it in plain text.
+fn is_of_tls_http(answer: &[u8]) -> bool {
+    let refused = answer.get(8..).is_some_and(|rest| rest.starts_with(b" 400"));
+    refused && String::from_utf8_lossy(answer).contains("HTTPS")
 }
 
 #[cfg(test)]
@@ -68,5 +84,25 @@ mod tests {
         assert!(!is_of_tls(b"HTTP/1.1 200 OK\r\n\r\n{}"));
         assert!(!is_of_tls(b"HTTP/1.1 401 Unauthorized\r\n\r\n"));
         assert!(!is_of_tls(b"HTTP/1.1 400 Bad Request\r\n\r\nno"));
+    }
+
+    #[test]
+    fn one_waits_for_no_more_than_is_needed() {
+        for open in [
+            &b""[..],
+            b"HT",
+            b"HTTP/1.1 4",
+            b"HTTP/1.1 400 Bad Request\r\n\r\nClient sent",
+        ] {
+            assert!(!says_enough(open), "{open:?}");
+        }
+        for enough in [
+            &b"HTTP/1.1 200"[..],
+            b"\x15\x03",
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.",
+        ] {
+            assert!(says_enough(enough), "{enough:?}");
+        }
+        assert!(says_enough(&[b'x'; ANSWER_BYTES]));
     }
 }
