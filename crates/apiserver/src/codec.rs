@@ -18,22 +18,49 @@ pub(crate) fn to_json(value: &Value) -> Bytes {
 /// An object's JSON as it is stored and sent: kind and version first, as upstream writes them, so that
 /// an item of a list is the same bytes after a beginning that is known ([`type_head`]).
 pub(crate) fn to_object_json(object: &Value) -> Bytes {
-    const FITS: &str = "a tree of values has only string keys";
+    object_json(object, |out, _, value| put_json(out, value))
+}
+
+/// The same without `metadata.resourceVersion`, which the store keeps beside the object.
+pub(crate) fn to_stored_json(object: &Value) -> Bytes {
+    object_json(object, |out, key, value| match value.as_object() {
+        Some(metadata) if key == "metadata" => {
+            out.push(b'{');
+            let kept = metadata.iter().filter(|(key, _)| *key != "resourceVersion");
+            for (at, (key, value)) in kept.enumerate() {
+                put_member(out, at, key);
+                put_json(out, value);
+            }
+            out.push(b'}');
+        }
+        _ => put_json(out, value),
+    })
+}
+
+fn put_json(out: &mut Vec<u8>, value: &Value) {
+    serde_json::to_writer(out, value).expect("a tree of values has only string keys");
+}
+
+fn put_member(out: &mut Vec<u8>, at: usize, key: &str) {
+    if at > 0 {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, key).expect("a string is JSON");
+    out.push(b':');
+}
+
+fn object_json(object: &Value, put: impl Fn(&mut Vec<u8>, &str, &Value)) -> Bytes {
     let Some(map) = object.as_object() else {
         return to_json(object);
     };
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(2048);
     out.push(b'{');
     let head = ["kind", "apiVersion"];
     let head = head.into_iter().filter_map(|key| map.get_key_value(key));
     let rest = map.iter().filter(|(key, _)| *key != "kind" && *key != "apiVersion");
     for (at, (key, value)) in head.chain(rest).enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        serde_json::to_writer(&mut out, key).expect(FITS);
-        out.push(b':');
-        serde_json::to_writer(&mut out, value).expect(FITS);
+        put_member(&mut out, at, key);
+        put(&mut out, key, value);
     }
     out.push(b'}');
     out.into()

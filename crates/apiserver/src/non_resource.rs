@@ -73,7 +73,7 @@ fn count_stored(state: &State) {
             "" => resource.kind.storage.resource.clone(),
             _ => format!("{}.{group}", resource.kind.storage.resource),
         };
-        let stored = i64::try_from(resource.cache.len()).unwrap_or(i64::MAX);
+        let stored = i64::try_from(resource.cache.stored()).unwrap_or(i64::MAX);
         state.metrics.storage_objects.of(&[&name]).set(stored);
     }
 }

@@ -1,5 +1,7 @@
 //! The resources that are served, and where their objects are.
 
+mod index;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -10,12 +12,13 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregation::Remote;
-use crate::cache::{self, Cache, Codec, Entry, Indexed, stamp_resource_version};
+use crate::cache::{self, Cache, Codec, Entry, stamp_resource_version};
 use crate::discovery::Documents;
 use crate::kind::{Kind, Scope};
 use crate::openapi::OpenApi;
 use crate::request::RequestInfo;
 use crate::reviews::{self, Review};
+use index::Indexer;
 
 /// One served resource: a kind and the cache of its storage.
 pub(crate) struct Resource {
@@ -38,6 +41,11 @@ pub(crate) struct LazyCache {
 }
 
 impl LazyCache {
+    /// How many objects it holds; none if it has not started, which asking does not change.
+    pub fn stored(&self) -> usize {
+        self.cell.get().map_or(0, Cache::len)
+    }
+
     fn new(start: impl Fn() -> Cache + Send + Sync + 'static) -> LazyCache {
         LazyCache {
             cell: OnceLock::new(),
@@ -238,40 +246,15 @@ fn start_cache(store: &Store, prefix: &str, kinds: Vec<Kind>) -> Cache {
     for kind in &kinds {
         indexed.extend(kind.selectable.iter().map(|f| f.name.clone().into_owned()));
     }
+    let indexer = Indexer::new(kinds);
     let codec = Codec {
-        index: Arc::new(move |bytes| index(&kinds, bytes)),
+        index: Arc::new(move |bytes| indexer.index(bytes)),
         stamp: Arc::new(stamp_resource_version),
     };
     let mut config = cache::Config::new(prefix, namespaced, codec);
     config.conversion = conversion;
     config.indexed_fields = indexed.into_iter().collect();
     Cache::start(store.clone(), config)
-}
-
-/// Labels, and the selectable fields of every version that shares the storage.
-fn index(kinds: &[Kind], bytes: &Bytes) -> Indexed {
-    let Ok(object) = serde_json::from_slice::<Value>(bytes) else {
-        return Indexed::default();
-    };
-    let mut fields = BTreeMap::new();
-    for kind in kinds {
-        if kind.selectable.is_empty() {
-            continue;
-        }
-        let mut served = None;
-        let view = if is_cached_version(kind) {
-            &object
-        } else {
-            served.insert(to_served(kind, object.clone()))
-        };
-        for field in &kind.selectable {
-            fields.insert(field.name.clone().into_owned(), (field.extract)(view));
-        }
-    }
-    Indexed {
-        labels: api::meta::labels(&object),
-        fields,
-    }
 }
 
 /// Whether cached bytes are served as they are.
@@ -298,10 +281,19 @@ pub(crate) fn to_served(kind: &Kind, mut object: Value) -> Value {
     object
 }
 
-/// The object as it is stored, without its resourceVersion.
+/// The bytes of an object as it is stored, without its resourceVersion.
 ///
 /// # Errors
 /// What a conversion webhook says.
+pub(crate) async fn stored_bytes(kind: &Kind, object: &Value) -> Result<Bytes, Status> {
+    if kind.custom.is_none() && kind.storage.gvk == kind.gvk && kind.conversion.is_none() {
+        return Ok(crate::codec::to_stored_json(object));
+    }
+    let stored = to_stored(kind, object.clone()).await?;
+    Ok(crate::codec::to_object_json(&stored))
+}
+
+/// The object as it is stored, without its resourceVersion; errors as [`stored_bytes`].
 pub(crate) async fn to_stored(kind: &Kind, mut object: Value) -> Result<Value, Status> {
     if let Some(custom) = &kind.custom {
         object = custom.to_storage(&kind.gvk, &kind.storage.gvk, object).await?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use api::Status;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use rustls::ClientConfig;
@@ -160,7 +161,9 @@ impl ApiServer {
 
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>, peer: Peer) -> Response<Body> {
-        chain::run(self, request, peer).await
+        // Behind a pointer: what the handlers hold is large, and its type would burden every caller.
+        let answered: BoxFuture<'_, Response<Body>> = Box::pin(chain::run(self, request, peer));
+        answered.await
     }
 }
 

@@ -57,9 +57,9 @@ impl Watchers {
             change,
         );
         for path in &config.indexed_fields {
-            let value = |entry: &Arc<super::Entry>| entry.field(path).map(str::to_owned);
-            let before = change.prev.as_ref().and_then(value);
-            let after = change.entry.as_ref().and_then(value);
+            let value = |entry: &Arc<super::Entry>| entry.field(path).to_owned();
+            let before = change.prev.as_ref().map(value);
+            let after = change.entry.as_ref().map(value);
             if before != after
                 && let Some(before) = before
             {

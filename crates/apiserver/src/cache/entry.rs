@@ -11,9 +11,28 @@ use futures_util::future::BoxFuture;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Indexed {
     /// The object's labels.
-    pub labels: BTreeMap<String, String>,
-    /// The selectable fields besides `metadata.name` and `metadata.namespace`.
-    pub fields: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// The selectable fields besides `metadata.name` and `metadata.namespace`, by name, those that are
+    /// empty left out.
+    fields: Box<[(Arc<str>, Box<str>)]>,
+}
+
+impl Indexed {
+    /// These labels and fields.
+    pub fn new(labels: Arc<BTreeMap<String, String>>, mut fields: Vec<(Arc<str>, Box<str>)>) -> Indexed {
+        fields.sort();
+        fields.dedup_by(|a, b| a.0 == b.0);
+        Indexed {
+            labels,
+            fields: fields.into(),
+        }
+    }
+
+    /// A field's value, unless it is empty.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let at = self.fields.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.fields[at].1)
+    }
 }
 
 /// Writes a revision into an object.
@@ -91,12 +110,13 @@ impl Entry {
         &self.indexed.labels
     }
 
-    /// A selectable field's value; `metadata.name` and `metadata.namespace` always work.
-    pub fn field(&self, path: &str) -> Option<&str> {
+    /// A selectable field's value, empty if there is none; `metadata.name` and `metadata.namespace` always
+    /// work.
+    pub fn field(&self, path: &str) -> &str {
         match path {
-            "metadata.name" => Some(self.name()),
-            "metadata.namespace" => Some(self.namespace()),
-            _ => self.indexed.fields.get(path).map(String::as_str),
+            "metadata.name" => self.name(),
+            "metadata.namespace" => self.namespace(),
+            _ => self.indexed.field(path).unwrap_or(""),
         }
     }
 

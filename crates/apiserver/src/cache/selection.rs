@@ -45,7 +45,7 @@ impl Selection {
             && self
                 .field
                 .as_ref()
-                .is_none_or(|(path, value)| entry.field(path) == Some(value))
+                .is_none_or(|(path, value)| entry.field(path) == value)
             && self.matcher.as_ref().is_none_or(|matcher| matcher(entry))
     }
 }

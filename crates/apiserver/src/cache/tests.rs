@@ -20,10 +20,9 @@ pub(super) fn config() -> Config {
         index: Arc::new(|bytes| {
             let object: Value = serde_json::from_slice(bytes).unwrap();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            Indexed {
-                labels: [("app".to_owned(), text(&object["metadata"]["labels"]["app"]))].into(),
-                fields: [("spec.nodeName".to_owned(), text(&object["spec"]["nodeName"]))].into(),
-            }
+            let labels = [("app".to_owned(), text(&object["metadata"]["labels"]["app"]))];
+            let node = text(&object["spec"]["nodeName"]).into();
+            Indexed::new(Arc::new(labels.into()), vec![("spec.nodeName".into(), node)])
         }),
         stamp: Arc::new(stamp_resource_version),
     };

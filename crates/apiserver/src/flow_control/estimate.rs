@@ -19,7 +19,7 @@ pub(crate) fn seats(state: &State, info: &RequestInfo, query: &Query) -> u32 {
         return 1;
     };
     // All lists come from memory; a limited one looks at no more than it returns, unless it selects.
-    let stored = resource.cache.len();
+    let stored = resource.cache.stored();
     let selective = query.non_empty("labelSelector").is_some() || query.non_empty("fieldSelector").is_some();
     let limit = query.integer("limit").ok().flatten().unwrap_or(0);
     let looked_at = match usize::try_from(limit) {

@@ -121,6 +121,9 @@ async fn insert_admitted(
 ) -> Result<Value, Status> {
     let (call, resource) = (attributes.call, attributes.resource);
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
+    // Only what may be tried again is kept as it came.
+    let kept = (generated || resource.kind.allocation.is_some()).then(|| object.clone());
+    let mut next = Some(object);
     let mut name_attempts = 0;
     let mut claim_attempts = 0;
     loop {
@@ -128,7 +131,9 @@ async fn insert_admitted(
             // A value that was just released must be seen as free.
             state.pools.catch_up(state.store.revision()).await?;
         }
-        let mut object = object.clone();
+        let Some(mut object) = next.take().or_else(|| kept.clone()) else {
+            return Err(Status::internal("a create that cannot be repeated was to be repeated"));
+        };
         metadata::fill_system_fields(&mut object, call.now);
         if generated {
             let name = metadata::generate_name(meta::generate_name(&object));

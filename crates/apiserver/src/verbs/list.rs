@@ -90,9 +90,7 @@ pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<(Selection, 
         .map(|r| (r.field.clone(), r.value.clone()));
     let selective = !labels.is_everything() || !fields.is_everything() || name.is_some();
     let plain = labels.is_everything() && fields.is_everything();
-    let matcher = move |entry: &Entry| {
-        labels.matches(entry.labels()) && fields.matches_by(|field| entry.field(field).unwrap_or(""))
-    };
+    let matcher = move |entry: &Entry| labels.matches(entry.labels()) && fields.matches_by(|field| entry.field(field));
     let namespace = &call.info.namespace;
     Ok((
         Selection {

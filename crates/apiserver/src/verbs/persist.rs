@@ -9,7 +9,7 @@ use store::{Compare, KeyValue, Op, OpResult, Txn};
 use super::metadata;
 use crate::codec;
 use crate::kind::{Claim, ClaimObjects};
-use crate::resource::{Resource, store_status, to_stored};
+use crate::resource::{Resource, store_status, stored_bytes};
 
 /// What the key must be like for the write to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Write<'_> {
         let op = match self.object {
             None => Op::delete(&*self.key),
             Some(object) => {
-                let stored = codec::to_object_json(&to_stored(&self.resource.kind, object.clone()).await?);
+                let stored = stored_bytes(&self.resource.kind, object).await?;
                 match self.resource.kind.ttl {
                     Some(ttl) => Op::put_ttl(&*self.key, stored, ttl),
                     None => Op::put(&*self.key, stored),

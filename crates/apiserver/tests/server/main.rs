@@ -12,6 +12,7 @@ mod discovery;
 mod harness;
 mod hook_server;
 mod identity;
+mod laws;
 mod limits;
 mod lists;
 mod mutations;

@@ -46,6 +46,9 @@ pub struct ApiOptions {
     /// Requests that change something and are served at a time
     #[arg(long, env = "SKIFF_MAX_MUTATING_REQUESTS_INFLIGHT", default_value_t = 200)]
     max_mutating_requests_inflight: u32,
+    /// The API server alone: no controllers, no scheduler, no node. For measurements
+    #[arg(long, hide = true)]
+    pub api_only: bool,
     /// How long the server goes on after it has turned unready, in Go's form
     #[arg(long, env = "SKIFF_SHUTDOWN_DELAY_DURATION", default_value = "0s", value_parser = duration)]
     shutdown_delay_duration: Duration,

@@ -32,7 +32,7 @@ pub struct ControlPlane {
     /// Ends the API server after everything else.
     serving: CancellationToken,
     serve: JoinHandle<()>,
-    driver: Driver,
+    driver: Option<Driver>,
 }
 
 impl ControlPlane {
@@ -89,17 +89,19 @@ impl ControlPlane {
         let caches = Caches::new(root.clone(), shutdown.clone());
         tokio::spawn(bootstrap::keep(root, endpoint, caches.clone(), shutdown.clone()));
         let identities = server.clone();
-        let driver = Driver::start(
-            controllers::ALL,
-            move |identity| transport::client(&identities, user(&identity)),
-            caches.clone(),
-            driver::Options {
-                root_ca: pki.ca_pem.clone(),
-                elect_as: None,
-                schedule: true,
-            },
-            shutdown,
-        );
+        let driver = (!options.api.api_only).then(|| {
+            Driver::start(
+                controllers::ALL,
+                move |identity| transport::client(&identities, user(&identity)),
+                caches.clone(),
+                driver::Options {
+                    root_ca: pki.ca_pem.clone(),
+                    elect_as: None,
+                    schedule: true,
+                },
+                shutdown,
+            )
+        });
         Ok(ControlPlane {
             server,
             pki,
@@ -115,7 +117,9 @@ impl ControlPlane {
 
     /// Waits for the controllers, then ends the API server.
     pub async fn stop(self) {
-        self.driver.stopped().await;
+        if let Some(driver) = self.driver {
+            driver.stopped().await;
+        }
         self.serving.cancel();
         let _ = self.serve.await;
     }

@@ -122,7 +122,7 @@ pub fn run(options: Options) -> Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    if options.hollow_nodes == 0 && !nix::unistd::geteuid().is_root() {
+    if options.hollow_nodes == 0 && !options.api.api_only && !nix::unistd::geteuid().is_root() {
         bail!(
             "containers need root: run this as root, or try `skiff up --hollow-nodes 1` for a control plane with a simulated node"
         );
@@ -205,14 +205,16 @@ impl Running {
 async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<Running> {
     let started = Timestamp::now();
     let claim = match options.hollow_nodes {
-        0 => Some(claim::take(&options.data_dir)?),
+        0 if !options.api.api_only => Some(claim::take(&options.data_dir)?),
         _ => None,
     };
     let control_plane = ControlPlane::start(options, progress, shutdown).await?;
     let (mut worker, mut hollow) = (None, None);
     let client = transport::client(&control_plane.server, UserInfo::api_server());
     let mut nodes = vec![options.node_name.clone()];
-    if options.hollow_nodes > 0 {
+    if options.api.api_only {
+        nodes.clear();
+    } else if options.hollow_nodes > 0 {
         let simulated = Hollow::start(client.clone(), options.hollow_nodes, shutdown.clone());
         nodes = simulated.names().to_vec();
         hollow = Some(simulated);
