@@ -221,6 +221,8 @@ async fn metrics_have_upstreams_names() {
     let server = server().await;
     server.namespace("ns").await;
     server.post(MAPS, &config_map("a", &json!({}))).await.expect(201);
+    // Objects are counted as the cache has them; a list waits until that has come so far.
+    server.get(MAPS).await.expect(200);
     server.get("/api/v1/namespaces/ns/cakes").await;
     let text = server.get("/metrics").await;
     assert_eq!(text.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");

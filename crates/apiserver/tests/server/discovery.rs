@@ -129,7 +129,7 @@ async fn health_version_and_metrics() {
     assert_eq!(server.get("/apis/made.up/v1/things").await.code, 404);
     let metrics = server.get("/metrics").await.text();
     assert!(!metrics.contains("made.up"));
-    assert!(metrics.contains("apiserver_request_total{verb=\"GET\""), "{metrics}");
+    assert!(metrics.contains("verb=\"GET\",version=\"\"} "), "{metrics}");
     assert!(metrics.contains("apiserver_request_duration_seconds_bucket{"));
 }
 
