@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::level::{Beyond, Level};
 use super::limits::{self, Limits, Wish};
 use super::schema::{Digest, Schema};
-use super::{FlowControl, defaults};
+use super::{Class, FlowControl, defaults};
 use crate::cache::{At, ListParams, Selection, WatchParams, WatchStart};
+use crate::metrics::Metrics;
 use crate::resource::Resource;
 use crate::state::State;
 
@@ -36,7 +37,7 @@ struct LevelSpec {
 
 impl Config {
     /// Of these objects, and of the mandatory ones if they are missing; levels of before go on.
-    pub fn new(objects: &[Value], total: u32, before: Option<&Config>) -> Config {
+    pub fn new(objects: &[Value], total: u32, before: Option<&Config>, metrics: &Metrics) -> Config {
         let mut specs: BTreeMap<String, LevelSpec> = BTreeMap::new();
         let mut schemas = Vec::new();
         for object in defaults::named(&MANDATORY).iter().chain(objects) {
@@ -45,7 +46,7 @@ impl Config {
                     specs.insert(meta::name(object).to_owned(), LevelSpec::parse(object));
                 }
                 _ => {
-                    schemas.retain(|known: &Schema| *known.class.schema != *meta::name(object));
+                    schemas.retain(|known: &Schema| known.name != meta::name(object));
                     schemas.extend(Schema::parse(object));
                 }
             }
@@ -63,11 +64,13 @@ impl Config {
             })
             .collect();
         // A schema whose level does not exist is dangling: it is left out.
-        schemas.retain(|schema| levels.contains_key(&schema.class.level));
+        schemas.retain(|schema| levels.contains_key(&*schema.level));
         for schema in &mut schemas {
-            schema.class.level_uid = specs[&*schema.class.level].uid.clone();
+            let uid = &specs[&schema.level].uid;
+            let class = Class::new(&schema.name, &schema.uid, &schema.level, uid, metrics);
+            schema.class = Some(Arc::new(class));
         }
-        schemas.sort_by(|a, b| (a.precedence, &a.class.schema).cmp(&(b.precedence, &b.class.schema)));
+        schemas.sort_by(|a, b| (a.precedence, &a.name).cmp(&(b.precedence, &b.name)));
         Config { schemas, levels }
     }
 
@@ -79,7 +82,7 @@ impl Config {
             .iter()
             .find(|schema| schema.matches(digest))
             .unwrap_or(last);
-        (found, &self.levels[&found.class.level])
+        (found, &self.levels[&*found.level])
     }
 
     pub fn levels(&self) -> impl Iterator<Item = &Arc<Level>> {

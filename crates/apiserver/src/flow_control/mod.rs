@@ -39,7 +39,7 @@ use config::Config;
 use level::{Arrival, Seat};
 use schema::Digest;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Gauge, Histogram, Metrics};
 use crate::request::RequestInfo;
 use crate::user::UserInfo;
 
@@ -49,43 +49,75 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const LENDING_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where a request belongs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Class {
     pub schema: Arc<str>,
     pub schema_uid: Arc<str>,
     pub level: Arc<str>,
     pub level_uid: Arc<str>,
+    numbers: Numbers,
+}
+
+/// The series that every request of a class moves, looked up once.
+struct Numbers {
+    dispatched: Arc<Counter>,
+    executing: Arc<Gauge>,
+    executing_seats: Arc<Gauge>,
+    execution: Arc<Histogram>,
+    watch_execution: Arc<Histogram>,
+    seats: Arc<Histogram>,
+}
+
+impl Class {
+    fn new(schema: &str, schema_uid: &str, level: &str, level_uid: &str, metrics: &Metrics) -> Class {
+        let names = [schema, level];
+        Class {
+            numbers: Numbers {
+                dispatched: metrics.flow_dispatched.of(&names),
+                executing: metrics.flow_executing.of(&names),
+                executing_seats: metrics.flow_executing_seats.of(&[level]),
+                execution: metrics.flow_execution.of(&[schema, level, "regular"]),
+                watch_execution: metrics.flow_execution.of(&[schema, level, "watch"]),
+                seats: metrics.flow_seats.of(&names),
+            },
+            schema: schema.into(),
+            schema_uid: schema_uid.into(),
+            level: level.into(),
+            level_uid: level_uid.into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.schema, self.level)
+    }
 }
 
 /// A request that is being served; dropping it frees its seats.
 pub(crate) struct Ticket {
     _seat: Option<Seat>,
-    pub class: Class,
+    pub class: Arc<Class>,
     /// How long it waited in a queue.
     pub waited: Duration,
-    metrics: Arc<Metrics>,
     began: Instant,
-    kind: &'static str,
+    is_watch: bool,
     seats: i64,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let (schema, level) = (&*self.class.schema, &*self.class.level);
-        self.metrics.flow_executing.of(&[schema, level]).add(-1);
-        self.metrics.flow_executing_seats.of(&[level]).add(-self.seats);
-        let took = self.began.elapsed();
-        self.metrics
-            .flow_execution
-            .of(&[schema, level, self.kind])
-            .observe_time(took);
+        let numbers = &self.class.numbers;
+        numbers.executing.add(-1);
+        numbers.executing_seats.add(-self.seats);
+        let execution = if self.is_watch { &numbers.watch_execution } else { &numbers.execution };
+        execution.observe_time(self.began.elapsed());
     }
 }
 
 /// A request that is not served.
 #[derive(Debug)]
 pub(crate) struct Rejected {
-    pub class: Class,
+    pub class: Arc<Class>,
     /// Seconds after which the client may try again.
     pub retry_after: u32,
 }
@@ -103,7 +135,7 @@ pub(crate) struct FlowControl {
 impl FlowControl {
     /// With so many seats in all, and upstream's default objects until others are known.
     pub fn new(total: u32, metrics: Arc<Metrics>) -> FlowControl {
-        let config = Config::new(&defaults::defaults(), total, None);
+        let config = Config::new(&defaults::defaults(), total, None, &metrics);
         let control = FlowControl {
             config: ArcSwap::from_pointee(config),
             total,
@@ -116,7 +148,7 @@ impl FlowControl {
 
     /// Takes over new FlowSchemas and PriorityLevelConfigurations.
     fn configure(&self, objects: &[api::Value]) {
-        let next = Config::new(objects, self.total, Some(&self.config.load()));
+        let next = Config::new(objects, self.total, Some(&self.config.load()), &self.metrics);
         self.config.store(Arc::new(next));
         self.show_limits();
     }
@@ -132,24 +164,21 @@ impl FlowControl {
         let config = self.config.load_full();
         let digest = Digest { info, user };
         let (schema, level) = config.classify(&digest);
-        let class = schema.class.clone();
+        let class = schema.class.clone().expect("a configuration in force has classes");
         if level.is_exempt() {
-            return Ok(self.ticket(info, class, None, Duration::ZERO, 1));
+            return Ok(Self::ticket(info, class, None, Duration::ZERO, 1));
         }
         let width = seats().clamp(1, estimate::MOST_SEATS);
-        self.metrics
-            .flow_seats
-            .of(&[&class.schema, &class.level])
-            .observe(f64::from(width));
+        class.numbers.seats.observe(f64::from(width));
         let flow = schema.flow_hash(&digest);
         let began = Instant::now();
         if let Some(seat) = level.try_seat(width, began) {
-            return Ok(self.ticket(info, class, Some(seat), Duration::ZERO, width));
+            return Ok(Self::ticket(info, class, Some(seat), Duration::ZERO, width));
         }
         self.lend(&config, began);
         let waiting = match level.arrive(flow, width, began) {
-            Arrival::Seated(seat) => return Ok(self.ticket(info, class, Some(seat), Duration::ZERO, width)),
-            Arrival::Rejected(reason) => return Err(self.reject(info, class, reason)),
+            Arrival::Seated(seat) => return Ok(Self::ticket(info, class, Some(seat), Duration::ZERO, width)),
+            Arrival::Rejected(reason) => return Err(self.reject(class, reason)),
             Arrival::Queued(waiting) => waiting,
         };
         let names = [&*class.schema, &*class.level];
@@ -170,30 +199,28 @@ impl FlowControl {
             .of(&[seated, &class.schema, &class.level])
             .observe_time(waited);
         match seat {
-            Ok(Ok(seat)) => Ok(self.ticket(info, class, Some(seat), waited, width)),
+            Ok(Ok(seat)) => Ok(Self::ticket(info, class, Some(seat), waited, width)),
             // The place in the queue is given up by dropping it.
-            _ => Err(self.reject(info, class, "time-out")),
+            _ => Err(self.reject(class, "time-out")),
         }
     }
 
-    fn ticket(&self, info: &RequestInfo, class: Class, seat: Option<Seat>, waited: Duration, seats: u32) -> Ticket {
-        let names = [&*class.schema, &*class.level];
-        self.metrics.flow_dispatched.of(&names).inc();
-        self.metrics.flow_executing.of(&names).add(1);
+    fn ticket(info: &RequestInfo, class: Arc<Class>, seat: Option<Seat>, waited: Duration, seats: u32) -> Ticket {
         let seats = i64::from(seats);
-        self.metrics.flow_executing_seats.of(&[&class.level]).add(seats);
+        class.numbers.dispatched.inc();
+        class.numbers.executing.add(1);
+        class.numbers.executing_seats.add(seats);
         Ticket {
             _seat: seat,
             class,
             waited,
-            metrics: self.metrics.clone(),
             began: Instant::now(),
-            kind: if info.verb == "watch" { "watch" } else { "regular" },
+            is_watch: info.verb == "watch",
             seats,
         }
     }
 
-    fn reject(&self, _info: &RequestInfo, class: Class, reason: &'static str) -> Rejected {
+    fn reject(&self, class: Arc<Class>, reason: &'static str) -> Rejected {
         self.metrics
             .flow_rejected
             .of(&[&class.schema, &class.level, reason])

@@ -1,6 +1,7 @@
 //! FlowSchemas: which requests belong where (`flowcontrol/rule.go`).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use api::{Value, meta};
 use serde::Deserialize;
@@ -25,7 +26,11 @@ enum Distinguisher {
 /// One FlowSchema.
 #[derive(Debug)]
 pub(super) struct Schema {
-    pub class: Class,
+    pub name: String,
+    pub uid: String,
+    pub level: String,
+    /// Set once the level is known.
+    pub class: Option<Arc<Class>>,
     pub precedence: i64,
     distinguisher: Distinguisher,
     rules: Vec<Rule>,
@@ -83,12 +88,10 @@ impl Schema {
         let spec = object.get("spec")?;
         let text = |path: &str| crate::kind::value_at(spec, path).and_then(Value::as_str).unwrap_or("");
         Some(Schema {
-            class: Class {
-                schema: meta::name(object).into(),
-                schema_uid: meta::uid(object).into(),
-                level: text("priorityLevelConfiguration.name").into(),
-                level_uid: "".into(),
-            },
+            name: meta::name(object).to_owned(),
+            uid: meta::uid(object).to_owned(),
+            level: text("priorityLevelConfiguration.name").to_owned(),
+            class: None,
             precedence: spec.get("matchingPrecedence").and_then(Value::as_i64).unwrap_or(1000),
             distinguisher: match text("distinguisherMethod.type") {
                 "ByUser" => Distinguisher::User,
@@ -115,7 +118,7 @@ impl Schema {
             Distinguisher::Namespace => &digest.info.namespace,
         };
         let mut hasher = DefaultHasher::new();
-        (&*self.class.schema, distinguisher).hash(&mut hasher);
+        (&self.name, distinguisher).hash(&mut hasher);
         hasher.finish()
     }
 }
