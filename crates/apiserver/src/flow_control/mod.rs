@@ -109,7 +109,11 @@ impl Drop for Ticket {
         let numbers = &self.class.numbers;
         numbers.executing.add(-1);
         numbers.executing_seats.add(-self.seats);
-        let execution = if self.is_watch { &numbers.watch_execution } else { &numbers.execution };
+        let execution = if self.is_watch {
+            &numbers.watch_execution
+        } else {
+            &numbers.execution
+        };
         execution.observe_time(self.began.elapsed());
     }
 }
