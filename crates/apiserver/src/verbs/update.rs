@@ -17,7 +17,7 @@ use crate::codec;
 use crate::kind::{AllowUnconditionalUpdate, Generation, Kind, Part, value_at};
 use crate::negotiate;
 use crate::patch::{self, Patch};
-use crate::resource::Resource;
+use crate::resource::{Resource, store_status};
 use crate::respond::Answer;
 use crate::state::State;
 
@@ -264,7 +264,8 @@ impl Attempt<'_> {
         }
         patch::ignore_timestamps(&mut new, self.old);
         let gone = deletes(kind, &new, self.old);
-        if self.options.dry_run || (!gone && new == *self.old) {
+        let unchanged = !gone && new == *self.old;
+        if self.options.dry_run || unchanged && !self.is_stored_elsewise().await? {
             return Ok(Some(new));
         }
         let write = Write {
@@ -281,6 +282,23 @@ impl Attempt<'_> {
             }
             Outcome::Conflict(_) | Outcome::ClaimTaken => Ok(None),
         }
+    }
+
+    /// Whether a write that changes nothing moves the object to the version that is stored now: that is how custom
+    /// resources are migrated.
+    async fn is_stored_elsewise(&self) -> Result<bool, Status> {
+        let kind = &self.resource.kind;
+        if kind
+            .custom
+            .as_ref()
+            .is_none_or(|custom| custom.definition.versions.len() < 2)
+        {
+            return Ok(false);
+        }
+        let key = self.resource.key(&self.call.info.namespace, &self.call.info.name);
+        let stored = self.state.store.get(&key).await.map_err(store_status)?;
+        let stored = stored.and_then(|kv| serde_json::from_slice::<Value>(&kv.value).ok());
+        Ok(stored.is_some_and(|object| meta::api_version(&object) != kind.storage.gvk.api_version()))
     }
 
     /// The object as the client wants it, with its preconditions checked.

@@ -69,6 +69,18 @@ async fn versions_change_at_run_time() {
     while watch.next().await.is_some() {}
     assert_eq!(server.get(CRONTABS).await.code, 404);
     assert_eq!(server.get(&format!("{V2}/one")).await.expect(200)["spec"]["a"], "x");
+    let before = server.get(&format!("{V2}/one")).await.expect(200);
+    let media = "application/merge-patch+json";
+    let moved = server.patch(&format!("{V2}/one"), media, &json!({})).await.expect(200);
+    assert_ne!(
+        moved["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"],
+        "it is migrated"
+    );
+    let again = server.patch(&format!("{V2}/one"), media, &json!({})).await.expect(200);
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        moved["metadata"]["resourceVersion"]
+    );
     definition = changed;
     definition["spec"]["versions"].as_array_mut().unwrap().remove(0);
     let refused = server.put(&path, &definition).await.refused(422);
