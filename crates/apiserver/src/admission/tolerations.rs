@@ -108,9 +108,10 @@ mod tests {
         );
         assert_eq!(merge(&list(json!([exists, brief])), &list(json!([all]))), [all.clone()]);
         assert_eq!(merge(&list(json!([other])), &list(json!([other]))), [other.clone()]);
-        assert!(are_allowed(&[brief.clone()], &[exists.clone()]));
-        assert!(!are_allowed(&[exists.clone()], &[brief]));
-        assert!(are_allowed(&[exists], &[]));
-        assert!(!are_allowed(&[all], &[other]));
+        let one = std::slice::from_ref;
+        assert!(are_allowed(one(&brief), one(&exists)));
+        assert!(!are_allowed(one(&exists), one(&brief)));
+        assert!(are_allowed(one(&exists), &[]));
+        assert!(!are_allowed(one(&all), one(&other)));
     }
 }

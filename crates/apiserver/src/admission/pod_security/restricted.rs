@@ -115,11 +115,11 @@ pub(super) fn volumes(pod: &Subject<'_>) -> Option<Violation> {
     let mut names = Vec::new();
     for volume in list(pod.spec, "volumes") {
         let has = |kind: &&str| set(volume, kind).is_some();
-        if ALLOWED_VOLUMES.iter().any(|kind| has(&kind)) {
+        if ALLOWED_VOLUMES.iter().any(|kind| has(kind)) {
             continue;
         }
         names.push(text(volume, "name"));
-        let kind = RESTRICTED_VOLUMES.into_iter().find(|kind| has(&kind));
+        let kind = RESTRICTED_VOLUMES.into_iter().find(|kind| has(kind));
         kinds.insert(kind.unwrap_or("unknown").to_owned());
     }
     if names.is_empty() {
