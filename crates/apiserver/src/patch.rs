@@ -192,8 +192,15 @@ fn server_side_apply(
     options: &WriteOptions,
 ) -> Result<Value, Status> {
     let decoded = codec::decode_kind(kind, crate::negotiate::Encoding::Yaml, body)?;
-    report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
+    let (unknown, other): (Vec<String>, Vec<String>) = decoded
+        .strict
+        .into_iter()
+        .partition(|text| text.starts_with(UNKNOWN_FIELD));
+    report_strict(call, options.field_validation, &kind.gvk, other)?;
     let mut config = decoded.value;
+    if !unknown.is_empty() {
+        return Err(not_declared(kind, call, &config, &unknown));
+    }
     if config.get("metadata").is_some_and(|m| m.get("managedFields").is_some()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
@@ -217,6 +224,42 @@ fn server_side_apply(
     kind.gvk.stamp(&mut new);
     codec::complete(kind, &mut new);
     Ok(new)
+}
+
+const UNKNOWN_FIELD: &str = "unknown field ";
+
+/// Ownership is kept by field, so that a field which nobody declared cannot be applied, whatever the field validation
+/// (`managedfields/internal/structuredmerge.go`: an error without a reason).
+fn not_declared(kind: &Kind, call: &Call, config: &Value, unknown: &[String]) -> Status {
+    let fields: Vec<String> = unknown
+        .iter()
+        .map(|text| text[UNKNOWN_FIELD.len()..].trim_matches('"'))
+        .map(|path| format!(".{path}: field not declared in schema"))
+        .collect();
+    let errors = match fields.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let named = |given: &str, asked: &str| {
+        if given.is_empty() {
+            asked.to_owned()
+        } else {
+            given.to_owned()
+        }
+    };
+    let name = named(meta::name(config), &call.info.name);
+    let namespace = named(meta::namespace(config), &call.info.namespace);
+    let gvk = &kind.gvk;
+    let version = if gvk.group.is_empty() {
+        gvk.version.clone()
+    } else {
+        format!("{}/{}", gvk.group, gvk.version)
+    };
+    let message = format!(
+        "failed to create typed patch object ({namespace}/{name}; {version}, Kind={}): {errors}",
+        gvk.kind
+    );
+    Status::failure(500, "", message)
 }
 
 /// What an apply to this part does not own.
