@@ -21,12 +21,11 @@ pub fn publish(schema: Option<&Value>, preserve: bool, dialect: Dialect, object_
     let whole = Value::Object(Map::new());
     let schema = schema.unwrap_or(&whole);
     let loose = preserve || schema["x-kubernetes-preserve-unknown-fields"] == Value::Bool(true);
-    let mut out = if dialect == Dialect::V2 && loose {
-        // Clients of v2 take a schema that names members to name all of them.
-        json!({"x-kubernetes-preserve-unknown-fields": true})
-    } else {
-        convert(schema, dialect)
-    };
+    if dialect == Dialect::V2 && loose {
+        // Clients of v2 take a schema that names members to name all of them: this one names none.
+        return json!({"type": "object"});
+    }
+    let mut out = convert(schema, dialect);
     out["type"] = "object".into();
     let text = |text: &str| json!({"type": "string", "description": text});
     let properties = &mut out["properties"];
