@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan, Unit, Zoned, ZonedRound};
 pub enum CronError {
     #[error("empty spec string")]
     Empty,
-    #[error("expected exactly 5 fields, found {0}: {1:?}")]
+    #[error("expected exactly 5 fields, found {}: [{}]", .0, .1.join(" "))]
     Fields(usize, Vec<String>),
     #[error("unrecognized descriptor: {0}")]
     Descriptor(String),
@@ -22,7 +22,7 @@ pub enum CronError {
     Hyphens(String),
     #[error("too many slashes: {0}")]
     Slashes(String),
-    #[error("failed to parse number: {0}")]
+    #[error("failed to parse int from {0}: strconv.Atoi: parsing \"{0}\": invalid syntax")]
     Number(String),
     #[error("beginning of range ({0}) below minimum ({1}): {2}")]
     Below(u32, u32, String),

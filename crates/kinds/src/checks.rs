@@ -18,6 +18,14 @@ pub fn invalid_each(path: &Path, value: &str, messages: Vec<String>) -> Vec<Erro
         .collect()
 }
 
+/// What is wrong with the whole of something that is not printed.
+pub fn invalid_whole(path: &Path, detail: &str) -> Error {
+    Error {
+        value: None,
+        ..Error::invalid(path, Value::Null, detail)
+    }
+}
+
 /// A DNS label.
 pub fn dns_label(value: &str, path: &Path) -> Vec<Error> {
     invalid_each(path, value, validate::dns1123_label(value))

@@ -1,6 +1,7 @@
 //! `cronjobs`.
 
 use api::Value;
+use api::cron::{Schedule, zone_of};
 use api::field::{Error, Path};
 use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
@@ -13,7 +14,6 @@ pub(crate) fn kind() -> Kind {
         .short_names(&["cj"])
         .categories(&["all"])
         .with_generation()
-        .name_rule(apiserver::kind::NameRule::Custom(name))
         .default(|object| {
             let spec = tree::child(object, "spec");
             tree::fill(spec, "concurrencyPolicy", "Allow");
@@ -22,7 +22,8 @@ pub(crate) fn kind() -> Kind {
             tree::fill(spec, "failedJobsHistoryLimit", 1);
             crate::pod_spec::defaults::template(object, "spec.jobTemplate.spec.template");
         })
-        .validate(cron_job)
+        .validate(create)
+        .validate_update(|new, old| cron_job(new, Some(old)))
         .subresource(Subresource::status())
         .table(
             {
@@ -68,151 +69,141 @@ pub(crate) fn kind() -> Kind {
         )
 }
 
-/// Room is left for the suffix of the jobs' names.
-fn name(name: &str) -> Vec<String> {
-    let mut messages = api::validate::dns1123_subdomain(name);
+fn create(object: &Value) -> Vec<Error> {
+    let mut errors = cron_job(object, None);
+    let name = api::meta::name(object);
+    // The jobs' names have 11 characters more.
     if name.len() > 52 {
-        messages.push("must be no more than 52 characters".to_owned());
+        let path = Path::new("metadata").child("name");
+        errors.push(Error::invalid(&path, name, "must be no more than 52 characters"));
     }
-    messages
+    errors
 }
 
-fn cron_job(object: &Value) -> Vec<Error> {
+fn cron_job(object: &Value, old: Option<&Value>) -> Vec<Error> {
     let path = Path::new("spec");
     let mut errors = Vec::new();
-    let schedule = tree::text(object, "spec.schedule");
-    if schedule.is_empty() {
+    let text = tree::text(object, "spec.schedule");
+    if text.is_empty() {
         errors.push(Error::required(&path.child("schedule"), ""));
     } else {
-        errors.extend(schedule_errors(schedule, &path.child("schedule")));
+        errors.extend(schedule(object, old, &path.child("schedule")));
+    }
+    let nonnegative = |field: &str| checks::nonnegative(tree::at(object, "spec").unwrap_or(&Value::Null), field, &path);
+    errors.extend(nonnegative("startingDeadlineSeconds"));
+    let zone = tree::text_opt(object, "spec.timeZone");
+    if old.is_none_or(|old| tree::text_opt(old, "spec.timeZone") != zone) {
+        errors.extend(
+            zone.map(|zone| time_zone(zone, &path.child("timeZone")))
+                .unwrap_or_default(),
+        );
     }
     let known = &["Allow", "Forbid", "Replace"];
     let policy = tree::text(object, "spec.concurrencyPolicy");
     errors.extend(checks::one_of(policy, known, &path.child("concurrencyPolicy")));
-    if let Some(zone) = tree::text_opt(object, "spec.timeZone") {
-        let path = path.child("timeZone");
-        if zone.is_empty() {
-            errors.push(Error::invalid(&path, zone, "timeZone must be nil or non-empty string"));
-        } else if zone.eq_ignore_ascii_case("local") {
-            errors.push(Error::invalid(
-                &path,
-                zone,
-                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-            ));
-        }
-    }
-    for field in [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ] {
-        errors.extend(checks::nonnegative(object, &format!("spec.{field}"), &Path::root()));
-    }
     let template = tree::at(object, "spec.jobTemplate").unwrap_or(&Value::Null);
-    errors.extend(job::job_spec(template, &path.child("jobTemplate").child("spec")));
+    let spec = path.child("jobTemplate").child("spec");
+    errors.extend(job::validation::job_spec(template, &spec));
+    if let Some(selector) = tree::at(template, "spec.selector") {
+        let detail = "`selector` will be auto-generated";
+        errors.push(Error::invalid(&spec.child("selector"), selector.clone(), detail));
+    }
+    if tree::flag(template, "spec.manualSelector") {
+        let path = spec.child("manualSelector");
+        errors.push(Error::not_supported(&path, true, &["nil", "false"]));
+    }
+    errors.extend(nonnegative("successfulJobsHistoryLimit"));
+    errors.extend(nonnegative("failedJobsHistoryLimit"));
     errors
 }
 
-/// A schedule is five fields or one of the `@` words.
-fn schedule_errors(schedule: &str, path: &Path) -> Vec<Error> {
-    let words = [
-        "@yearly",
-        "@annually",
-        "@monthly",
-        "@weekly",
-        "@daily",
-        "@midnight",
-        "@hourly",
-    ];
-    if words.contains(&schedule)
-        || schedule
-            .strip_prefix("@every ")
-            .is_some_and(|d| api::time::parse_go_duration(d).is_some())
-    {
-        return Vec::new();
+fn schedule(object: &Value, old: Option<&Value>, path: &Path) -> Vec<Error> {
+    let text = tree::text(object, "spec.schedule");
+    let mut errors = Vec::new();
+    if let Err(why) = Schedule::parse(text) {
+        errors.push(Error::invalid(path, text, why.to_string()));
     }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields
-        .first()
-        .is_some_and(|field| field.starts_with("TZ=") || field.starts_with("CRON_TZ="))
-    {
-        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-        return vec![Error::invalid(path, schedule, detail)];
-    }
-    if fields.len() != 5 {
-        let detail = format!(
-            "expected exactly 5 fields, found {}: [{}]",
-            fields.len(),
-            fields.join(" ")
-        );
-        return vec![Error::invalid(path, schedule, detail)];
-    }
-    let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    let names: [&[&str]; 5] = [
-        &[],
-        &[],
-        &[],
-        &[
-            "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-        ],
-        &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
-    ];
-    for ((field, (low, high)), names) in fields.iter().zip(bounds).zip(names) {
-        if !field.split(',').all(|part| is_cron_part(part, low, high, names)) {
-            let detail = format!("failed to parse field: {field}");
-            return vec![Error::invalid(path, schedule, detail)];
+    let had_zone = old.is_some_and(|old| tree::text(old, "spec.schedule").contains("TZ"));
+    if text.contains("TZ") {
+        if !had_zone {
+            let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+            errors.push(Error::invalid(path, text, detail));
+        } else if tree::text_opt(object, "spec.timeZone").is_some() {
+            let detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+            errors.push(Error::invalid(path, text, detail));
         }
     }
-    Vec::new()
+    errors
 }
 
-fn is_cron_part(part: &str, low: u32, high: u32, names: &[&str]) -> bool {
-    let (range, step) = part
-        .split_once('/')
-        .map_or((part, None), |(range, step)| (range, Some(step)));
-    if step.is_some_and(|step| step.parse::<u32>().map_or(true, |step| step == 0)) {
-        return false;
+fn time_zone(zone: &str, path: &Path) -> Vec<Error> {
+    if zone.is_empty() {
+        let detail = "timeZone must be nil or non-empty string";
+        return vec![Error::invalid(path, zone, detail)];
     }
-    if matches!(range, "*" | "?") {
-        return true;
-    }
-    let number = |text: &str| {
-        let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        let number = named.map(|index| index as u32 + low).or_else(|| text.parse().ok())?;
-        (low..=high).contains(&number).then_some(number)
+    let good = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.chars().all(known)
     };
-    match range.split_once('-') {
-        Some((from, to)) => matches!((number(from), number(to)), (Some(from), Some(to)) if from <= to),
-        None => number(range).is_some(),
+    let unknown = format!("unknown time zone {zone}");
+    if !zone.split('/').all(good) {
+        return vec![Error::invalid(path, zone, unknown)];
     }
+    let mut errors = Vec::new();
+    let local = zone.eq_ignore_ascii_case("local");
+    if local {
+        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.push(Error::invalid(path, zone, detail));
+    }
+    // To Go, `Local` is a zone that there is.
+    if zone != "Local" && zone_of(zone).is_none() {
+        errors.push(Error::invalid(path, zone, unknown));
+    }
+    errors
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn told(spec: Value, old: Option<Value>) -> Vec<String> {
+        let mut object = json!({"spec": {"concurrencyPolicy": "Allow"}});
+        for (key, value) in spec.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        let old = old.map(|spec| json!({"spec": spec}));
+        let errors = cron_job(&object, old.as_ref());
+        let own = errors.iter().filter(|error| !error.field.contains("jobTemplate"));
+        own.map(ToString::to_string).collect()
+    }
 
     #[test]
-    fn schedules_are_cron() {
-        let path = Path::new("schedule");
-        for good in [
-            "* * * * *",
-            "*/5 0 1,15 * mon-fri",
-            "@daily",
-            "@every 1h",
-            "0 0 ? jan 0",
+    fn schedules_and_zones() {
+        assert_eq!(told(json!({"schedule": "*/5 0 1,15 * mon-fri"}), None), [""; 0]);
+        let zoned = json!({"schedule": "CRON_TZ=UTC 0 0 * * *"});
+        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        let refused = format!("spec.schedule: Invalid value: \"CRON_TZ=UTC 0 0 * * *\": {detail}");
+        assert_eq!(told(zoned.clone(), None), [refused]);
+        assert_eq!(told(zoned.clone(), Some(zoned)), [""; 0]);
+        assert_eq!(
+            told(json!({"schedule": "61 * * * *"}), None),
+            ["spec.schedule: Invalid value: \"61 * * * *\": end of range (61) above maximum (59): 61"]
+        );
+        for (zone, detail) in [
+            ("", "timeZone must be nil or non-empty string"),
+            ("-x", "unknown time zone -x"),
+            ("No/Where", "unknown time zone No/Where"),
+            (
+                "Local",
+                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+            ),
         ] {
-            assert!(schedule_errors(good, &path).is_empty(), "{good}");
-        }
-        for bad in [
-            "* * * *",
-            "60 * * * *",
-            "* * * * 8",
-            "*/0 * * * *",
-            "TZ=UTC * * * * *",
-            "5-1 * * * *",
-            "x",
-        ] {
-            assert_eq!(schedule_errors(bad, &path).len(), 1, "{bad}");
+            let line = format!("spec.timeZone: Invalid value: \"{zone}\": {detail}");
+            assert_eq!(told(json!({"schedule": "@daily", "timeZone": zone}), None), [line]);
         }
     }
 }
