@@ -10,18 +10,49 @@ const MIN_SECONDS: i64 = -62_135_596_800;
 /// 9999-12-31T23:59:59Z
 const MAX_SECONDS: i64 = 253_402_300_799;
 
-/// A moment between the years 1 and 9999, which `jiff::Timestamp` does not reach to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment between the years 1 and 9999, which `jiff::Timestamp` does not reach to the end. It remembers the offset
+/// that it was written with, which only `string(…)` shows.
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp {
     seconds: i64,
     nanos: i32,
+    offset: i32,
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanoseconds() == other.nanoseconds()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.nanoseconds().cmp(&other.nanoseconds())
+    }
 }
 
 impl Timestamp {
     /// A moment by its seconds since 1970 and the nanoseconds after them, when it lies in the years that CEL has.
     pub fn new(seconds: i64, nanos: i32) -> Option<Self> {
         let valid = (MIN_SECONDS..=MAX_SECONDS).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-        valid.then_some(Self { seconds, nanos })
+        valid.then_some(Self {
+            seconds,
+            nanos,
+            offset: 0,
+        })
+    }
+
+    /// The same moment, written with another offset from UTC in seconds.
+    pub(crate) fn with_offset(self, offset: i32) -> Self {
+        Self { offset, ..self }
     }
 
     /// Whole seconds since 1970, towards the past.
@@ -74,13 +105,15 @@ impl From<jiff::Timestamp> for Timestamp {
         Self {
             seconds,
             nanos: total.rem_euclid(NANOS) as i32,
+            offset: 0,
         }
     }
 }
 
-/// As Go's `time.Format(time.RFC3339Nano)` in UTC.
+/// As Go's `time.Format(time.RFC3339Nano)`.
 pub(crate) fn format_timestamp(time: Timestamp) -> String {
-    let civil = time.civil(&TimeZone::UTC);
+    let zone = jiff::tz::Offset::from_seconds(time.offset).map_or(TimeZone::UTC, TimeZone::fixed);
+    let civil = time.civil(&zone);
     let mut text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
         civil.year(),
@@ -93,7 +126,13 @@ pub(crate) fn format_timestamp(time: Timestamp) -> String {
     if civil.subsec_nanosecond() != 0 {
         text.push_str(format!(".{:09}", civil.subsec_nanosecond()).trim_end_matches('0'));
     }
-    text.push('Z');
+    if time.offset == 0 {
+        text.push('Z');
+    } else {
+        let minutes = time.offset.abs() / 60;
+        let sign = if time.offset < 0 { '-' } else { '+' };
+        text.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+    }
     text
 }
 
@@ -218,12 +257,13 @@ fn sum_units(text: &str, spaces: bool, unit: impl Fn(&str) -> Option<i128>) -> O
 }
 
 /// Go's `time.Parse(time.RFC3339, …)`: none when it does not parse; the moment may lie outside of CEL's years.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<(i64, i32)> {
+pub(crate) fn parse_rfc3339(text: &str) -> Option<(i64, i32, i32)> {
     let (date, rest) = date_prefix(text)?;
     let rest = rest.strip_prefix('T')?;
     let (time, rest) = time_prefix(rest, true)?;
     let offset = offset(rest, false)?;
-    Some(seconds_of(date, time, offset))
+    let (seconds, nanos) = seconds_of(date, time, offset);
+    Some((seconds, nanos, offset as i32))
 }
 
 /// `strfmt.ParseDateTime` of OpenAPI.
@@ -236,7 +276,7 @@ pub(crate) fn parse_open_api_date_time(text: &str) -> Option<Timestamp> {
     let (time, rest) = time_prefix(rest, false)?;
     let offset = if rest.is_empty() { 0 } else { offset(rest, true)? };
     let (seconds, nanos) = seconds_of(date, time, offset);
-    Timestamp::new(seconds, nanos)
+    Some(Timestamp::new(seconds, nanos)?.with_offset(offset as i32))
 }
 
 /// A date alone (`2006-01-02`), at midnight in UTC.
@@ -383,10 +423,13 @@ mod tests {
 
     #[test]
     fn moments_are_read_as_go_reads_them() {
-        assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Some((1, 0)));
-        assert_eq!(parse_rfc3339("1970-01-01T01:00:01.5+01:00"), Some((1, 500_000_000)));
+        assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Some((1, 0, 0)));
+        assert_eq!(
+            parse_rfc3339("1970-01-01T01:00:01.5+01:00"),
+            Some((1, 500_000_000, 3_600))
+        );
         assert_eq!(parse_rfc3339("1970-01-01t00:00:01Z"), None);
-        assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some((MIN_SECONDS, 0)));
+        assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some((MIN_SECONDS, 0, 0)));
         assert_eq!(
             format_timestamp(Timestamp::new(MIN_SECONDS, 0).expect("in range")),
             "0001-01-01T00:00:00Z"

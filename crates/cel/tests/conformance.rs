@@ -101,7 +101,7 @@ fn check(row: &Json) -> Option<String> {
             let both_nan = matches!((&value, &expected), (cel::Value::Double(one), cel::Value::Double(two)) if one.is_nan() && two.is_nan());
             let equal = value.equals(&expected).expect("values are comparable");
             let same = value.type_of().runtime_name() == expected.type_of().runtime_name();
-            (!(equal && same) && !both_nan).then(|| format!("{value} instead of {expected}"))
+            (!(both_nan || equal && same)).then(|| format!("{value} instead of {expected}"))
         }
         Err(error) => Some(error.to_string()),
     }

@@ -89,7 +89,7 @@ pub(crate) fn check(ast: Ast, source: &str, scope: &Scope) -> Result<Checked, Is
         *ty = mapping.substitute(ty, true);
     }
     if issues.is_empty() {
-        validate::validate(&out, &mut issues);
+        validate::validate(&out, scope.mixed_literals, &mut issues);
     }
     if issues.is_empty() {
         Ok(out)
@@ -148,10 +148,10 @@ impl Checker<'_> {
                 for entry in &entries {
                     self.check(entry.key);
                     let ty = self.ty(entry.key);
-                    key = Some(self.join(entry.key, key, ty));
+                    key = Some(self.join(key, ty));
                     self.check(entry.value);
                     let ty = self.element_type(entry.value, entry.optional);
-                    value = Some(self.join(entry.value, value, ty));
+                    value = Some(self.join(value, ty));
                 }
                 let key = key.unwrap_or_else(|| self.free_variable());
                 let value = value.unwrap_or_else(|| self.free_variable());
@@ -444,23 +444,19 @@ impl Checker<'_> {
         for (element, optional) in elements {
             self.check(*element);
             let ty = self.element_type(*element, *optional);
-            joined = Some(self.join(*element, joined, ty));
+            joined = Some(self.join(joined, ty));
         }
         let element = joined.unwrap_or_else(|| self.free_variable());
         self.set(id, Type::list(element));
     }
 
-    /// The type of two elements of one list.
-    fn join(&mut self, id: NodeId, before: Option<Type>, ty: Type) -> Type {
+    /// The type of two elements of one list; a mix is `dyn` here, and validated afterwards.
+    fn join(&mut self, before: Option<Type>, ty: Type) -> Type {
         let Some(before) = before else { return ty };
         if self.mapping.assignable(&before, &ty) {
             return most_general(&before, &ty);
         }
-        if self.scope.mixed_literals {
-            return Type::Dyn;
-        }
-        self.mismatch(id, &before, &ty);
-        Type::Error
+        Type::Dyn
     }
 
     fn structure(&mut self, id: NodeId, name: &str, fields: &[Field]) {

@@ -2,7 +2,7 @@
 
 use crate::issue::Issues;
 use crate::library::{check_format, regex};
-use crate::syntax::Expr;
+use crate::syntax::{Expr, NodeId, children};
 use crate::time::{self, Timestamp};
 use crate::types::Type;
 use crate::value::Value;
@@ -10,7 +10,10 @@ use crate::value::Value;
 use super::{Checked, Reference};
 
 /// Reports what is wrong with literals: durations, moments, regular expressions, formats.
-pub(super) fn validate(checked: &Checked, issues: &mut Issues) {
+pub(super) fn validate(checked: &Checked, mixed_literals: bool, issues: &mut Issues) {
+    if !mixed_literals {
+        homogeneous(checked, checked.ast.root, issues);
+    }
     let nodes = checked.references.iter().enumerate();
     for (id, reference) in nodes {
         let Reference::Overloads(function, _) = reference else {
@@ -30,7 +33,7 @@ pub(super) fn validate(checked: &Checked, issues: &mut Issues) {
             "duration" => literal(0).filter(|(_, text)| time::parse_duration(text).is_none()),
             "timestamp" => literal(0).filter(|(_, text)| {
                 time::parse_rfc3339(text)
-                    .and_then(|(seconds, nanos)| Timestamp::new(seconds, nanos))
+                    .and_then(|(seconds, nanos, _)| Timestamp::new(seconds, nanos))
                     .is_none()
             }),
             "matches" => literal(1).filter(|(_, text)| regex::compile(text).is_err()),
@@ -67,5 +70,46 @@ fn format(checked: &Checked, issues: &mut Issues, (id, text, args): FormatCall<'
     if let Err((message, about)) = check_format(&text, &types) {
         let place = about.map_or(id, |index| elements[index].0);
         issues.report(checked.ast.position(place), message);
+    }
+}
+
+/// Reports literals that mix types, except in the arguments of `format`.
+fn homogeneous(checked: &Checked, root: NodeId, issues: &mut Issues) {
+    let mut rest = vec![root];
+    while let Some(id) = rest.pop() {
+        let expr = checked.ast.get(id);
+        match expr {
+            Expr::Call { function, .. } if &**function == "format" => continue,
+            Expr::List { elements } => same(checked, elements.iter().copied(), issues),
+            Expr::Map { entries } => {
+                same(checked, entries.iter().map(|entry| (entry.key, false)), issues);
+                same(
+                    checked,
+                    entries.iter().map(|entry| (entry.value, entry.optional)),
+                    issues,
+                );
+            }
+            _ => {}
+        }
+        rest.extend(children(expr));
+    }
+}
+
+fn same(checked: &Checked, nodes: impl Iterator<Item = (NodeId, bool)>, issues: &mut Issues) {
+    let mut first: Option<&Type> = None;
+    for (id, optional) in nodes {
+        let ty = checked.ty(id);
+        let ty = if optional { ty.optional_of().unwrap_or(ty) } else { ty };
+        match first {
+            None => first = Some(ty),
+            Some(first) if first != ty => {
+                issues.report(
+                    checked.ast.position(id),
+                    format!("expected type '{first}' but found '{ty}'"),
+                );
+                return;
+            }
+            Some(_) => {}
+        }
     }
 }

@@ -62,7 +62,15 @@ fn parse_ip(raw: &str) -> Result<IpAddr, EvalError> {
         )));
     }
     let Ok(address) = raw.parse::<IpAddr>() else {
-        let reason = parse_reason(raw);
+        let reason = match raw.find(":::") {
+            Some(at) => {
+                format!(
+                    "each colon-separated field must have at least one digit (at {:?})",
+                    &raw[at + 2..]
+                )
+            }
+            None => parse_reason(raw).to_owned(),
+        };
         return Err(EvalError::new(format!(
             "IP Address {raw:?} parse error during conversion from string: ParseAddr({raw:?}): {reason}"
         )));

@@ -96,14 +96,16 @@ impl<'p> Translator<'p> {
     }
 
     fn quoted(&mut self) -> Result<(), String> {
-        while let Some(character) = self.rest.next() {
+        loop {
+            let Some(character) = self.rest.next() else {
+                return Ok(());
+            };
             if character == '\\' && self.rest.peek() == Some(&'E') {
                 self.rest.next();
-                break;
+                return Ok(());
             }
             self.literal(character);
         }
-        Ok(())
     }
 
     /// `\123`; a single digit other than 0 would be a backreference.

@@ -78,7 +78,7 @@ impl Semver {
     }
 
     /// The order of versions; builds do not count.
-    pub fn cmp(&self, other: &Self) -> Ordering {
+    pub fn order(&self, other: &Self) -> Ordering {
         (self.major, self.minor, self.patch)
             .cmp(&(other.major, other.minor, other.patch))
             .then_with(|| match (self.pre.is_empty(), other.pre.is_empty()) {
@@ -194,7 +194,7 @@ fn version(value: Option<&Value>) -> Result<&Semver, EvalError> {
 }
 
 fn order(arguments: &[Value]) -> Result<Ordering, EvalError> {
-    Ok(version(arguments.first())?.cmp(version(arguments.get(1))?))
+    Ok(version(arguments.first())?.order(version(arguments.get(1))?))
 }
 
 /// Declares `semver` and its functions.

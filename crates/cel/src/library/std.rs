@@ -280,12 +280,16 @@ pub(super) fn to_string(arguments: &[Value]) -> Outcome {
 }
 
 fn to_timestamp(arguments: &[Value]) -> Outcome {
-    let of = |seconds, nanos| checked(Timestamp::new(seconds, nanos), Value::Timestamp, TIMESTAMP);
     match arguments {
         [value @ Value::Timestamp(_)] => Ok(value.clone()),
-        [Value::Int(seconds)] => of(*seconds, 0),
+        [Value::Int(seconds)] => checked(Timestamp::new(*seconds, 0), Value::Timestamp, TIMESTAMP),
         [value @ Value::String(text)] => match time::parse_rfc3339(text) {
-            Some((seconds, nanos)) => of(seconds, nanos),
+            Some((seconds, nanos, offset)) => {
+                checked(Timestamp::new(seconds, nanos), Value::Timestamp, TIMESTAMP).map(|value| match value {
+                    Value::Timestamp(at) => Value::Timestamp(at.with_offset(offset)),
+                    other => other,
+                })
+            }
             None => Err(not_convertible(value, "google.protobuf.Timestamp")),
         },
         _ => no_overload(),

@@ -145,7 +145,7 @@ fn authority(text: &str) -> Result<String, String> {
     } else {
         host.find(':').map_or("", |index| &host[index..])
     };
-    if !port_of.is_empty() && !(port_of.starts_with(':') && valid_port(&port_of[1..])) {
+    if !(port_of.is_empty() || port_of.starts_with(':') && valid_port(&port_of[1..])) {
         return Err(format!("invalid port {port_of:?} after host"));
     }
     for character in host.chars() {

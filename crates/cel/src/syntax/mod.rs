@@ -7,7 +7,7 @@ mod macros;
 mod parser;
 
 pub(crate) use ast::{ACCUMULATOR, Ast, Comprehension, Expr, Field, NodeId, Position};
-pub(crate) use parser::parse;
+pub(crate) use parser::{children, parse};
 
 use std::collections::BTreeSet;
 

@@ -59,6 +59,31 @@ pub(crate) fn parse(source: &str, syntax: &Syntax) -> Result<Ast, Issues> {
     Err(issues.sorted())
 }
 
+/// Operators, their functions, and how tightly they bind.
+const OPERATORS: [(&str, &str, u8); 12] = [
+    ("<", "_<_", 1),
+    ("<=", "_<=_", 1),
+    (">=", "_>=_", 1),
+    (">", "_>_", 1),
+    ("==", "_==_", 1),
+    ("!=", "_!=_", 1),
+    ("in", "@in", 1),
+    ("+", "_+_", 2),
+    ("-", "_-_", 2),
+    ("*", "_*_", 3),
+    ("/", "_/_", 3),
+    ("%", "_%_", 3),
+];
+
+/// Operands and operators that are not in the tree yet, and the terms of `&&` and `||` with their places.
+#[derive(Default)]
+struct Pending {
+    operands: Vec<NodeId>,
+    operators: Vec<(&'static str, u8, Position)>,
+    and: (Vec<NodeId>, Vec<Position>),
+    or: (Vec<NodeId>, Vec<Position>),
+}
+
 pub(super) struct Parser<'s> {
     lexemes: Vec<Lexeme>,
     next: usize,
@@ -172,9 +197,9 @@ impl Parser<'_> {
                 format!("expression recursion limit exceeded: {MAX_RECURSION_DEPTH}"),
             ));
         }
-        let condition = self.logical(0)?;
+        let condition = self.operators()?;
         let result = if let Some(position) = self.take("?") {
-            let one = self.logical(0)?;
+            let one = self.operators()?;
             self.expect(":")?;
             let other = self.expr()?;
             self.call("_?_:_", vec![condition, one, other], position)
@@ -185,19 +210,72 @@ impl Parser<'_> {
         result
     }
 
-    /// Terms joined by `||` (level 0) or `&&` (level 1), as a balanced tree.
-    fn logical(&mut self, level: usize) -> Result<NodeId, Failure> {
-        let (sign, function) = [("||", "_||_"), ("&&", "_&&_")][level];
-        let mut terms = Vec::new();
-        let mut operators = Vec::new();
+    /// Operands joined by operators, in one frame for all their levels: nested expressions come back here, and the stack
+    /// is bounded by that of 250 of them.
+    fn operators(&mut self) -> Result<NodeId, Failure> {
+        let mut pending = Pending::default();
         loop {
-            terms.push(if level == 0 { self.logical(1)? } else { self.binary(0)? });
-            match self.take(sign) {
-                Some(position) => operators.push(position),
-                None => break,
+            let operand = self.unary()?;
+            pending.operands.push(operand);
+            if !self.operator(&mut pending)? {
+                return self.disjunction(&mut pending);
             }
         }
-        self.balance(function, &terms, &operators)
+    }
+
+    /// Takes the operator that follows an operand; false when none does.
+    fn operator(&mut self, pending: &mut Pending) -> Result<bool, Failure> {
+        let Token::Sign(sign) = self.peek().token else {
+            return Ok(false);
+        };
+        if let Some((_, function, level)) = OPERATORS.iter().find(|(found, ..)| *found == sign) {
+            let position = self.advance().position;
+            self.reduce(pending, *level)?;
+            pending.operators.push((function, *level, position));
+            return Ok(true);
+        }
+        match sign {
+            "&&" => {
+                self.reduce(pending, 0)?;
+                pending.and.0.extend(pending.operands.pop());
+                pending.and.1.push(self.advance().position);
+            }
+            "||" => {
+                let term = self.conjunction(pending)?;
+                pending.or.0.push(term);
+                pending.or.1.push(self.advance().position);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Makes calls of the operators that bind at least as tightly as a level; they bind to the left.
+    fn reduce(&mut self, pending: &mut Pending, level: u8) -> Result<(), Failure> {
+        while let Some((function, found, position)) = pending.operators.last().copied() {
+            if found < level {
+                break;
+            }
+            pending.operators.pop();
+            if let (Some(right), Some(left)) = (pending.operands.pop(), pending.operands.pop()) {
+                pending.operands.push(self.call(function, vec![left, right], position)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn conjunction(&mut self, pending: &mut Pending) -> Result<NodeId, Failure> {
+        self.reduce(pending, 0)?;
+        pending.and.0.extend(pending.operands.pop());
+        let (terms, positions) = std::mem::take(&mut pending.and);
+        self.balance("_&&_", &terms, &positions)
+    }
+
+    fn disjunction(&mut self, pending: &mut Pending) -> Result<NodeId, Failure> {
+        let term = self.conjunction(pending)?;
+        pending.or.0.push(term);
+        let (terms, positions) = std::mem::take(&mut pending.or);
+        self.balance("_||_", &terms, &positions)
     }
 
     /// As cel-go's balancer: the operator in the middle is the root.
@@ -214,41 +292,6 @@ impl Parser<'_> {
             args: vec![left, right],
         };
         self.add(call, operators[middle], false)
-    }
-
-    /// Relations, sums and products, which bind to the left.
-    fn binary(&mut self, level: usize) -> Result<NodeId, Failure> {
-        const LEVELS: [&[(&str, &str)]; 3] = [
-            &[
-                ("<", "_<_"),
-                ("<=", "_<=_"),
-                (">=", "_>=_"),
-                (">", "_>_"),
-                ("==", "_==_"),
-                ("!=", "_!=_"),
-                ("in", "@in"),
-            ],
-            &[("+", "_+_"), ("-", "_-_")],
-            &[("*", "_*_"), ("/", "_/_"), ("%", "_%_")],
-        ];
-        let mut left = if level == 2 {
-            self.unary()?
-        } else {
-            self.binary(level + 1)?
-        };
-        while let Token::Sign(sign) = self.peek().token {
-            let Some((_, function)) = LEVELS[level].iter().find(|(found, _)| *found == sign) else {
-                break;
-            };
-            let position = self.advance().position;
-            let right = if level == 2 {
-                self.unary()?
-            } else {
-                self.binary(level + 1)?
-            };
-            left = self.call(function, vec![left, right], position)?;
-        }
-        Ok(left)
     }
 
     fn unary(&mut self) -> Result<NodeId, Failure> {
@@ -379,9 +422,7 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self) -> Result<NodeId, Failure> {
-        let lexeme = self.peek().clone();
-        let position = lexeme.position;
-        match lexeme.token {
+        match self.peek().token {
             Token::Sign("(") => {
                 self.advance();
                 let inside = self.expr()?;
@@ -391,24 +432,27 @@ impl Parser<'_> {
             Token::Sign("[") => self.list(),
             Token::Sign("{") => self.map(),
             Token::Sign("." | "-") | Token::Ident(_) => self.name_or_number(),
+            _ => self.literal(),
+        }
+    }
+
+    fn literal(&mut self) -> Result<NodeId, Failure> {
+        let Lexeme { token, position, .. } = self.peek().clone();
+        let value = match &token {
+            Token::True | Token::False => Value::Bool(token == Token::True),
+            Token::Null => Value::Null,
             Token::Int(_) | Token::Uint(_) | Token::Double(_) => {
                 self.advance();
-                self.number(lexeme.token, "", position)
+                return self.number(token, "", position);
             }
             Token::Text { raw, bytes } => {
                 self.advance();
-                self.text(&raw, bytes, position)
+                return self.text(raw, *bytes, position);
             }
-            Token::True | Token::False => {
-                self.advance();
-                self.add(Expr::Literal(Value::Bool(lexeme.token == Token::True)), position, false)
-            }
-            Token::Null => {
-                self.advance();
-                self.add(Expr::Literal(Value::Null), position, false)
-            }
-            _ => Err(self.mismatch(EXPECTED)),
-        }
+            _ => return Err(self.mismatch(EXPECTED)),
+        };
+        self.advance();
+        self.add(Expr::Literal(value), position, false)
     }
 
     fn name_or_number(&mut self) -> Result<NodeId, Failure> {
@@ -568,7 +612,7 @@ impl Parser<'_> {
 }
 
 /// The nodes directly below an expression.
-pub(super) fn children(expr: &Expr) -> Vec<NodeId> {
+pub(crate) fn children(expr: &Expr) -> Vec<NodeId> {
     match expr {
         Expr::Literal(_) | Expr::Ident(_) => Vec::new(),
         Expr::Select { operand, .. } => vec![*operand],

@@ -194,7 +194,7 @@ pub(crate) fn add_lists(one: &List, two: &List) -> Result<List, EvalError> {
                     values.push(value);
                 }
             }
-            Ok(List::from(values))
+            Ok(List::of_kind(values, ListKind::Set))
         }
         ListKind::Map(names) => {
             let mut values = one.values()?;
@@ -213,7 +213,7 @@ pub(crate) fn add_lists(one: &List, two: &List) -> Result<List, EvalError> {
                     }
                 }
             }
-            Ok(List::from(values))
+            Ok(List::of_kind(values, ListKind::Map(names.clone())))
         }
     }
 }
@@ -259,7 +259,7 @@ fn opaque_equal(one: &Opaque, two: &Opaque) -> bool {
         (Opaque::Ip(one), Opaque::Ip(two)) => one == two,
         (Opaque::Cidr(one), Opaque::Cidr(two)) => one == two,
         (Opaque::Url(one), Opaque::Url(two)) => one == two,
-        (Opaque::Semver(one), Opaque::Semver(two)) => one.cmp(two) == Ordering::Equal,
+        (Opaque::Semver(one), Opaque::Semver(two)) => one.order(two).is_eq(),
         (Opaque::Format(one), Opaque::Format(two)) => one.name == two.name,
         (Opaque::Authorizer(one), Opaque::Authorizer(two)) => one == two,
         _ => false,

@@ -14,6 +14,8 @@ pub struct List(Repr);
 #[derive(Clone, Debug)]
 enum Repr {
     Values(Arc<Vec<Value>>),
+    /// Made by adding to a list that is compared as a set or a map.
+    Kept(Arc<(Vec<Value>, ListKind)>),
     Json {
         node: Json,
         decl: Option<Arc<Decl>>,
@@ -34,6 +36,7 @@ impl List {
     pub fn len(&self) -> usize {
         match &self.0 {
             Repr::Values(values) => values.len(),
+            Repr::Kept(kept) => kept.0.len(),
             Repr::Json { node, .. } => node.value().as_array().map_or(0, Vec::len),
             Repr::Concat(parts) => parts.2,
         }
@@ -51,6 +54,7 @@ impl List {
         loop {
             match &list.0 {
                 Repr::Values(values) => return values.get(index).cloned().map(Ok),
+                Repr::Kept(kept) => return kept.0.get(index).cloned().map(Ok),
                 Repr::Json { node, decl } => {
                     return Some(match element_decl(decl) {
                         Some(element) => Value::from_json(node.index(index)?, element),
@@ -96,12 +100,17 @@ impl List {
     /// How it is compared and added, when the schema says other than by position.
     pub(super) fn kind(&self) -> &ListKind {
         match &self.0 {
+            Repr::Kept(kept) => &kept.1,
             Repr::Json { decl: Some(decl), .. } => match &decl.shape {
                 Shape::List { kind, .. } => kind,
                 _ => &ListKind::Atomic,
             },
             _ => &ListKind::Atomic,
         }
+    }
+
+    pub(super) fn of_kind(values: Vec<Value>, kind: ListKind) -> Self {
+        Self(Repr::Kept(Arc::new((values, kind))))
     }
 
     pub(super) fn as_json(&self) -> Option<&serde_json::Value> {
