@@ -1,5 +1,7 @@
 //! Both ends over a real socket pair: HTTP upgrade, then streams.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;

@@ -59,7 +59,7 @@ impl Converter {
                 Ok(objects)
             }
             Converter::Webhook(webhook) => {
-                let from = objects.first().map(|o| gvk_text(o)).unwrap_or_default();
+                let from = objects.first().map(gvk_text).unwrap_or_default();
                 webhook
                     .convert(objects, wanted)
                     .await

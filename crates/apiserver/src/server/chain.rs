@@ -196,7 +196,7 @@ async fn admit(
         let seats = || flow_control::seats(state, info, &call.query);
         match state.flow_control.admit(info, &call.user, deadline, seats).await {
             Ok(ticket) => {
-                drop(arrived.waited.set(ticket.waited));
+                let _ = arrived.waited.set(ticket.waited);
                 *turn = Some(ticket);
             }
             Err(rejected) => {

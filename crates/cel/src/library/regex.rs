@@ -38,7 +38,7 @@ impl<'p> Translator<'p> {
     }
 
     fn run(mut self) -> Result<String, String> {
-        while let Some(character) = self.rest.next() {
+        for character in self.rest.by_ref() {
             match character {
                 '\\' => self.escape(false)?,
                 '[' => self.class()?,
@@ -187,7 +187,7 @@ impl<'p> Translator<'p> {
         if matches!(self.rest.peek(), Some('P' | '<')) {
             return Ok(());
         }
-        while let Some(character) = self.rest.next() {
+        for character in self.rest.by_ref() {
             self.out.push(character);
             match character {
                 'i' | 'm' | 's' | 'U' | '-' => {}

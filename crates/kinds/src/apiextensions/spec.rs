@@ -63,7 +63,7 @@ pub(super) fn validate_update(object: &Value, old: &Value) -> Vec<Error> {
         schemas_missing: list(before, "versions")
             .iter()
             .any(|v| !v["schema"]["openAPIV3Schema"].is_object()),
-        unknown_reviews: !reviews.is_empty() && !reviews.iter().any(|v| conversion::is_known_review(v)),
+        unknown_reviews: !reviews.is_empty() && !reviews.iter().any(conversion::is_known_review),
         names_open: !is_established(old),
         unstructured: list(before, "versions").iter().any(|version| {
             let schema = &version["schema"]["openAPIV3Schema"];

@@ -115,7 +115,7 @@ pub(super) fn volumes(pod: &Subject<'_>) -> Option<Violation> {
     let mut names = Vec::new();
     for volume in list(pod.spec, "volumes") {
         let has = |kind: &&str| set(volume, kind).is_some();
-        if ALLOWED_VOLUMES.iter().any(|kind| has(kind)) {
+        if ALLOWED_VOLUMES.iter().any(&has) {
             continue;
         }
         names.push(text(volume, "name"));
