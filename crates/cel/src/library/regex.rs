@@ -38,7 +38,7 @@ impl<'p> Translator<'p> {
     }
 
     fn run(mut self) -> Result<String, String> {
-        for character in self.rest.by_ref() {
+        while let Some(character) = self.rest.next() {
             match character {
                 '\\' => self.escape(false)?,
                 '[' => self.class()?,
