@@ -190,8 +190,8 @@ proptest! {
 
     #[test]
     fn applies_are_idempotent_and_those_of_disjoint_owners_commute(
-        one in prop::collection::btree_map("a[a-c]", "[a-z]{1,3}", 0..4),
-        other in prop::collection::btree_map("b[a-c]", "[a-z]{1,3}", 0..4),
+        one in prop::collection::btree_map("a[a-c]", "[a-z]{1,3}", 1..4),
+        other in prop::collection::btree_map("b[a-c]", "[a-z]{1,3}", 1..4),
         label in prop::option::of("[a-z]{1,3}"),
     ) {
         block_on(async {
