@@ -98,6 +98,11 @@ impl Client {
         Handle::new(self.clone(), resource.clone())
     }
 
+    /// Requests about objects of any resource, of which only what `T` names is decoded.
+    pub fn resource<T: DeserializeOwned>(&self, resource: &Gvr) -> Handle<T> {
+        Handle::new(self.clone(), resource.clone())
+    }
+
     /// Sends a request as it is (headers are added), without looking at the response.
     ///
     /// # Errors

@@ -26,9 +26,11 @@ mod metadata;
 mod queue;
 mod runner;
 mod scheduling;
+mod selection;
 mod start;
 mod world;
 
-pub use leader::{LeaderElection, Leadership};
+pub use leader::{LeaderElection, Leadership, Terms};
 pub use queue::Queue;
-pub use start::{Driver, Identity, Options};
+pub use selection::{GARBAGE_COLLECTOR, OFF_BY_DEFAULT, Selection, UnknownController};
+pub use start::{Candidacy, Driver, Identity, Options};

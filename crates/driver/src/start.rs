@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
-use crate::leader::LeaderElection;
+use crate::leader::{LeaderElection, Terms};
 use crate::metadata::Metadata;
 use crate::queue::Queue;
 use crate::runner::{Turns, run};
+use crate::selection::{GARBAGE_COLLECTOR, Selection};
 use crate::world::CacheWorld;
 use crate::{garbage, scheduling};
 
@@ -35,10 +36,34 @@ pub enum Identity {
 pub struct Options {
     /// The authority that pods verify the API server with, in PEM.
     pub root_ca: String,
-    /// Name of this process in leader elections; `None` is for a control plane of one.
-    pub elect_as: Option<String>,
+    /// Part in leader elections; `None` is for a control plane of one.
+    pub election: Option<Candidacy>,
     /// Whether pods are scheduled.
     pub schedule: bool,
+    /// Which controllers run; `None` is for no controller manager at all.
+    pub controllers: Option<Selection>,
+}
+
+/// How this process takes part in leader elections.
+#[derive(Clone, Debug)]
+pub struct Candidacy {
+    /// Name of this process.
+    pub identity: String,
+    /// Name of the lease, if not the component's.
+    pub lease: Option<String>,
+    /// Times and place.
+    pub terms: Terms,
+}
+
+impl Candidacy {
+    /// Under upstream's terms.
+    pub fn new(identity: &str) -> Candidacy {
+        Candidacy {
+            identity: identity.to_owned(),
+            lease: None,
+            terms: Terms::default(),
+        }
+    }
 }
 
 /// Everything that runs.
@@ -67,18 +92,18 @@ impl Driver {
             let (caches, stop) = (caches.clone(), stop.clone());
             tasks.spawn(led(lead, stop, move |stop| scheduling::run(client, caches, stop)));
         }
-        let lead = election(
-            &options,
-            "kube-controller-manager",
-            &clients(Identity::ControllerManager),
-        );
-        let manager = Manager {
-            controllers,
-            clients,
-            caches,
-            root_ca: options.root_ca,
-        };
-        tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
+        if let Some(selection) = options.controllers.clone() {
+            let leases = clients(Identity::ControllerManager);
+            let lead = election(&options, "kube-controller-manager", &leases);
+            let manager = Manager {
+                controllers,
+                selection,
+                clients,
+                caches,
+                root_ca: options.root_ca,
+            };
+            tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
+        }
         Self { tasks, stop }
     }
 
@@ -95,8 +120,10 @@ impl Driver {
 }
 
 fn election(options: &Options, lease: &str, client: &Client) -> Option<LeaderElection> {
-    let identity = options.elect_as.clone()?;
-    Some(LeaderElection::new(client.clone(), lease, &identity))
+    let candidacy = options.election.as_ref()?;
+    let lease = candidacy.lease.as_deref().unwrap_or(lease);
+    let election = LeaderElection::new(client.clone(), lease, &candidacy.identity);
+    Some(election.with_terms(candidacy.terms.clone()))
 }
 
 async fn led<F: Future<Output = ()>>(
@@ -115,6 +142,7 @@ async fn led<F: Future<Output = ()>>(
 
 struct Manager<C> {
     controllers: &'static [Controller],
+    selection: Selection,
     clients: Arc<C>,
     caches: Caches,
     root_ca: String,
@@ -125,9 +153,12 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
         let metadata = Metadata::start(self.caches.clone(), stop.clone());
         let world = Arc::new(CacheWorld::start(&self.caches, metadata.clone(), self.root_ca.clone()));
         let mut tasks = JoinSet::new();
-        let collector = self.executor("generic-garbage-collector", "garbage-collector-controller", &stop);
-        tasks.spawn(garbage::collect(metadata.clone(), collector, stop.clone()));
-        for controller in self.controllers {
+        if self.selection.runs(GARBAGE_COLLECTOR) {
+            let collector = self.executor("generic-garbage-collector", GARBAGE_COLLECTOR, &stop);
+            tasks.spawn(garbage::collect(metadata.clone(), collector, stop.clone()));
+        }
+        let chosen = self.controllers.iter();
+        for controller in chosen.filter(|controller| self.selection.runs(controller.name)) {
             let queue: Arc<Queue<Key>> = Arc::default();
             for trigger in controller.triggers {
                 world.attach(*trigger, &queue);

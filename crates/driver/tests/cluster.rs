@@ -36,8 +36,9 @@ impl Cluster {
         let caches = Caches::new(client.clone(), stop.clone());
         let options = Options {
             root_ca: "PEM".into(),
-            elect_as: None,
             schedule: true,
+            controllers: Some(driver::Selection::default()),
+            ..Options::default()
         };
         let own = client.clone();
         let driver = Driver::start(controllers::ALL, move |_| own.clone(), caches, options, &stop);

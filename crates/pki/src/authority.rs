@@ -111,6 +111,17 @@ impl Authority {
     }
 }
 
+/// A certificate for `subject` that vouches for itself, and is kept nowhere.
+///
+/// # Errors
+/// When a name cannot stand in a certificate.
+pub fn self_signed(subject: &Subject) -> Result<Identity, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let cert_pem = leaf_params(subject)?.self_signed(&key)?.pem();
+    let key_pem = key.serialize_pem();
+    Ok(Identity { cert_pem, key_pem })
+}
+
 /// The key of `<dir>/<name>.key`, made if missing (ECDSA P-256: quick to make, small, and taken by
 /// every Kubernetes client).
 pub fn open_key(dir: &Path, name: &str) -> Result<String, PkiError> {

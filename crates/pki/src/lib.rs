@@ -18,7 +18,7 @@ mod tls;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-pub use authority::{Authority, Issued};
+pub use authority::{Authority, Issued, self_signed};
 pub use files::FileError;
 pub use subject::{AltNames, Subject, Usage};
 pub use tls::{TlsError, asking_server_config, chain_and_key, client_config, client_verifier, server_config};

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+pub use api::own_cpu;
 use cluster::{Cluster, Start};
 use report::{Figures, Idle};
 

@@ -3,10 +3,13 @@
 
 mod bench;
 mod claim;
+mod component;
 mod doctor;
 mod hello;
+mod hollow;
 mod host;
 mod image;
+mod logs;
 mod options;
 mod reset;
 mod transport;
@@ -40,6 +43,12 @@ enum Command {
     Doctor(doctor::Options),
     /// Remove everything that skiff made on this machine
     Reset(reset::Options),
+    /// The scheduler alone, against any API server
+    Scheduler(Box<component::SchedulerOptions>),
+    /// The controllers alone, against any API server
+    ControllerManager(Box<component::ControllerManagerOptions>),
+    /// Simulated nodes and pods, against any API server
+    Hollow(Box<hollow::Options>),
     /// Measure this program on this machine
     Bench(bench::Options),
 }
@@ -76,14 +85,18 @@ fn main() -> ExitCode {
         Command::Reset(options) => reset::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Up(options) => up::run(*options),
+        Command::Hollow(options) => hollow::run(&options),
+        Command::Scheduler(options) => return ended(component::scheduler(&options)),
+        Command::ControllerManager(options) => return ended(component::controller_manager(&options)),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {

@@ -33,6 +33,11 @@ pub(super) async fn run<K: Object>(inner: Arc<Inner<K>>, handle: Handle<K>, opti
                     next = Next::Watch(revision);
                     continue;
                 }
+                // A server of another version may not have this resource: there are none of it, until there are.
+                Err(error) if error.is_not_found() && reflector.inner.revision.borrow().eq(&0) => {
+                    reflector.inner.synced.send_replace(true);
+                    (Next::List, Err(error))
+                }
                 Err(error) => (Next::List, Err(error)),
             },
             Next::Watch(mut last) => match reflector.watch(&mut last).await {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::bootstrap::{self, Endpoint};
 use super::progress::Progress;
 use super::{Options, kubeconfig, local_url};
-use crate::transport;
+use crate::{component, transport};
 
 /// A running control plane.
 pub struct ControlPlane {
@@ -88,6 +88,7 @@ impl ControlPlane {
 
         let caches = Caches::new(root.clone(), shutdown.clone());
         tokio::spawn(bootstrap::keep(root, endpoint, caches.clone(), shutdown.clone()));
+        let selection = component::selection(&options.controllers)?;
         let identities = server.clone();
         let driver = (!options.api.api_only).then(|| {
             Driver::start(
@@ -96,8 +97,9 @@ impl ControlPlane {
                 caches.clone(),
                 driver::Options {
                     root_ca: pki.ca_pem.clone(),
-                    elect_as: None,
+                    election: None,
                     schedule: true,
+                    controllers: Some(selection),
                 },
                 shutdown,
             )

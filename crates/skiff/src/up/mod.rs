@@ -27,9 +27,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::{self, Claim};
-use crate::{host, options, transport};
+use crate::{host, logs, options, transport};
 use control_plane::ControlPlane;
 use progress::Progress;
+pub use readiness::nodes_ready;
 
 /// Longest wait for the node; pods' images are not among what is waited for.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,6 +74,18 @@ pub struct Options {
     /// So many simulated nodes instead of this machine; needs no root
     #[arg(long, env = "SKIFF_HOLLOW_NODES", default_value_t = 0)]
     pub hollow_nodes: usize,
+    /// No node at all: controllers and scheduler with nodes that others make. For measurements
+    #[arg(long, hide = true)]
+    pub no_node: bool,
+    /// Controllers to run: `*` is all, `foo` one, `-foo` all but one; what comes first wins
+    #[arg(
+        long,
+        env = "SKIFF_CONTROLLERS",
+        value_delimiter = ',',
+        default_value = "*,bootstrap-signer-controller,token-cleaner-controller",
+        allow_hyphen_values = true
+    )]
+    pub controllers: Vec<String>,
     /// Admission plugins that run beside those that are on by default
     #[arg(
         long,
@@ -99,6 +112,11 @@ impl Options {
         Ipv4Addr::from(u32::from(self.service_cidr.network()) + index)
     }
 
+    /// Whether containers run on this machine.
+    fn needs_host(&self) -> bool {
+        self.hollow_nodes == 0 && !self.api.api_only && !self.no_node
+    }
+
     /// The first /24 of the pods' range, or all of a smaller one.
     fn pod_cidr(&self) -> Ipv4Net {
         let prefix = self.cluster_cidr.prefix_len().max(24);
@@ -117,12 +135,8 @@ impl Options {
 /// Runs until a signal.
 pub fn run(options: Options) -> Result<()> {
     let progress = Progress::begin();
-    let filter = tracing_subscriber::EnvFilter::try_new(&options.log).context("--log")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    if options.hollow_nodes == 0 && !options.api.api_only && !nix::unistd::geteuid().is_root() {
+    logs::start(&options.log)?;
+    if options.needs_host() && !nix::unistd::geteuid().is_root() {
         bail!(
             "containers need root: run this as root, or try `skiff up --hollow-nodes 1` for a control plane with a simulated node"
         );
@@ -204,15 +218,15 @@ impl Running {
 
 async fn start(options: &Options, progress: &Progress, shutdown: &CancellationToken) -> Result<Running> {
     let started = Timestamp::now();
-    let claim = match options.hollow_nodes {
-        0 if !options.api.api_only => Some(claim::take(&options.data_dir)?),
-        _ => None,
+    let claim = match options.needs_host() {
+        true => Some(claim::take(&options.data_dir)?),
+        false => None,
     };
     let control_plane = ControlPlane::start(options, progress, shutdown).await?;
     let (mut worker, mut hollow) = (None, None);
     let client = transport::client(&control_plane.server, UserInfo::api_server());
     let mut nodes = vec![options.node_name.clone()];
-    if options.api.api_only {
+    if options.api.api_only || options.no_node {
         nodes.clear();
     } else if options.hollow_nodes > 0 {
         let simulated = Hollow::start(client.clone(), options.hollow_nodes, shutdown.clone());

@@ -21,6 +21,7 @@ use figures::Measured;
 use load::{Action, Load, Mix};
 use objects::{Encoding, Objects, Resource};
 use server::Server;
+pub use server::own_cpu;
 
 /// Options of `skiff bench api`.
 #[derive(Debug, Clone, clap::Args)]
