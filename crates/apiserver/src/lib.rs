@@ -54,7 +54,8 @@ mod serve;
 mod server;
 mod state;
 mod subresource;
-pub mod user;
+pub mod usage;
+mod user;
 mod verbs;
 mod version;
 

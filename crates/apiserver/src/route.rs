@@ -16,6 +16,7 @@ use crate::reviews;
 use crate::server::read_body;
 use crate::state::State;
 use crate::subresource;
+use crate::usage;
 use crate::verbs::{create, delete, get, list, update, watch};
 
 /// Answers an authorized request.
@@ -26,6 +27,9 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
     let info = &call.info;
     let registry = state.registry.load_full();
     if let Some(remote) = registry.remote_of_path(&info.path) {
+        if remote.is_built_in() {
+            return usage::answer(state, call).await;
+        }
         return aggregation::forward(state, call, remote, body).await;
     }
     if !info.is_resource {

@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub repaired: CancellationToken,
     /// What makes this server a front proxy, once it is told.
     pub front_proxy: OnceLock<FrontProxy>,
+    /// What nodes and pods used lately.
+    pub usage: crate::usage::Samples,
     /// Told when the served kinds have changed.
     pub kinds_changed: Arc<Notify>,
     /// Cancelled when the kinds of custom resources have been read once.

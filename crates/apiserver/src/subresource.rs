@@ -30,6 +30,8 @@ use crate::verbs::create::report_strict;
 use crate::verbs::metadata;
 use crate::verbs::options::{WriteOptions, WriteVerb};
 
+pub(crate) use connect::ask_kubelet;
+
 /// Answers a request to such a subresource.
 ///
 /// # Errors

@@ -17,6 +17,7 @@
 //! # What it does not know
 //! Clients, queues, retries, backoff, identities: those are the driver's.
 
+pub mod autoscale;
 mod claim;
 mod cluster_role_aggregation;
 mod controller;

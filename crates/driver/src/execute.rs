@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::expectation::Expectation;
 
 /// Field manager of all controllers, as upstream's.
-const FIELD_MANAGER: &str = "kube-controller-manager";
+pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
 
 /// What upstream's controllers update, and may not patch (their roles say so): resource and
 /// subresource. Here the patch is made on the live object, which is then put.

@@ -17,6 +17,7 @@
 //! What any controller decides. It sees the cluster through the API only, as each controller's own
 //! identity.
 
+mod autoscale;
 mod execute;
 mod expectation;
 mod garbage;

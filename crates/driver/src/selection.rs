@@ -7,7 +7,8 @@ pub const GARBAGE_COLLECTOR: &str = "garbage-collector-controller";
 pub const OFF_BY_DEFAULT: [&str; 2] = ["bootstrap-signer-controller", "token-cleaner-controller"];
 
 /// Upstream's names of controllers whose events come from another name.
-const UPSTREAM: [(&str, &str); 6] = [
+const UPSTREAM: [(&str, &str); 7] = [
+    ("horizontal-pod-autoscaler", "horizontal-pod-autoscaler-controller"),
     ("node-controller", "node-lifecycle-controller"),
     ("pod-garbage-collector", "pod-garbage-collector-controller"),
     ("service-account-controller", "serviceaccount-controller"),
@@ -54,7 +55,8 @@ const FORMERLY: [(&str, &str); 33] = [
 ];
 
 /// Upstream's controllers that may be named although nobody here does their work under that name.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
+    "horizontal-pod-autoscaler-controller",
     "serviceaccount-token-controller",
     "persistentvolume-binder-controller",
     "persistentvolume-expander-controller",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::{Caches, Client, EventRecorder};
-use controllers::{Controller, Key, QUOTAS, quotas_in};
+use controllers::{Controller, Key, QUOTAS, autoscale, quotas_in};
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,11 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
         if self.selection.runs(GARBAGE_COLLECTOR) {
             let collector = self.executor("generic-garbage-collector", GARBAGE_COLLECTOR, &stop);
             tasks.spawn(garbage::collect(metadata.clone(), collector, stop.clone()));
+        }
+        if self.selection.runs(autoscale::NAME) {
+            let scaler = self.executor(autoscale::NAME, autoscale::NAME, &stop);
+            let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
+            tasks.spawn(crate::autoscale::run(world, metadata, scaler, stop));
         }
         let chosen = self.controllers.iter();
         for controller in chosen.filter(|controller| self.selection.runs(controller.name)) {

@@ -119,6 +119,11 @@ macro_rules! cache_world {
 for_each_kind!(cache_world);
 
 impl CacheWorld {
+    /// Resolves when pods have their first list.
+    pub(crate) async fn pods_synced(&self) {
+        self.pods.0.synced().await;
+    }
+
     fn add_indexes(&self) {
         self.pods.0.add_index(BY_NODE, index::pod_node);
         self.pods.0.add_index(ORPHANS, orphans);

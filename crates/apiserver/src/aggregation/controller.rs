@@ -38,6 +38,8 @@ pub(crate) fn start(server: &ApiServer) {
         let controller = Controller {
             state: weak,
             known: HashMap::new(),
+            built_in: Arc::new(Remote::built_in()),
+            serves_built_in: false,
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -65,6 +67,9 @@ struct Controller {
     state: Weak<State>,
     /// Remote versions by the name of their APIService.
     known: HashMap<String, Known>,
+    /// Served as long as no APIService has its name.
+    built_in: Arc<Remote>,
+    serves_built_in: bool,
 }
 
 impl Controller {
@@ -153,7 +158,9 @@ impl Controller {
     }
 
     fn remotes(&mut self, state: &Arc<State>, objects: &BTreeMap<String, Value>) {
-        let mut changed = false;
+        let built_in = !objects.contains_key(&self.built_in.name);
+        let mut changed = self.serves_built_in != built_in;
+        self.serves_built_in = built_in;
         self.known.retain(|name, _| {
             let stays = objects.get(name).is_some_and(|o| o["spec"]["service"].is_object());
             changed |= !stays;
@@ -182,6 +189,7 @@ impl Controller {
         }
         if changed {
             let mut remotes: Vec<Arc<Remote>> = self.known.values().map(|k| k.remote.clone()).collect();
+            remotes.extend(built_in.then(|| self.built_in.clone()));
             remotes.sort_by(|a, b| a.name.cmp(&b.name));
             state.registry.rcu(|registry| registry.with_remotes(remotes.clone()));
         }

@@ -31,6 +31,8 @@ pub(crate) use controller::start;
 pub use front_proxy::FrontProxy;
 pub(crate) use proxy::{forward, forward_as};
 
+use crate::usage;
+
 pub(crate) const GROUP: &str = "apiregistration.k8s.io";
 pub(crate) const PLURAL: &str = "apiservices";
 
@@ -51,6 +53,8 @@ pub(crate) struct Remote {
     unverified: Arc<ClientConfig>,
     available: AtomicBool,
     found: ArcSwapOption<Found>,
+    /// This server answers itself.
+    built_in: bool,
 }
 
 /// What the server says of the version.
@@ -96,7 +100,37 @@ impl Remote {
             unverified,
             available: AtomicBool::new(available),
             found: ArcSwapOption::empty(),
+            built_in: false,
         })
+    }
+
+    /// The version that is served here until somebody installs a server of it.
+    fn built_in() -> Remote {
+        let found = Found {
+            discovery: usage::discovery(),
+            openapi_url: None,
+        };
+        let unverified = Arc::new(crate::server::trusting(None));
+        Remote {
+            name: format!("{}.{}", usage::VERSION, usage::GROUP),
+            group: usage::GROUP.to_owned(),
+            version: usage::VERSION.to_owned(),
+            group_priority: 100,
+            version_priority: 100,
+            namespace: String::new(),
+            service: String::new(),
+            port: 0,
+            tls: Err("served here".to_owned()),
+            unverified,
+            available: AtomicBool::new(true),
+            found: ArcSwapOption::from_pointee(found),
+            built_in: true,
+        }
+    }
+
+    /// Whether this server answers for the version itself.
+    pub fn is_built_in(&self) -> bool {
+        self.built_in
     }
 
     /// Whether requests are passed on.

@@ -192,6 +192,19 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     }
 }
 
+/// GETs a text from a node's agent.
+///
+/// # Errors
+/// It has none, or does not answer.
+pub(crate) async fn ask_kubelet(state: &State, node: &Value, path: &str) -> std::io::Result<String> {
+    // Who has an agent says where: simulated nodes have none.
+    if value_at(node, "status.daemonEndpoints.kubeletEndpoint.Port").is_none() {
+        return Err(std::io::Error::other("the node has no agent to ask"));
+    }
+    let to = kubelet(node).map_err(std::io::Error::other)?;
+    proxy::get_text(state, &to, path).await
+}
+
 /// Where the node's agent listens.
 fn kubelet(node: &Value) -> Result<Destination, Status> {
     let addresses: Vec<&Value> = value_at(node, "status.addresses")

@@ -228,6 +228,38 @@ pub(super) async fn forward(
     Ok(out)
 }
 
+/// Longest answer that is read whole.
+const ANSWER_BYTES: usize = 32 << 20;
+/// How long a node agent may take over one.
+const ANSWER_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// GETs a text on our own behalf.
+///
+/// # Errors
+/// Nobody answers there in time, or not with what was asked for.
+pub(super) async fn get_text(state: &State, to: &Destination, path: &str) -> std::io::Result<String> {
+    let ask = async {
+        let stream = connect(state, to).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        tokio::spawn(async move { drop(connection.await) });
+        let request = Request::builder()
+            .uri(path)
+            .header(HOST, authority(to))
+            .body(body::empty());
+        let request = request.map_err(std::io::Error::other)?;
+        let answer = sender.send_request(request).await.map_err(std::io::Error::other)?;
+        if answer.status() != StatusCode::OK {
+            return Err(std::io::Error::other(format!("{path} answers {}", answer.status())));
+        }
+        let content = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let content = content.map_err(std::io::Error::other)?.to_bytes();
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    };
+    tokio::time::timeout(ANSWER_TIME, ask).await?
+}
+
 async fn connect(state: &State, to: &Destination) -> std::io::Result<Box<dyn Stream>> {
     let stream = TcpStream::connect((to.host.as_str(), to.port)).await?;
     stream.set_nodelay(true)?;
