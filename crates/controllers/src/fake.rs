@@ -32,6 +32,8 @@ pub struct Fake {
     pub heartbeats: BTreeMap<String, Timestamp>,
     /// Events told, as `reason: message`.
     pub events: Vec<String>,
+    /// What controllers are told of the network.
+    pub network: crate::Network,
     /// Creations of this resource fail with this message.
     pub refuse: Option<(&'static str, &'static str)>,
 }
@@ -122,6 +124,7 @@ impl Fake {
             heartbeats,
             events,
             refuse: None,
+            network: crate::Network::default(),
         }
     }
 
@@ -367,6 +370,9 @@ macro_rules! fake_world {
             }
             fn contents(&self, namespace: &str) -> Contents {
                 self.contents_of(namespace)
+            }
+            fn network(&self) -> &crate::Network {
+                &self.network
             }
             fn root_ca(&self) -> &str {
                 "PEM"

@@ -26,6 +26,7 @@ mod daemon_set;
 mod deployment;
 mod diff;
 mod disruption;
+mod endpoint_mirror;
 mod endpoint_slice;
 mod endpoints;
 #[cfg(test)]
@@ -34,6 +35,8 @@ pub mod garbage;
 mod history;
 mod job;
 mod namespace;
+mod network;
+mod node_ipam;
 mod node_lifecycle;
 mod node_ttl;
 mod object;
@@ -46,6 +49,7 @@ mod replication_controller;
 mod resource_quota;
 mod root_ca;
 mod service_account;
+mod service_balancer;
 mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
@@ -54,6 +58,7 @@ mod volume_protection;
 mod world;
 
 pub use controller::{Controller, Keys, Trigger};
+pub use network::{BadRange, Network, Range};
 pub use object::{Object, gvr_of, to_value};
 pub use plan::{Action, Confirm, Plan, Propagation, Reference, Step, Target, Text, Told, Verb};
 pub use resource_quota::quotas_in;
@@ -82,6 +87,9 @@ pub const ALL: &[Controller] = &[
     root_ca::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slice::CONTROLLER,
+    endpoint_mirror::CONTROLLER,
+    service_balancer::CONTROLLER,
+    node_ipam::CONTROLLER,
     node_lifecycle::CONTROLLER,
     taint_eviction::CONTROLLER,
     pod_garbage::CONTROLLER,

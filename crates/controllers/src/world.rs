@@ -107,6 +107,8 @@ macro_rules! world {
             fn contents(&self, namespace: &str) -> Contents;
             /// The certificate authority that pods verify the API server with, in PEM.
             fn root_ca(&self) -> &str;
+            /// What was told of the cluster's network.
+            fn network(&self) -> &crate::Network;
         }
     };
 }

@@ -55,14 +55,12 @@ const FORMERLY: [(&str, &str); 33] = [
 ];
 
 /// Upstream's controllers that may be named although nobody here does their work under that name.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 7] = [
     "horizontal-pod-autoscaler-controller",
     "serviceaccount-token-controller",
     "persistentvolume-binder-controller",
     "persistentvolume-expander-controller",
-    "node-ipam-controller",
     "node-route-controller",
-    "service-lb-controller",
     "cloud-node-lifecycle-controller",
     "storageversion-garbage-collector-controller",
 ];
@@ -175,7 +173,7 @@ mod tests {
             ("*,bootstrapsigner", "xxxxx"),
             ("nodelifecycle, podgc", ".x.x."),
             ("node-lifecycle-controller,-garbagecollector,*", "xx.x."),
-            ("*,-nodeipam", "xx.xx"),
+            ("*,-node-route-controller", "xx.xx"),
         ];
         for (text, expected) in table {
             assert_eq!(chosen(text).unwrap_or_else(|_| "error".into()), expected, "{text}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::{Caches, Client, EventRecorder};
-use controllers::{Controller, Key, QUOTAS, autoscale, quotas_in};
+use controllers::{Controller, Key, Network, QUOTAS, autoscale, quotas_in};
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ pub enum Identity {
 pub struct Options {
     /// The authority that pods verify the API server with, in PEM.
     pub root_ca: String,
+    /// What controllers have to know of the cluster's network.
+    pub network: Network,
     /// Part in leader elections; `None` is for a control plane of one.
     pub election: Option<Candidacy>,
     /// Whether pods are scheduled.
@@ -101,6 +103,7 @@ impl Driver {
                 clients,
                 caches,
                 root_ca: options.root_ca,
+                network: options.network,
             };
             tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
         }
@@ -146,12 +149,18 @@ struct Manager<C> {
     clients: Arc<C>,
     caches: Caches,
     root_ca: String,
+    network: Network,
 }
 
 impl<C: Fn(Identity) -> Client> Manager<C> {
     async fn run(self, stop: CancellationToken) {
         let metadata = Metadata::start(self.caches.clone(), stop.clone());
-        let world = Arc::new(CacheWorld::start(&self.caches, metadata.clone(), self.root_ca.clone()));
+        let world = Arc::new(CacheWorld::start(
+            &self.caches,
+            metadata.clone(),
+            self.root_ca.clone(),
+            self.network.clone(),
+        ));
         let mut tasks = JoinSet::new();
         if self.selection.runs(GARBAGE_COLLECTOR) {
             let collector = self.executor("generic-garbage-collector", GARBAGE_COLLECTOR, &stop);

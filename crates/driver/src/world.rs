@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::{Cache, CacheOptions, Caches, Object, index};
-use controllers::{BY_NODE, BY_SERVICE, Contents, Key, ORPHANS, Trigger, View, World, for_each_kind, gvr_of};
+use controllers::{BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, View, World, for_each_kind, gvr_of};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -55,11 +55,12 @@ macro_rules! cache_world {
             heartbeats: Heartbeats,
             metadata: Metadata,
             root_ca: String,
+            network: Network,
         }
 
         impl CacheWorld {
             /// Starts what caches it needs.
-            pub(crate) fn start(caches: &Caches, metadata: Metadata, root_ca: String) -> Self {
+            pub(crate) fn start(caches: &Caches, metadata: Metadata, root_ca: String, network: Network) -> Self {
                 let named = CacheOptions {
                     field_selector: "metadata.name=kube-root-ca.crt".to_owned(),
                     ..CacheOptions::default()
@@ -70,6 +71,7 @@ macro_rules! cache_world {
                     heartbeats: Heartbeats::start(caches),
                     metadata,
                     root_ca,
+                    network,
                 };
                 world.add_indexes();
                 world
@@ -102,6 +104,9 @@ macro_rules! cache_world {
             }
             fn contents(&self, namespace: &str) -> Contents {
                 self.metadata.contents(namespace)
+            }
+            fn network(&self) -> &Network {
+                &self.network
             }
             fn root_ca(&self) -> &str {
                 &self.root_ca

@@ -1,5 +1,6 @@
 //! Endpoint slices (upstream `pkg/controller/endpointslice`, `staging/src/k8s.io/endpointslice`).
 
+mod hints;
 mod pack;
 
 use std::collections::BTreeMap;
@@ -57,14 +58,16 @@ fn keys_of_slice(_: &dyn World, old: Option<&EndpointSlice>, new: Option<&Endpoi
 
 /// A node's zone is in every endpoint on it.
 fn keys_of_node(world: &dyn World, old: Option<&Node>, new: Option<&Node>) -> Vec<Key> {
-    if old.and_then(zone) == new.and_then(zone) {
+    let moved = old.and_then(zone) != new.and_then(zone);
+    let weighs = |node: Option<&Node>| node.filter(|node| hints::counts(node)).map(hints::weight);
+    if !moved && weighs(old) == weighs(new) {
         return Vec::new();
     }
     world
         .services()
         .list("")
         .iter()
-        .filter(|service| selector(service).is_some())
+        .filter(|service| selector(service).is_some() && (moved || hints::is_shared_out(service)))
         .map(|service| Key::of(&**service))
         .collect()
 }
@@ -94,7 +97,8 @@ pub fn reconcile(world: &dyn World, key: &Key, _: &Turn) -> Plan {
             .filter(|slice| slice.address_type == family)
             .cloned()
             .collect();
-        let groups = groups(world, &service, &family);
+        let mut groups = groups(world, &service, &family);
+        hints::assign(world, &service, &mut groups);
         pack::reconcile(&service, &family, slices, groups, &labels(&service), &mut plan);
     }
     plan

@@ -3,6 +3,7 @@
 mod account;
 mod election;
 mod endpoint;
+mod network;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ pub struct ControllerManagerOptions {
     /// Each controller acts as its own service account, with a token of its own
     #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     use_service_account_credentials: bool,
+    #[command(flatten)]
+    network: network::NetworkOptions,
     /// Authorities that pods verify the API server with; else those of the kubeconfig
     #[arg(long)]
     root_ca_file: Option<PathBuf>,
@@ -64,6 +67,7 @@ enum Component {
         selection: Selection,
         accounts: Accounts,
         root_ca: String,
+        network: controllers::Network,
     },
 }
 
@@ -114,6 +118,7 @@ pub fn controller_manager(options: &ControllerManagerOptions) -> Result<ExitCode
         selection,
         accounts,
         root_ca,
+        network: options.network.read()?,
     };
     run(&options.common, component)
 }
@@ -174,9 +179,11 @@ async fn work(common: &Common, component: Component, config: Config) -> Result<E
             selection,
             accounts: own,
             root_ca,
+            network,
         } => {
             options.controllers = Some(selection);
             options.root_ca = root_ca;
+            options.network = network;
             accounts = own;
         }
     }

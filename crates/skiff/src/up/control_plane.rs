@@ -97,6 +97,7 @@ impl ControlPlane {
                 caches.clone(),
                 driver::Options {
                     root_ca: pki.ca_pem.clone(),
+                    network: options.network(),
                     election: None,
                     schedule: true,
                     controllers: Some(selection),

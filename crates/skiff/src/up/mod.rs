@@ -123,6 +123,17 @@ impl Options {
         Ipv4Net::new(self.cluster_cidr.network(), prefix).unwrap_or(self.cluster_cidr)
     }
 
+    /// What controllers have to know of the network. Nodes that are simulated need no ranges for their pods.
+    fn network(&self) -> controllers::Network {
+        let range = |net: Ipv4Net| net.to_string().parse().expect("a network's own text names it");
+        let pods = (range(self.cluster_cidr), self.cluster_cidr.prefix_len().max(24));
+        controllers::Network {
+            pods: if self.hollow_nodes == 0 { vec![pods] } else { Vec::new() },
+            services: vec![range(self.service_cidr)],
+            node_ports_in_use: vec![self.secure_port, self.kubelet_port],
+        }
+    }
+
     /// This machine's address; the pods' gateway on a machine without one.
     fn address(&self) -> IpAddr {
         let gateway = || Ipv4Addr::from(u32::from(self.pod_cidr().network()) + 1);
