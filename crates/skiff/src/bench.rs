@@ -8,6 +8,7 @@ mod cluster;
 mod machine;
 mod process;
 mod report;
+mod scheduler;
 mod workload;
 
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ enum What {
     Up(UpOptions),
     /// Load on any Kubernetes API server: throughput, latencies, the server's CPU time and memory
     Api(Box<api::Options>),
+    /// How fast pods are scheduled: scheduler_perf's workloads, end to end or the core alone
+    Scheduler(Box<scheduler::Options>),
 }
 
 /// Options of `skiff bench up`.
@@ -70,6 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
     let options = match &options.what {
         What::Up(options) => options,
         What::Api(options) => return one_thread()?.block_on(api::run(options)),
+        What::Scheduler(options) => return one_thread()?.block_on(scheduler::bench(options)),
     };
     if !nix::unistd::geteuid().is_root() {
         bail!("what is measured are real containers, and they need root: run this as root");

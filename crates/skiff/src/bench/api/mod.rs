@@ -16,12 +16,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use connection::{Http, Target};
+pub use connection::{Call, Connection, Http, Target};
 use figures::Measured;
 use load::{Action, Load, Mix};
 use objects::{Encoding, Objects, Resource};
-use server::Server;
-pub use server::own_cpu;
+pub use server::{Server, own_cpu};
 
 /// Options of `skiff bench api`.
 #[derive(Debug, Clone, clap::Args)]
