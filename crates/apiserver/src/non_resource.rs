@@ -39,6 +39,14 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
     if let Some(answer) = registry.openapi().answer(call, registry.remotes()).await {
         return answer;
     }
+    if let Some(mounted) = state.mounted.get()
+        && let Some(rest) = path.strip_prefix(mounted.prefix)
+    {
+        return Ok(match (mounted.answer)(rest.to_owned()).await {
+            Some(value) => respond::bytes(200, "application/json", codec::to_pretty_json(&value)),
+            None => route::not_found(),
+        });
+    }
     let json = |value: &Value| respond::bytes(200, "application/json", codec::to_json(value));
     Ok(match path.trim_end_matches('/') {
         "/version" => respond::bytes(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::Status;
+use api::{Status, Value};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -26,7 +26,7 @@ use crate::authn::token_keys::{KeyError, ServiceAccountConfig};
 use crate::body::Body;
 use crate::health::Endpoints;
 use crate::kind::Kind;
-use crate::state::State;
+use crate::state::{Mounted, State};
 use crate::user::UserInfo;
 
 pub(crate) use trust::trusting;
@@ -146,6 +146,17 @@ impl ApiServer {
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.state.health.add(name, endpoints, probe);
+    }
+
+    /// Answers GETs below `prefix`, a path that is about no resource, with what `answer` finds for the rest of the
+    /// path; nothing found is 404. RBAC's nonResourceURLs say who may. Only the first call counts.
+    pub fn mount(
+        &self,
+        prefix: &'static str,
+        answer: impl Fn(String) -> BoxFuture<'static, Option<Value>> + Send + Sync + 'static,
+    ) {
+        let answer = Box::new(answer);
+        let _ = self.state.mounted.set(Mounted { prefix, answer });
     }
 
     /// Waits until the caches are filled and allocations are mended.

@@ -4,8 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use api::Status;
+use api::{Status, Value};
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use rustls::server::danger::ClientCertVerifier;
 use store::Store;
@@ -23,6 +24,13 @@ use crate::flow_control::FlowControl;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::resource::{Registry, Resource};
+
+/// What a component of this process tells below a path that is about no resource.
+pub(crate) struct Mounted {
+    pub prefix: &'static str,
+    /// Given the rest of the path.
+    pub answer: Box<dyn Fn(String) -> BoxFuture<'static, Option<Value>> + Send + Sync>,
+}
 
 /// The server's parts.
 pub(crate) struct State {
@@ -52,6 +60,8 @@ pub(crate) struct State {
     pub repaired: CancellationToken,
     /// What makes this server a front proxy, once it is told.
     pub front_proxy: OnceLock<FrontProxy>,
+    /// What else is answered, below a path of its own.
+    pub mounted: OnceLock<Mounted>,
     /// What nodes and pods used lately.
     pub usage: crate::usage::Samples,
     /// Told when the served kinds have changed.

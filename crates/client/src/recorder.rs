@@ -1,20 +1,24 @@
 //! Events for people, aggregated so that a loop cannot flood the server (client-go
 //! `tools/record/events_cache.go`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use api::Gvr;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Client, ClientError, PatchKind, WriteParams};
 
 /// Events waiting to be sent; more are dropped.
 const WAITING: usize = 1000;
+/// Events being sent at a time.
+const AT_ONCE: usize = 8;
 /// This many different messages about one thing in a window are told one by one.
 const SIMILAR: usize = 10;
 const SIMILAR_WINDOW: Duration = Duration::from_secs(600);
@@ -53,6 +57,7 @@ pub struct EventSpec {
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
     waiting: mpsc::Sender<EventSpec>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl EventRecorder {
@@ -60,66 +65,126 @@ impl EventRecorder {
     /// after it has sent what waits.
     pub fn start(client: Client, component: &str, host: &str, stop: CancellationToken) -> Self {
         let (waiting, receiver) = mpsc::channel(WAITING);
-        let sink = Sink {
+        let writer = Writer {
             client,
             component: component.to_owned(),
             host: host.to_owned(),
+        };
+        let sink = Sink {
+            writer: Arc::new(writer),
             correlator: Correlator::default(),
+            writing: HashSet::new(),
         };
         tokio::spawn(sink.run(receiver, stop));
-        Self { waiting }
+        Self {
+            waiting,
+            dropped: Arc::default(),
+        }
     }
 
     /// Tells an event.
     pub fn record(&self, event: EventSpec) {
         if self.waiting.try_send(event).is_err() {
-            tracing::warn!("too many events at once, one was dropped");
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "too many events at once, some were dropped");
+            }
         }
     }
 }
 
 struct Sink {
-    client: Client,
-    component: String,
-    host: String,
+    writer: Arc<Writer>,
     correlator: Correlator,
+    /// Series of which an event is being sent: the next one has to know the object that comes of it.
+    writing: HashSet<Series>,
 }
 
 impl Sink {
     async fn run(mut self, mut receiver: mpsc::Receiver<EventSpec>, stop: CancellationToken) {
+        let mut writes: JoinSet<Written> = JoinSet::new();
         loop {
             let event = tokio::select! {
                 biased;
-                event = receiver.recv() => event,
-                () = stop.cancelled() => None,
+                Some(written) = writes.join_next(), if !writes.is_empty() => {
+                    if let Ok(written) = written {
+                        self.on_written(written);
+                    }
+                    continue;
+                }
+                event = receiver.recv(), if writes.len() < AT_ONCE => event,
+                () = stop.cancelled(), if writes.len() < AT_ONCE => None,
             };
-            let Some(event) = event else { return };
-            if let Some(series) = self.correlator.admit(event, Instant::now()) {
-                self.send(series).await;
+            let Some(event) = event else { break };
+            let Some(mut admitted) = self.correlator.admit(event, Instant::now()) else {
+                continue;
+            };
+            while self.writing.contains(&admitted.series)
+                && let Some(written) = writes.join_next().await
+            {
+                if let Ok(written) = written {
+                    self.on_written(written);
+                }
+                admitted.name = self.correlator.name(&admitted.series);
             }
+            self.writing.insert(admitted.series.clone());
+            let writer = self.writer.clone();
+            writes.spawn(async move { writer.send(admitted).await });
         }
+        while writes.join_next().await.is_some() {}
     }
 
-    async fn send(&mut self, admitted: Admitted) {
+    fn on_written(&mut self, written: Written) {
+        self.writing.remove(&written.series);
+        if let Some(name) = written.created {
+            self.correlator.created(&written.series, &name);
+        }
+    }
+}
+
+/// What came of an event.
+struct Written {
+    series: Series,
+    /// The object that was made for it.
+    created: Option<String>,
+}
+
+struct Writer {
+    client: Client,
+    component: String,
+    host: String,
+}
+
+impl Writer {
+    async fn send(&self, admitted: Admitted) -> Written {
+        let mut written = Written {
+            series: admitted.series.clone(),
+            created: None,
+        };
         for attempt in 0..3 {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_secs(attempt)).await;
             }
             match self.write(&admitted).await {
-                Ok(()) => return,
+                Ok(created) => {
+                    written.created = created;
+                    break;
+                }
                 Err(error @ ClientError::Api(_)) => {
                     let gone = error.is_namespace_terminating() || error.is_not_found();
                     if !gone {
                         tracing::warn!(error = error.report(), "an event was refused");
                     }
-                    return;
+                    break;
                 }
                 Err(error) => tracing::warn!(error = error.report(), "an event was not sent"),
             }
         }
+        written
     }
 
-    async fn write(&mut self, admitted: &Admitted) -> Result<(), ClientError> {
+    /// Answers with the name of the object, if it was made anew.
+    async fn write(&self, admitted: &Admitted) -> Result<Option<String>, ClientError> {
         let events = self.client.dynamic(&Gvr::new("", "v1", "events"));
         let namespace = namespace_of(&admitted.event).to_owned();
         let (now, params) = (api::time::format(Timestamp::now()), WriteParams::default());
@@ -127,14 +192,12 @@ impl Sink {
             let patch = json!({"count": admitted.count, "lastTimestamp": now, "message": admitted.event.message});
             match events.patch(&namespace, name, PatchKind::Merge, &patch, &params).await {
                 Err(error) if error.is_not_found() => {}
-                other => return other.map(drop),
+                other => return other.map(|_| None),
             }
         }
         let object = self.object(admitted, &now);
         events.create(&namespace, &object, &params).await?;
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        self.correlator.created(&admitted.series, name);
-        Ok(())
+        Ok(object["metadata"]["name"].as_str().map(str::to_owned))
     }
 
     fn object(&self, admitted: &Admitted, now: &str) -> Value {
@@ -251,6 +314,11 @@ impl Correlator {
             *tokens -= 1.0;
         }
         may
+    }
+
+    /// The object of a series, if it is known.
+    fn name(&self, series: &Series) -> Option<String> {
+        self.series.get(series)?.1.clone()
     }
 
     fn created(&mut self, series: &Series, name: &str) {

@@ -63,8 +63,10 @@ struct UpOptions {
     output: Option<Output>,
 }
 
+/// How results are written.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Output {
+pub enum Output {
+    /// One JSON document.
     Json,
 }
 

@@ -14,6 +14,7 @@ mod options;
 mod reset;
 mod transport;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum Command {
     ControllerManager(Box<component::ControllerManagerOptions>),
     /// Simulated nodes and pods, against any API server
     Hollow(Box<hollow::Options>),
+    /// Why a pod is pending, and what would have to change
+    Why(Box<why::Options>),
     /// Measure this program on this machine
     Bench(bench::Options),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Reset(options) => reset::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Up(options) => up::run(*options),
+        Command::Why(options) => why::run(&options),
         Command::Hollow(options) => hollow::run(&options),
         Command::Scheduler(options) => return ended(component::scheduler(&options)),
         Command::ControllerManager(options) => return ended(component::controller_manager(&options)),

@@ -54,6 +54,7 @@ impl ApiServer {
             draining: AtomicBool::new(false),
             repaired: CancellationToken::new(),
             front_proxy: OnceLock::new(),
+            mounted: OnceLock::new(),
             usage: crate::usage::Samples::default(),
             kinds_changed: Arc::default(),
             customs_served: CancellationToken::new(),
