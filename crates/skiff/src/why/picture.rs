@@ -145,7 +145,7 @@ impl Picture {
 
     fn scale(&mut self, deployment: &Deployment, namespace: &str, replicas: u32) -> Vec<Moved> {
         let name = deployment.metadata.name.clone().unwrap_or_default();
-        let spec = deployment.spec.clone().unwrap_or_default();
+        let spec = deployment.spec.clone();
         let now = spec
             .replicas
             .and_then(|replicas| u32::try_from(replicas).ok())
