@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask TASK`.
 
 mod ci;
+mod diff;
 mod schema;
 mod tidy;
 
@@ -11,7 +12,10 @@ tasks:
   ci                                     format, tidy, lints, release build, all tests
   tidy                                   crate edges, file sizes, banned calls
   schema --api DIR --apimachinery DIR --aggregator DIR --apiextensions DIR
-                                         regenerate crates/schema/data from upstream's sources";
+                                         regenerate crates/schema/data from upstream's sources
+  diff [--peer KUBECONFIG] [--server KUBECONFIG] [--record] [--only NAME]
+                                         compare the answers of two API servers (docs/differences.md)
+  diff fields OPENAPI_V2_FILE            list the fields that the recorded version lacks";
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +23,7 @@ fn main() -> anyhow::Result<()> {
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
         Some("schema") => schema::run(&args[1..]),
+        Some("diff") => diff::run(&args[1..]),
         Some(task) => bail!("no task named {task}\n{TASKS}"),
         None => bail!("name a task\n{TASKS}"),
     }

@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("net", &["api", "proxy"]),
     ("apiserver", &["api", "cel", "quota", "schema", "store", "streams"]),
     ("kinds", &["api", "schema", "apiserver"]),
+    ("differential", &["schema"]),
     ("driver", &["api", "client", "controllers", "scheduler"]),
     ("node", &["api", "client", "net", "podlife", "runtime", "streams"]),
     ("dns", &["client", "dnszone"]),
@@ -45,6 +46,7 @@ const PURE: &[&str] = &[
     "podlife",
     "proxy",
     "dnszone",
+    "differential",
 ];
 const IMPURE: &[&str] = &["tokio", "hyper", "rustls", "rand", "nix", "libc", "hyper-util"];
 
