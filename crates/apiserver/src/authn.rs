@@ -3,10 +3,14 @@
 //! A peer in this process and a client certificate identify a connection; otherwise a bearer
 //! token identifies a request; otherwise nobody does, and it is anonymous.
 
+mod bootstrap_token;
 mod certificate;
 mod impersonation;
+mod legacy_token;
 mod service_account;
 pub(crate) mod token_keys;
+
+use std::sync::Arc;
 
 use api::Status;
 use http::HeaderMap;
@@ -17,6 +21,7 @@ pub(crate) use impersonation::impersonate;
 pub(crate) use service_account::authenticate_token;
 
 use crate::aggregation::front_proxy;
+use crate::call::Call;
 use crate::server::Peer;
 use crate::state::State;
 use crate::user::UserInfo;
@@ -25,7 +30,8 @@ use crate::user::UserInfo;
 ///
 /// # Errors
 /// 401 if a token is not valid, or if there is none and the client's certificate is not good.
-pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap) -> Result<UserInfo, Status> {
+pub(crate) async fn authenticate(state: &Arc<State>, peer: &Peer, call: &Call) -> Result<UserInfo, Status> {
+    let headers = &call.headers;
     if let Some(user) = &peer.user {
         return Ok(user.clone());
     }
@@ -41,7 +47,13 @@ pub(crate) async fn authenticate(state: &State, peer: &Peer, headers: &HeaderMap
         };
     };
     match authenticate_token(state, token, &[]).await {
-        Ok((user, _)) => Ok(user),
+        Ok((user, bound)) => {
+            bound.warning.into_iter().for_each(|warning| call.warnings.add(warning));
+            for (key, value) in &bound.annotations {
+                call.annotations.add(key, value.clone());
+            }
+            Ok(user)
+        }
         Err(reason) => {
             tracing::debug!(reason, "a bearer token was refused");
             Err(Status::unauthorized("Unauthorized"))

@@ -164,6 +164,19 @@ impl ApiServer {
         startup::ready(&self.state).await;
     }
 
+    /// A token with these claims, signed with the key of service accounts.
+    ///
+    /// # Errors
+    /// There is no such key, or it does not sign.
+    pub fn sign_token(&self, claims: &api::Value) -> Result<String, String> {
+        let keys = self
+            .state
+            .tokens
+            .as_ref()
+            .ok_or("no service-account keys are configured")?;
+        keys.sign(claims).map_err(|error| error.to_string())
+    }
+
     /// Turns unready and ends watches. [`ApiServer::serve`] does this by itself.
     pub fn drain(&self) {
         self.state.draining.store(true, Ordering::Relaxed);

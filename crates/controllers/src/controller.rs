@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use crate::{Key, Plan, Turn, World};
+use crate::{Key, Plan, Turn, Untyped, UntypedKind, World};
 
 /// The keys to reconcile after a change from `old` to `new` (one of which may be none).
 pub type Keys<K> = fn(world: &dyn World, old: Option<&K>, new: Option<&K>) -> Vec<Key>;
@@ -15,6 +15,7 @@ macro_rules! trigger {
         pub enum Trigger {
             $($kind(Keys<k8s_openapi::api::$($path)::+>),)+
             RootCaMap(Keys<ConfigMap>),
+            Untyped(UntypedKind, Keys<Untyped>),
         }
     };
 }
@@ -25,7 +26,7 @@ crate::for_each_kind!(trigger);
 pub struct Controller {
     /// Its name; also the source of its events.
     pub name: &'static str,
-    /// The service account in kube-system that it acts as.
+    /// The service account in kube-system that it acts as; the controller manager itself, if empty.
     pub account: &'static str,
     /// What concerns it.
     pub triggers: &'static [Trigger],

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::object::{gvr_of, to_value};
 use crate::world::{BY_NODE, BY_SERVICE, Contents, ORPHANS, Remaining};
-use crate::{Action, Confirm, Key, Object, Plan, Step, Turn, Verb, View, World};
+use crate::{Action, Confirm, Key, Mint, Object, Plan, Step, Turn, Untyped, UntypedKind, Verb, View, World};
 
 type Objects = BTreeMap<(Gvr, String, String), Value>;
 
@@ -36,6 +36,56 @@ pub struct Fake {
     pub network: crate::Network,
     /// Creations of this resource fail with this message.
     pub refuse: Option<(&'static str, &'static str)>,
+    /// Subresources that reviews allow.
+    pub may: Vec<&'static str>,
+}
+
+/// A view of a kind without a type.
+struct FakeUntyped {
+    objects: Arc<RefCell<Objects>>,
+    kind: UntypedKind,
+}
+
+impl FakeUntyped {
+    fn selects(&self, object: &Value) -> bool {
+        self.kind.selection().is_none_or(|selection| {
+            let pointer = format!("/{}", selection.field.replace('.', "/"));
+            let in_namespace =
+                selection.namespace.is_empty() || object["metadata"]["namespace"] == *selection.namespace;
+            in_namespace && object.pointer(&pointer).is_some_and(|value| *value == *selection.value)
+        })
+    }
+}
+
+impl View<Untyped> for FakeUntyped {
+    fn get(&self, namespace: &str, name: &str) -> Option<Arc<Untyped>> {
+        let key = (self.kind.gvr(), namespace.to_owned(), name.to_owned());
+        self.objects
+            .borrow()
+            .get(&key)
+            .filter(|object| self.selects(object))
+            .map(typed)
+    }
+
+    fn list(&self, namespace: &str) -> Vec<Arc<Untyped>> {
+        let (resource, objects) = (self.kind.gvr(), self.objects.borrow());
+        let ours = objects.iter().filter(|((gvr, ns, _), object)| {
+            *gvr == resource && (namespace.is_empty() || ns == namespace) && self.selects(object)
+        });
+        ours.map(|(_, object)| typed(object)).collect()
+    }
+
+    fn owned_by(&self, uid: &str) -> Vec<Arc<Untyped>> {
+        let owns = |object: &Arc<Untyped>| {
+            let mut owners = object.metadata.owner_references.iter().flatten();
+            owners.any(|owner| owner.uid == uid)
+        };
+        self.list("").into_iter().filter(owns).collect()
+    }
+
+    fn by_index(&self, index: &'static str, _: &str) -> Vec<Arc<Untyped>> {
+        panic!("no index {index}")
+    }
 }
 
 pub struct FakeView<K> {
@@ -125,6 +175,7 @@ impl Fake {
             events,
             refuse: None,
             network: crate::Network::default(),
+            may: Vec::new(),
         }
     }
 
@@ -249,6 +300,10 @@ impl Fake {
                 Confirm::Alive(target) => self
                     .exists(target)
                     .is_some_and(|o| o["metadata"]["deletionTimestamp"].is_null()),
+                Confirm::Review { spec, allowed } => {
+                    let what = spec["resourceAttributes"]["subresource"].as_str().unwrap_or("");
+                    self.may.contains(&what) == *allowed
+                }
             };
             if !holds {
                 return Ok(());
@@ -300,6 +355,26 @@ impl Fake {
                 self.put(&target.resource.resource.clone(), object.clone());
                 target.name.clone()
             }
+            Verb::Mint {
+                target,
+                object,
+                pointer,
+                mint,
+                ..
+            } => {
+                let found = self.exists(target).expect("mints for what is there");
+                assert_eq!(
+                    found["metadata"]["resourceVersion"],
+                    object["metadata"]["resourceVersion"]
+                );
+                let (mut object, (parent, field)) = (object.clone(), pointer.rsplit_once('/').expect("a pointer"));
+                object.pointer_mut(parent).expect("a parent")[field] = match mint {
+                    Mint::Certificate { usages, lifetime, .. } => json!(format!("{usages:?} {lifetime}")),
+                    Mint::Token { claims } => json!(claims.to_string()),
+                };
+                self.put(&target.resource.resource.clone(), object);
+                target.name.clone()
+            }
             Verb::Delete { target, .. } => {
                 let key = (target.resource.clone(), target.namespace.clone(), target.name.clone());
                 self.objects.borrow_mut().remove(&key);
@@ -347,6 +422,7 @@ macro_rules! fake_world {
         struct Views {
             $($view: FakeView<k8s_openapi::api::$($path)::+>,)+
             root_ca_maps: FakeView<ConfigMap>,
+            untyped: Vec<FakeUntyped>,
         }
 
         impl Views {
@@ -354,6 +430,10 @@ macro_rules! fake_world {
                 Self {
                     $($view: FakeView { objects: objects.clone(), kind: PhantomData },)+
                     root_ca_maps: FakeView { objects: objects.clone(), kind: PhantomData },
+                    untyped: UntypedKind::ALL
+                        .iter()
+                        .map(|kind| FakeUntyped { objects: objects.clone(), kind: *kind })
+                        .collect(),
                 }
             }
         }
@@ -364,6 +444,9 @@ macro_rules! fake_world {
             })+
             fn root_ca_maps(&self) -> &dyn View<ConfigMap> {
                 &self.views.root_ca_maps
+            }
+            fn untyped(&self, kind: UntypedKind) -> &dyn View<Untyped> {
+                &self.views.untyped[kind as usize]
             }
             fn last_heartbeat(&self, node: &str) -> Timestamp {
                 self.heartbeats.get(node).copied().unwrap_or_else(start)

@@ -18,6 +18,8 @@
 //! Clients, queues, retries, backoff, identities: those are the driver's.
 
 pub mod autoscale;
+mod bootstrap;
+mod certificate;
 mod claim;
 mod cluster_role_aggregation;
 mod controller;
@@ -34,6 +36,7 @@ mod fake;
 pub mod garbage;
 mod history;
 mod job;
+mod legacy_token;
 mod namespace;
 mod network;
 mod node_ipam;
@@ -54,14 +57,16 @@ mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
 mod ttl_after_finished;
+mod untyped;
 mod volume_protection;
 mod world;
 
 pub use controller::{Controller, Keys, Trigger};
 pub use network::{BadRange, Network, Range};
 pub use object::{Object, gvr_of, to_value};
-pub use plan::{Action, Confirm, Plan, Propagation, Reference, Step, Target, Text, Told, Verb};
+pub use plan::{Action, Confirm, Mint, Plan, Propagation, Reference, Step, Target, Text, Told, Verb};
 pub use resource_quota::quotas_in;
+pub use untyped::{Selection, Untyped, UntypedKind};
 pub use world::{BY_NODE, BY_SERVICE, Contents, Failure, Key, ORPHANS, Remaining, Turn, View, World};
 
 /// Name of the controller of resource quotas, which looks at what is in namespaces.
@@ -95,4 +100,11 @@ pub const ALL: &[Controller] = &[
     pod_garbage::CONTROLLER,
     resource_quota::CONTROLLER,
     service_cidr::CONTROLLER,
+    certificate::APPROVER,
+    certificate::SIGNER,
+    certificate::CLEANER,
+    bootstrap::SIGNER,
+    bootstrap::CLEANER,
+    legacy_token::TOKENS,
+    legacy_token::CLEANER,
 ];

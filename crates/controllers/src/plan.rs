@@ -106,6 +106,19 @@ pub enum Verb {
         /// All of it.
         object: Value,
     },
+    /// The same with a part that needs a key, which controllers do not have.
+    Mint {
+        /// The object.
+        target: Target,
+        /// `status`, or empty for the object itself.
+        subresource: &'static str,
+        /// All of it but that part.
+        object: Value,
+        /// JSON pointer to that part.
+        pointer: &'static str,
+        /// The part.
+        mint: Mint,
+    },
     /// Deletes an object; one that is not there is as good.
     Delete {
         /// The object.
@@ -136,6 +149,25 @@ pub enum Verb {
     Tell,
 }
 
+/// What is made with the cluster's keys. Both are base64 of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mint {
+    /// A certificate (PEM) of the cluster's authority.
+    Certificate {
+        /// The request (PKCS#10, DER).
+        request: Vec<u8>,
+        /// What it is for, in the words of the certificates API.
+        usages: Vec<String>,
+        /// How long it is good.
+        lifetime: jiff::SignedDuration,
+    },
+    /// A token signed with the key of service accounts.
+    Token {
+        /// What it says.
+        claims: Value,
+    },
+}
+
 /// A live check before an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Confirm {
@@ -143,6 +175,13 @@ pub enum Confirm {
     Absent(Target),
     /// The object is there with this UID, and its deletion has not begun.
     Alive(Target),
+    /// A subject access review (its `spec` is given) is answered so.
+    Review {
+        /// Who, and what.
+        spec: Value,
+        /// Whether that is allowed.
+        allowed: bool,
+    },
 }
 
 /// The object that an event is about (core/v1 ObjectReference).

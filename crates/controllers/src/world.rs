@@ -7,6 +7,8 @@ use api::Gvr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 
+use crate::{Untyped, UntypedKind};
+
 /// Name of the index of pods by node name.
 pub const BY_NODE: &str = "node";
 /// Name of the index of objects that no controller owns, by namespace.
@@ -100,6 +102,8 @@ macro_rules! world {
             $(fn $view(&self) -> &dyn View<k8s_openapi::api::$($path)::+>;)+
             /// Only the maps named `kube-root-ca.crt`.
             fn root_ca_maps(&self) -> &dyn View<ConfigMap>;
+            /// A kind that has no type.
+            fn untyped(&self, kind: UntypedKind) -> &dyn View<Untyped>;
             /// When this process last saw a node give a sign of life (its lease or its status renewed), by
             /// this machine's clock: nodes' clocks may be wrong. At least the start of this process.
             fn last_heartbeat(&self, node: &str) -> Timestamp;

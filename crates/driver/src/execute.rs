@@ -1,15 +1,20 @@
 //! Executes plans as one identity.
 
+use std::sync::Arc;
+
 use api::{Gvr, Status, Value, meta};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use client::{
     Client, ClientError, DeleteParams, Deleted, EventRecorder, EventSpec, Handle, ListParams, PatchKind, Preconditions,
     WriteParams,
 };
-use controllers::{Action, Confirm, Failure, Plan, Propagation, Step, Target, Told, Verb};
+use controllers::{Action, Confirm, Failure, Mint, Plan, Propagation, Step, Target, Told, Verb};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::expectation::Expectation;
+use crate::keys::Keys;
 
 /// Field manager of all controllers, as upstream's.
 pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
@@ -38,10 +43,12 @@ pub(crate) struct Outcome {
 }
 
 /// Executes actions and tells of them. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Executor {
     pub(crate) client: Client,
     pub(crate) recorder: EventRecorder,
+    /// What makes what only holders of keys can; nothing is made without.
+    pub(crate) keys: Option<Arc<dyn Keys>>,
 }
 
 /// Why an action failed.
@@ -49,6 +56,8 @@ pub(crate) struct Executor {
 enum ActionError {
     #[error(transparent)]
     Request(#[from] ClientError),
+    #[error("{0}")]
+    NotMade(String),
     #[error("namespace {namespace} still has {resource}")]
     NotEmpty { namespace: String, resource: String },
 }
@@ -58,7 +67,7 @@ impl ActionError {
     fn message(&self) -> String {
         match self {
             Self::Request(error) => error.report(),
-            Self::NotEmpty { .. } => self.to_string(),
+            Self::NotEmpty { .. } | Self::NotMade(_) => self.to_string(),
         }
     }
 }
@@ -165,7 +174,12 @@ impl Executor {
     }
 
     async fn holds(&self, confirm: &Confirm) -> Result<bool, ClientError> {
-        let (Confirm::Absent(target) | Confirm::Alive(target)) = confirm;
+        let (Confirm::Absent(target) | Confirm::Alive(target)) = (match confirm {
+            Confirm::Review { spec, allowed } => return Ok(self.review(spec).await? == *allowed),
+            other => other,
+        }) else {
+            return Ok(false);
+        };
         let live = match self.handle(&target.resource).get(&target.namespace, &target.name).await {
             Ok(object) => Some(object),
             Err(error) if error.is_not_found() => None,
@@ -174,8 +188,41 @@ impl Executor {
         let same = live.filter(|object| target.uid.as_deref().is_none_or(|uid| meta::uid(object) == uid));
         Ok(match confirm {
             Confirm::Absent(_) => same.is_none(),
-            Confirm::Alive(_) => same.is_some_and(|object| !meta::is_deleting(&object)),
+            _ => same.is_some_and(|object| !meta::is_deleting(&object)),
         })
+    }
+
+    async fn review(&self, spec: &Value) -> Result<bool, ClientError> {
+        let reviews = self.handle(&Gvr::new("authorization.k8s.io", "v1", "subjectaccessreviews"));
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+        let answer = reviews.create("", &review, &params()).await?;
+        Ok(answer["status"]["allowed"] == true)
+    }
+
+    /// Puts what a key makes into an object.
+    fn make(&self, object: &Value, pointer: &str, mint: &Mint) -> Result<Value, ActionError> {
+        let keys = self
+            .keys
+            .as_ref()
+            .ok_or_else(|| ActionError::NotMade("there are no keys to sign with".to_owned()))?;
+        let made = match mint {
+            Mint::Certificate {
+                request,
+                usages,
+                lifetime,
+            } => keys.certificate(request, usages, *lifetime),
+            Mint::Token { claims } => keys.token(claims),
+        };
+        let text = made.map_err(ActionError::NotMade)?;
+        let mut object = object.clone();
+        let place = pointer.rsplit_once('/').and_then(|(parent, field)| {
+            let parent = object.pointer_mut(parent)?;
+            Some(&mut parent[field])
+        });
+        if let Some(place) = place {
+            *place = STANDARD.encode(text).into();
+        }
+        Ok(object)
     }
 
     fn handle(&self, resource: &Gvr) -> Handle<Value> {
@@ -203,6 +250,19 @@ impl Executor {
                 let (handle, params) = (self.handle(&target.resource), params());
                 let (namespace, name) = (&target.namespace, &target.name);
                 let put = handle.update_sub(namespace, name, subresource, object, &params).await;
+                wrote_or_gone(&target.resource, put)
+            }
+            Verb::Mint {
+                target,
+                subresource,
+                object,
+                pointer,
+                mint,
+            } => {
+                let object = self.make(object, pointer, mint)?;
+                let (handle, params) = (self.handle(&target.resource), params());
+                let (namespace, name) = (&target.namespace, &target.name);
+                let put = handle.update_sub(namespace, name, subresource, &object, &params).await;
                 wrote_or_gone(&target.resource, put)
             }
             Verb::Delete {
@@ -430,6 +490,7 @@ fn resource_of(verb: &Verb) -> String {
         Verb::Create { resource, .. } | Verb::DeleteAll { resource, .. } => resource.resource.clone(),
         Verb::Patch { target, .. }
         | Verb::Replace { target, .. }
+        | Verb::Mint { target, .. }
         | Verb::Delete { target, .. }
         | Verb::FinalizeNamespace { target, .. } => target.resource.resource.clone(),
         Verb::Tell => String::new(),

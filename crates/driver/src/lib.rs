@@ -22,6 +22,7 @@ mod execute;
 mod expectation;
 mod garbage;
 mod heartbeat;
+mod keys;
 mod leader;
 mod metadata;
 mod queue;
@@ -31,6 +32,7 @@ mod selection;
 mod start;
 mod world;
 
+pub use keys::Keys;
 pub use leader::{LeaderElection, Leadership, Terms};
 pub use queue::Queue;
 pub use selection::{GARBAGE_COLLECTOR, OFF_BY_DEFAULT, Selection, UnknownController};

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
+use crate::keys::Keys;
 use crate::leader::{LeaderElection, Terms};
 use crate::metadata::Metadata;
 use crate::queue::Queue;
@@ -32,7 +33,7 @@ pub enum Identity {
 }
 
 /// How the driver runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// The authority that pods verify the API server with, in PEM.
     pub root_ca: String,
@@ -44,6 +45,8 @@ pub struct Options {
     pub schedule: bool,
     /// Which controllers run; `None` is for no controller manager at all.
     pub controllers: Option<Selection>,
+    /// The cluster's keys; without them no certificates are signed and no tokens made.
+    pub keys: Option<Arc<dyn Keys>>,
 }
 
 /// How this process takes part in leader elections.
@@ -104,6 +107,7 @@ impl Driver {
                 caches,
                 root_ca: options.root_ca,
                 network: options.network,
+                keys: options.keys,
             };
             tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
         }
@@ -150,6 +154,7 @@ struct Manager<C> {
     caches: Caches,
     root_ca: String,
     network: Network,
+    keys: Option<Arc<dyn Keys>>,
 }
 
 impl<C: Fn(Identity) -> Client> Manager<C> {
@@ -171,8 +176,9 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
             let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
             tasks.spawn(crate::autoscale::run(world, metadata, scaler, stop));
         }
+        let can = |name: &str| self.keys.is_some() || !NEED_KEYS.contains(&name);
         let chosen = self.controllers.iter();
-        for controller in chosen.filter(|controller| self.selection.runs(controller.name)) {
+        for controller in chosen.filter(|controller| self.selection.runs(controller.name) && can(controller.name)) {
             let queue: Arc<Queue<Key>> = Arc::default();
             for trigger in controller.triggers {
                 world.attach(*trigger, &queue);
@@ -214,11 +220,22 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
     }
 
     fn executor(&self, account: &'static str, component: &str, stop: &CancellationToken) -> Executor {
-        let client = (self.clients)(Identity::Controller(account));
+        let identity = match account {
+            "" => Identity::ControllerManager,
+            account => Identity::Controller(account),
+        };
+        let client = (self.clients)(identity);
         let recorder = EventRecorder::start(client.clone(), component, "", stop.clone());
-        Executor { client, recorder }
+        let keys = self.keys.clone();
+        Executor { client, recorder, keys }
     }
 }
+
+/// The controllers that can do nothing without the cluster's keys: they do not run then, as upstream's.
+const NEED_KEYS: [&str; 2] = [
+    "certificatesigningrequest-signing-controller",
+    "serviceaccount-token-controller",
+];
 
 /// The controller that looks at what is in namespaces.
 const NAMESPACES: &str = "namespace-controller";

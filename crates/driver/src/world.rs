@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use client::{Cache, CacheOptions, Caches, Object, index};
-use controllers::{BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, View, World, for_each_kind, gvr_of};
+use controllers::{BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World, for_each_kind, gvr_of};
+use futures_util::future::{BoxFuture, FutureExt, select_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -52,6 +53,8 @@ macro_rules! cache_world {
         pub(crate) struct CacheWorld {
             $($view: Shown<k8s_openapi::api::$($path)::+>,)+
             root_ca_maps: Shown<ConfigMap>,
+            /// By the numbers of their kinds.
+            untyped: Vec<Shown<Untyped>>,
             heartbeats: Heartbeats,
             metadata: Metadata,
             root_ca: String,
@@ -68,6 +71,7 @@ macro_rules! cache_world {
                 let world = Self {
                     $($view: Shown(caches.get()),)+
                     root_ca_maps: Shown(caches.selected(named)),
+                    untyped: UntypedKind::ALL.iter().map(|kind| Shown(untyped(caches, *kind))).collect(),
                     heartbeats: Heartbeats::start(caches),
                     metadata,
                     root_ca,
@@ -81,6 +85,9 @@ macro_rules! cache_world {
             pub(crate) async fn synced(&self) {
                 $(self.$view.0.synced().await;)+
                 self.root_ca_maps.0.synced().await;
+                for view in &self.untyped {
+                    view.0.synced().await;
+                }
             }
 
             /// Puts into `queue` whatever the trigger says, from now on and for all there is.
@@ -88,6 +95,7 @@ macro_rules! cache_world {
                 match trigger {
                     $(Trigger::$kind(keys) => self.on(&self.$view, keys, queue),)+
                     Trigger::RootCaMap(keys) => self.on(&self.root_ca_maps, keys, queue),
+                    Trigger::Untyped(kind, keys) => self.on(&self.untyped[kind as usize], keys, queue),
                 }
             }
         }
@@ -98,6 +106,9 @@ macro_rules! cache_world {
             })+
             fn root_ca_maps(&self) -> &dyn View<ConfigMap> {
                 &self.root_ca_maps
+            }
+            fn untyped(&self, kind: UntypedKind) -> &dyn View<Untyped> {
+                &self.untyped[kind as usize]
             }
             fn last_heartbeat(&self, node: &str) -> Timestamp {
                 self.heartbeats.last(node)
@@ -115,8 +126,23 @@ macro_rules! cache_world {
 
         impl Sight for Arc<CacheWorld> {
             async fn seen(&self, expectation: &Expectation) {
-                $(by_kind(&self.$view, expectation).await;)+
-                by_kind(&self.root_ca_maps, expectation).await;
+                let (Expectation::Seen { resource, .. } | Expectation::Going { resource, .. }) = expectation;
+                // A selection of a resource may never see what another one sees: whichever is first.
+                let mut views: Vec<BoxFuture<'_, ()>> = Vec::new();
+                $(if *resource == gvr_of::<k8s_openapi::api::$($path)::+>() {
+                    views.push(seen_by(&self.$view.0, expectation).boxed());
+                })+
+                if *resource == gvr_of::<ConfigMap>() {
+                    views.push(seen_by(&self.root_ca_maps.0, expectation).boxed());
+                }
+                for (kind, view) in UntypedKind::ALL.iter().zip(&self.untyped) {
+                    if *resource == kind.gvr() {
+                        views.push(seen_by(&view.0, expectation).boxed());
+                    }
+                }
+                if !views.is_empty() {
+                    select_all(views).await;
+                }
             }
         }
     };
@@ -148,11 +174,14 @@ impl CacheWorld {
     }
 }
 
-async fn by_kind<K: Object>(view: &Shown<K>, expectation: &Expectation) {
-    let (Expectation::Seen { resource, .. } | Expectation::Going { resource, .. }) = expectation;
-    if *resource == gvr_of::<K>() {
-        seen_by(&view.0, expectation).await;
+/// The cache of a kind that has no type.
+fn untyped(caches: &Caches, kind: UntypedKind) -> Cache<Untyped> {
+    let mut options = CacheOptions::default();
+    if let Some(selection) = kind.selection() {
+        options.namespace = selection.namespace.to_owned();
+        options.field_selector = format!("{}={}", selection.field, selection.value);
     }
+    caches.untyped(&kind.gvr(), options)
 }
 
 /// Resolves when a cache has seen a write.

@@ -90,6 +90,11 @@ impl Authority {
         Ok(Issued { cert_pem: cert.pem() })
     }
 
+    /// Its key.
+    pub(crate) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     fn still_fits(&self, cert_pem: &str, key_pem: &str, subject: &Subject) -> bool {
         let Ok(Some(der)) = rustls_pemfile::certs(&mut cert_pem.as_bytes()).next().transpose() else {
             return false;

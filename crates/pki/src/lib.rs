@@ -12,6 +12,7 @@
 
 mod authority;
 mod files;
+mod request;
 mod subject;
 mod tls;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use authority::{Authority, Issued, self_signed};
 pub use files::FileError;
+pub use request::SignError;
 pub use subject::{AltNames, Subject, Usage};
 pub use tls::{TlsError, asking_server_config, chain_and_key, client_config, client_verifier, server_config};
 

@@ -333,11 +333,15 @@ pub(super) async fn put(state: &Arc<State>, object: &Value, part: &str) -> Resul
 /// What the server says.
 pub(crate) async fn request(state: &Arc<State>, method: Method, path: &str, body: Bytes) -> Result<Value, Status> {
     let server = ApiServer { state: state.clone() };
+    let content_type = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
     let request = Request::builder()
         .method(method.clone())
         .uri(path)
         .header(http::header::USER_AGENT, "apiserver")
-        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::CONTENT_TYPE, content_type)
         .body(body)
         .map_err(Status::internal)?;
     let answer = Box::pin(server.in_process(UserInfo::api_server()).call(request)).await;

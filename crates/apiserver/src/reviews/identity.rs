@@ -1,5 +1,7 @@
 //! TokenReview and SelfSubjectReview: who is it.
 
+use std::sync::Arc;
+
 use api::field::{Error, Path};
 use api::{Status, Value};
 use serde_json::json;
@@ -25,7 +27,7 @@ fn user_value(user: &UserInfo) -> Value {
 }
 
 /// Whose is this token?
-pub(super) async fn token(state: &State, kind: &Kind, review: &mut Value) -> Result<(), Status> {
+pub(super) async fn token(state: &Arc<State>, kind: &Kind, review: &mut Value) -> Result<(), Status> {
     let token = value_at(review, "spec.token")
         .and_then(Value::as_str)
         .unwrap_or("")

@@ -167,7 +167,7 @@ async fn admit(
     turn: &mut Option<Ticket>,
 ) -> Result<Option<Answer>, Status> {
     let began = Instant::now();
-    let user = authn::authenticate(state, peer, &call.headers).await;
+    let user = authn::authenticate(state, peer, call).await;
     let (result, name) = match &user {
         Ok(user) => ("success", user.name.as_str()),
         Err(_) => ("failure", ""),

@@ -66,6 +66,12 @@ impl Caches {
         Cache::start(self.client.of::<K>(), options, &self.stop)
     }
 
+    /// A cache of a selection of any resource, decoded as `K`; it is the caller's own.
+    pub fn untyped<K: Object>(&self, resource: &Gvr, options: CacheOptions<K>) -> Cache<K> {
+        let handle = crate::Handle::new(self.client.clone(), resource.clone());
+        Cache::start(handle, options, &self.stop)
+    }
+
     /// The cache of names, UIDs, owners and finalizers of all objects of any resource.
     pub fn metadata(&self, resource: &Gvr) -> Cache<PartialObject> {
         let mut metadata = self.metadata.lock();

@@ -57,7 +57,10 @@ fn done(nodes: Vec<Node>) -> Vec<String> {
         let confirmed: Vec<String> = action
             .confirm
             .iter()
-            .map(|(Confirm::Absent(t) | Confirm::Alive(t))| t.name.clone())
+            .filter_map(|confirm| match confirm {
+                Confirm::Absent(t) | Confirm::Alive(t) => Some(t.name.clone()),
+                Confirm::Review { .. } => None,
+            })
             .collect();
         let confirmed = if confirmed.is_empty() {
             String::new()

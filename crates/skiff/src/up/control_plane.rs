@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bootstrap::{self, Endpoint};
+use super::keys::ClusterKeys;
 use super::progress::Progress;
 use super::{Options, kubeconfig, local_url};
 use crate::{component, transport};
@@ -90,6 +91,7 @@ impl ControlPlane {
         tokio::spawn(bootstrap::keep(root, endpoint, caches.clone(), shutdown.clone()));
         let selection = component::selection(&options.controllers)?;
         let identities = server.clone();
+        let keys = ClusterKeys::open(&options.data_dir.join("pki"), server.clone())?;
         let driver = (!options.api.api_only).then(|| {
             Driver::start(
                 controllers::ALL,
@@ -101,6 +103,7 @@ impl ControlPlane {
                     election: None,
                     schedule: true,
                     controllers: Some(selection),
+                    keys: Some(Arc::new(keys)),
                 },
                 shutdown,
             )

@@ -7,6 +7,7 @@
 mod api_options;
 mod bootstrap;
 mod control_plane;
+mod keys;
 mod kubeconfig;
 mod progress;
 mod pulls;
