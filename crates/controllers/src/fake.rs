@@ -38,6 +38,10 @@ pub struct Fake {
     pub refuse: Option<(&'static str, &'static str)>,
     /// Subresources that reviews allow.
     pub may: Vec<&'static str>,
+    /// Resources that are watched, with their revisions.
+    pub watched: Vec<(Gvr, u64)>,
+    /// Resources that were rewritten.
+    pub rewritten: Vec<String>,
 }
 
 /// A view of a kind without a type.
@@ -131,6 +135,10 @@ impl<K: Object + DeserializeOwned> View<K> for FakeView<K> {
                         .unwrap_or("");
                     format!("{}/{service}", json["metadata"]["namespace"].as_str().unwrap_or("")) == value
                 }
+                crate::BY_CLAIM => {
+                    let pod = serde_json::from_value(json).expect("a pod");
+                    crate::claims_of_pod(&pod).iter().any(|claim| claim == value)
+                }
                 other => panic!("no index {other}"),
             }
         };
@@ -176,6 +184,8 @@ impl Fake {
             refuse: None,
             network: crate::Network::default(),
             may: Vec::new(),
+            watched: Vec::new(),
+            rewritten: Vec::new(),
         }
     }
 
@@ -392,6 +402,10 @@ impl Fake {
                     .remove(&(target.resource.clone(), String::new(), target.name.clone()));
                 target.name.clone()
             }
+            Verb::Rewrite { resource } => {
+                self.rewritten.push(resource.resource.clone());
+                String::new()
+            }
             Verb::Tell => String::new(),
         };
         let text = action.told.as_ref().and_then(|told| told.success.as_ref());
@@ -456,6 +470,10 @@ macro_rules! fake_world {
             }
             fn network(&self) -> &crate::Network {
                 &self.network
+            }
+            fn watched(&self, group: &str, resource: &str) -> Option<(Gvr, u64)> {
+                let mut all = self.watched.iter();
+                all.find(|(gvr, _)| gvr.group == group && gvr.resource == resource).cloned()
             }
             fn root_ca(&self) -> &str {
                 "PEM"

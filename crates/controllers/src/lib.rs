@@ -22,6 +22,7 @@ mod bootstrap;
 mod certificate;
 mod claim;
 mod cluster_role_aggregation;
+mod cluster_trust_bundle;
 mod controller;
 mod cron_job;
 mod daemon_set;
@@ -45,16 +46,19 @@ mod node_ttl;
 mod object;
 mod plan;
 mod pod;
+mod pod_certificate_cleaner;
 mod pod_garbage;
 mod portion;
 mod replica_set;
 mod replication_controller;
+mod resource_claim;
 mod resource_quota;
 mod root_ca;
 mod service_account;
 mod service_balancer;
 mod service_cidr;
 mod stateful_set;
+mod storage_migration;
 mod taint_eviction;
 mod ttl_after_finished;
 mod untyped;
@@ -65,6 +69,7 @@ pub use controller::{Controller, Keys, Trigger};
 pub use network::{BadRange, Network, Range};
 pub use object::{Object, gvr_of, to_value};
 pub use plan::{Action, Confirm, Mint, Plan, Propagation, Reference, Step, Target, Text, Told, Verb};
+pub use resource_claim::{BY_CLAIM, claims_of_pod};
 pub use resource_quota::quotas_in;
 pub use untyped::{Selection, Untyped, UntypedKind};
 pub use world::{BY_NODE, BY_SERVICE, Contents, Failure, Key, ORPHANS, Remaining, Turn, View, World};
@@ -107,4 +112,8 @@ pub const ALL: &[Controller] = &[
     bootstrap::CLEANER,
     legacy_token::TOKENS,
     legacy_token::CLEANER,
+    cluster_trust_bundle::CONTROLLER,
+    pod_certificate_cleaner::CONTROLLER,
+    storage_migration::CONTROLLER,
+    resource_claim::CONTROLLER,
 ];

@@ -145,6 +145,11 @@ pub enum Verb {
         /// The finalizers that stay.
         finalizers: Vec<String>,
     },
+    /// Writes every object of a resource as it is, so that it is stored as objects are stored now.
+    Rewrite {
+        /// The resource.
+        resource: Gvr,
+    },
     /// Nothing but telling.
     Tell,
 }

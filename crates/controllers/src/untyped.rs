@@ -11,6 +11,8 @@ use serde_json::json;
 use crate::plan::{Action, Mint, Reference, Target, Verb};
 
 static NULL: Value = Value::Null;
+const CERTIFICATES: &str = "certificates.k8s.io";
+const RESOURCE: &str = "resource.k8s.io";
 
 /// An object of some kind: its metadata, and the rest as it came. Its group and kind are its cache's, not its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,6 +107,11 @@ pub enum UntypedKind {
     BootstrapToken,
     AccountToken,
     LegacyTokenTracking,
+    ServingTrustBundle,
+    PodCertificateRequest,
+    StorageVersionMigration,
+    ResourceClaim,
+    ResourceClaimTemplate,
 }
 
 /// What is seen of a resource.
@@ -142,17 +149,32 @@ impl UntypedKind {
         UntypedKind::BootstrapToken,
         UntypedKind::AccountToken,
         UntypedKind::LegacyTokenTracking,
+        UntypedKind::ServingTrustBundle,
+        UntypedKind::PodCertificateRequest,
+        UntypedKind::StorageVersionMigration,
+        UntypedKind::ResourceClaim,
+        UntypedKind::ResourceClaimTemplate,
     ];
 
     /// (group, version, resource, kind)
     const fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Self::CertificateSigningRequest => (
-                "certificates.k8s.io",
+                CERTIFICATES,
                 "v1",
                 "certificatesigningrequests",
                 "CertificateSigningRequest",
             ),
+            Self::ServingTrustBundle => (CERTIFICATES, "v1", "clustertrustbundles", "ClusterTrustBundle"),
+            Self::PodCertificateRequest => (CERTIFICATES, "v1", "podcertificaterequests", "PodCertificateRequest"),
+            Self::StorageVersionMigration => (
+                "storagemigration.k8s.io",
+                "v1",
+                "storageversionmigrations",
+                "StorageVersionMigration",
+            ),
+            Self::ResourceClaim => (RESOURCE, "v1", "resourceclaims", "ResourceClaim"),
+            Self::ResourceClaimTemplate => (RESOURCE, "v1", "resourceclaimtemplates", "ResourceClaimTemplate"),
             Self::ClusterInfo | Self::LegacyTokenTracking => ("", "v1", "configmaps", "ConfigMap"),
             Self::BootstrapToken | Self::AccountToken => ("", "v1", "secrets", "Secret"),
         }
@@ -165,7 +187,12 @@ impl UntypedKind {
             Self::LegacyTokenTracking => named("kube-system", "kube-apiserver-legacy-service-account-token-tracking"),
             Self::BootstrapToken => of_type("kube-system", "bootstrap.kubernetes.io/token"),
             Self::AccountToken => of_type("", "kubernetes.io/service-account-token"),
-            Self::CertificateSigningRequest => None,
+            Self::ServingTrustBundle => Some(Selection {
+                namespace: "",
+                field: "spec.signerName",
+                value: "kubernetes.io/kube-apiserver-serving",
+            }),
+            _ => None,
         }
     }
 

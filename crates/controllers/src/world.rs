@@ -109,6 +109,8 @@ macro_rules! world {
             fn last_heartbeat(&self, node: &str) -> Timestamp;
             /// What is in a namespace.
             fn contents(&self, namespace: &str) -> Contents;
+            /// A resource of which all objects are watched: with its version, and the newest revision that was seen.
+            fn watched(&self, group: &str, resource: &str) -> Option<(Gvr, u64)>;
             /// The certificate authority that pods verify the API server with, in PEM.
             fn root_ca(&self) -> &str;
             /// What was told of the cluster's network.

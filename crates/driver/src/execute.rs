@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::expectation::Expectation;
 use crate::keys::Keys;
+use crate::rewrite::rewrite;
 
 /// Field manager of all controllers, as upstream's.
 pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
@@ -276,6 +277,10 @@ impl Executor {
                 empty_of,
                 finalizers,
             } => self.finalize(target, empty_of, finalizers).await,
+            Verb::Rewrite { resource } => {
+                rewrite(&self.client, resource, &params()).await?;
+                Ok(Done::default())
+            }
             Verb::Tell => Ok(Done::default()),
         }
     }
@@ -487,7 +492,9 @@ fn merge(target: &mut Value, patch: &Value) {
 
 fn resource_of(verb: &Verb) -> String {
     match verb {
-        Verb::Create { resource, .. } | Verb::DeleteAll { resource, .. } => resource.resource.clone(),
+        Verb::Create { resource, .. } | Verb::DeleteAll { resource, .. } | Verb::Rewrite { resource } => {
+            resource.resource.clone()
+        }
         Verb::Patch { target, .. }
         | Verb::Replace { target, .. }
         | Verb::Mint { target, .. }

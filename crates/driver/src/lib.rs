@@ -26,6 +26,7 @@ mod keys;
 mod leader;
 mod metadata;
 mod queue;
+mod rewrite;
 mod runner;
 mod scheduling;
 mod selection;

@@ -106,6 +106,15 @@ impl Metadata {
             .map(|kind| kind.cache.clone())
     }
 
+    /// A watched resource with its version, and the newest revision that was seen of it.
+    pub(crate) fn watched(&self, group: &str, resource: &str) -> Option<(Gvr, u64)> {
+        let kinds = self.inner.kinds.read();
+        let mut all = kinds.watched.iter();
+        let found = all.find(|kind| kind.resource.gvr.group == group && kind.resource.gvr.resource == resource)?;
+        let revision = found.cache.revision();
+        (revision > 0).then(|| (found.resource.gvr.clone(), revision))
+    }
+
     async fn follow_kinds(self) {
         let mut wait = Duration::from_millis(100);
         loop {

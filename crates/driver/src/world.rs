@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use api::Gvr;
 use client::{Cache, CacheOptions, Caches, Object, index};
-use controllers::{BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World, for_each_kind, gvr_of};
+use controllers::{
+    BY_CLAIM, BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World, claims_of_pod,
+    for_each_kind, gvr_of,
+};
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -119,6 +123,9 @@ macro_rules! cache_world {
             fn network(&self) -> &Network {
                 &self.network
             }
+            fn watched(&self, group: &str, resource: &str) -> Option<(Gvr, u64)> {
+                self.metadata.watched(group, resource)
+            }
             fn root_ca(&self) -> &str {
                 &self.root_ca
             }
@@ -158,6 +165,7 @@ impl CacheWorld {
     fn add_indexes(&self) {
         self.pods.0.add_index(BY_NODE, index::pod_node);
         self.pods.0.add_index(ORPHANS, orphans);
+        self.pods.0.add_index(BY_CLAIM, claims_of_pod);
         self.replica_sets.0.add_index(ORPHANS, orphans);
         self.controller_revisions.0.add_index(ORPHANS, orphans);
         self.endpoint_slices.0.add_index(BY_SERVICE, index::slice_service);

@@ -1,16 +1,19 @@
 //! The objects that every cluster has: made when missing, mended when upstream would mend them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{Gvr, Value, meta};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use client::{CacheOptions, Caches, Client, ListParams, Object, PatchKind, WriteParams};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kinds::bootstrap;
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +33,8 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The API server's port.
     pub port: u16,
+    /// What its certificate is verified with, in PEM.
+    pub authority: String,
 }
 
 /// Makes and mends all of them, as `client`, a superuser.
@@ -39,7 +44,36 @@ pub async fn ensure(client: &Client, endpoint: &Endpoint) -> Result<()> {
     let (namespaces, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(gvr, _)| gvr.resource == "namespaces");
     ensure_all(client, namespaces).await?;
     ensure_all(client, rest).await?;
+    ensure_all(client, maps(endpoint)).await?;
     ensure_all(client, kubernetes(endpoint)).await
+}
+
+/// What joining machines learn of the cluster (kubeadm's `cluster-info`), and since when the uses of tokens in Secrets
+/// are written down (upstream `pkg/controlplane/controller/legacytokentracking`). Whoever changes them knows why.
+fn maps(endpoint: &Endpoint) -> Vec<(Gvr, Value)> {
+    let map = |namespace: &str, name: &str, key: &str, value: String| {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name},
+            "data": {key: value},
+        });
+        (Gvr::new("", "v1", "configmaps"), map)
+    };
+    let authority = STANDARD.encode(&endpoint.authority);
+    let server = SocketAddr::new(endpoint.address, endpoint.port);
+    let kubeconfig = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: https://{server}\n  \
+         name: \"\"\ncontexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: null\n"
+    );
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    vec![
+        map("kube-public", "cluster-info", "kubeconfig", kubeconfig),
+        map(
+            "kube-system",
+            "kube-apiserver-legacy-service-account-token-tracking",
+            "since",
+            today,
+        ),
+    ]
 }
 
 /// Keeps the Service through which pods reach the API server, and its endpoints, until `shutdown`:

@@ -81,6 +81,7 @@ impl ControlPlane {
             service_ip: options.service_ip(1).into(),
             address,
             port: options.secure_port,
+            authority: pki.ca_pem.clone(),
         };
         bootstrap::ensure(&root, &endpoint).await?;
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
