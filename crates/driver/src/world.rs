@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::Gvr;
 use client::{Cache, CacheOptions, Caches, Object, index};
 use controllers::{
-    BY_CLAIM, BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World, claims_of_pod,
-    for_each_kind, gvr_of,
+    BY_CLAIM, BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World,
+    claims_of_pod, for_each_kind, gvr_of,
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use jiff::Timestamp;
