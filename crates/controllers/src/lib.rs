@@ -27,6 +27,7 @@ mod controller;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_taint_eviction;
 mod diff;
 mod disruption;
 mod endpoint_mirror;
@@ -116,4 +117,5 @@ pub const ALL: &[Controller] = &[
     pod_certificate_cleaner::CONTROLLER,
     storage_migration::CONTROLLER,
     resource_claim::CONTROLLER,
+    device_taint_eviction::CONTROLLER,
 ];

@@ -16,7 +16,7 @@ use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{namespace, to_value};
 use crate::plan::{Action, Plan};
 use crate::pod::is_terminal;
-use crate::{Key, Object, Turn, View, World};
+use crate::{Key, Object, Turn, Untyped, UntypedKind, View, World};
 
 /// How long something may be charged before it is seen.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(1);
@@ -29,6 +29,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
         Trigger::Pod(keys_of_pod),
         Trigger::Service(keys_of_service),
         Trigger::PersistentVolumeClaim(keys_of_claim),
+        Trigger::Untyped(UntypedKind::ResourceClaim, keys_of_devices),
     ],
     reconcile,
 };
@@ -78,6 +79,11 @@ fn keys_of_claim(
     })
 }
 
+/// Devices that are asked for; the allocation is not counted.
+fn keys_of_devices(world: &dyn World, old: Option<&Untyped>, new: Option<&Untyped>) -> Vec<Key> {
+    keys_if(world, old, new, |old, new| old.at("spec") != new.at("spec"))
+}
+
 /// Counts anew.
 pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
     let mut plan = Plan::nothing();
@@ -122,6 +128,13 @@ fn count(world: &dyn World, namespace: &str, quota: &Value, turn: &Turn) -> Tall
     add(&mut tally, &mut seen, core("services"), world.services(), namespace);
     let claims = world.persistent_volume_claims();
     add(&mut tally, &mut seen, core("persistentvolumeclaims"), claims, namespace);
+    let devices = GroupResource::new("resource.k8s.io", "resourceclaims");
+    seen.insert(devices.to_string());
+    if tally.wants(&devices) {
+        let claims = world.untyped(UntypedKind::ResourceClaim).list(namespace);
+        let claims: Vec<Value> = claims.iter().map(|claim| to_value(&**claim)).collect();
+        tally.count(&devices, &claims);
+    }
     let contents = world.contents(namespace);
     let remaining = contents.remaining.iter().map(|left| &left.resource);
     for resource in contents.resources.iter().chain(remaining) {
@@ -238,6 +251,40 @@ mod tests {
             json!({"hard": {"pods": "9", "limits.cpu": "1", "count/deployments.apps": "3", "services.nodeports": "2"},
                 "used": {"pods": "2", "limits.cpu": "0", "count/deployments.apps": "1", "services.nodeports": "1"}})
         );
+        assert!(run(&mut fake).is_empty());
+    }
+
+    #[test]
+    fn devices_that_claims_ask_for_are_counted_and_no_more() {
+        let mut fake = Fake::new();
+        let hard = json!({"gpu.deviceclass.resource.k8s.io/devices": "8", "count/resourceclaims.resource.k8s.io": "2"});
+        fake.put(
+            "resourcequotas",
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "ns"},
+                "spec": {"hard": hard}}),
+        );
+        for (name, count) in [("a", 2), ("b", 3)] {
+            let requests = json!([{"name": "r", "exactly": {"deviceClassName": "gpu", "count": count}}]);
+            fake.put(
+                "resourceclaims",
+                json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+                    "metadata": {"name": name, "namespace": "ns"}, "spec": {"devices": {"requests": requests}}}),
+            );
+        }
+        let used = |claims: &str, devices: &str| json!({"count/resourceclaims.resource.k8s.io": claims, "gpu.deviceclass.resource.k8s.io/devices": devices});
+        run(&mut fake);
+        assert_eq!(quota(&fake)["used"], used("2", "5"));
+        fake.remove::<k8s_openapi::api::resource::v1::ResourceClaim>("ns", "b");
+        // A charge may be on its way: less is believed later.
+        let mut turn = fake.turn();
+        let plan = reconcile(&fake, &Key::new("ns", "q"), &turn);
+        assert!(plan.is_empty());
+        turn.memo = plan.memo;
+        fake.sleep(60);
+        turn.now = fake.now;
+        let plan = reconcile(&fake, &Key::new("ns", "q"), &turn);
+        fake.execute(&plan);
+        assert_eq!(quota(&fake)["used"], used("1", "2"));
         assert!(run(&mut fake).is_empty());
     }
 }

@@ -112,6 +112,8 @@ pub enum UntypedKind {
     StorageVersionMigration,
     ResourceClaim,
     ResourceClaimTemplate,
+    ResourceSlice,
+    DeviceTaintRule,
 }
 
 /// What is seen of a resource.
@@ -154,6 +156,8 @@ impl UntypedKind {
         UntypedKind::StorageVersionMigration,
         UntypedKind::ResourceClaim,
         UntypedKind::ResourceClaimTemplate,
+        UntypedKind::ResourceSlice,
+        UntypedKind::DeviceTaintRule,
     ];
 
     /// (group, version, resource, kind)
@@ -175,6 +179,8 @@ impl UntypedKind {
             ),
             Self::ResourceClaim => (RESOURCE, "v1", "resourceclaims", "ResourceClaim"),
             Self::ResourceClaimTemplate => (RESOURCE, "v1", "resourceclaimtemplates", "ResourceClaimTemplate"),
+            Self::ResourceSlice => (RESOURCE, "v1", "resourceslices", "ResourceSlice"),
+            Self::DeviceTaintRule => (RESOURCE, "v1", "devicetaintrules", "DeviceTaintRule"),
             Self::ClusterInfo | Self::LegacyTokenTracking => ("", "v1", "configmaps", "ConfigMap"),
             Self::BootstrapToken | Self::AccountToken => ("", "v1", "secrets", "Secret"),
         }

@@ -13,6 +13,9 @@ use crate::respond::Answer;
 use crate::state::State;
 use crate::verbs::get;
 
+const GROUP: &str = "authentication.k8s.io";
+/// The audit annotation with the id of the token.
+const ISSUED: &str = "authentication.kubernetes.io/issued-credential-id";
 const DEFAULT_SECONDS: i64 = 3600;
 const SHORTEST_SECONDS: i64 = 600;
 /// The lifetime node agents ask for; such tokens live a year, and only warn before
@@ -33,11 +36,11 @@ pub(super) async fn issue(
     let Some(keys) = &state.tokens else {
         return Err(Status::service_unavailable("no service-account keys are configured"));
     };
-    let gvk = Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
+    let gvk = Gvk::new(GROUP, "v1", "TokenRequest");
+    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
+    check_name(&request, &namespace, &name)?;
     let entry = get::find(call, accounts).await?;
     let account = accounts.value(&entry);
-    let (namespace, name) = (call.info.namespace.clone(), call.info.name.clone());
-    check(&request, &namespace, &name)?;
     let mut audiences: Vec<String> = value_at(&request, "spec.audiences")
         .and_then(|list| serde_json::from_value(list.clone()).ok())
         .unwrap_or_default();
@@ -46,6 +49,7 @@ pub(super) async fn issue(
     }
     let asked = value_at(&request, "spec.expirationSeconds").and_then(Value::as_i64);
     let seconds = asked.unwrap_or(DEFAULT_SECONDS);
+    check_lifetime(seconds)?;
     let mut private = Private {
         namespace: namespace.clone(),
         serviceaccount: Reference {
@@ -76,6 +80,7 @@ pub(super) async fn issue(
         sub: format!("system:serviceaccount:{namespace}:{name}"),
     };
     let token = keys.sign(&claims).map_err(Status::internal)?;
+    call.annotations.add(ISSUED, format!("JTI={}", claims.jti));
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
     meta::set_name(&mut request, &name);
     meta::set_namespace(&mut request, &namespace);
@@ -104,33 +109,34 @@ fn only_for_own_pods(call: &Call, private: &Private) -> Result<(), Status> {
     Ok(())
 }
 
-fn check(request: &Value, namespace: &str, name: &str) -> Result<(), Status> {
-    let mut errors = Vec::new();
+/// Name and namespace are the account's, if they are given.
+fn check_name(request: &Value, namespace: &str, name: &str) -> Result<(), Status> {
     let metadata = Path::new("metadata");
-    let (asked_name, asked_namespace) = (meta::name(request), meta::namespace(request));
-    if !asked_name.is_empty() && asked_name != name {
-        let detail = "must match the service account name if specified";
-        errors.push(Error::invalid(&metadata.child("name"), asked_name, detail));
-    }
-    if !asked_namespace.is_empty() && asked_namespace != namespace {
-        let detail = "must match the service account namespace if specified";
-        errors.push(Error::invalid(&metadata.child("namespace"), asked_namespace, detail));
-    }
-    let path = Path::new("spec").child("expirationSeconds");
-    if let Some(seconds) = value_at(request, "spec.expirationSeconds").and_then(Value::as_i64) {
-        if seconds < SHORTEST_SECONDS {
-            let detail = "may not specify a duration less than 10 minutes";
-            errors.push(Error::invalid(&path, seconds, detail));
-        }
-        if seconds > 1 << 32 {
-            let detail = "may not specify a duration larger than 2^32 seconds";
-            errors.push(Error::invalid(&path, seconds, detail));
+    for (field, asked, own) in [
+        ("name", meta::name(request), name),
+        ("namespace", meta::namespace(request), namespace),
+    ] {
+        if !asked.is_empty() && asked != own {
+            let detail = format!("must match the service account {field} if specified");
+            let errors = vec![Error::invalid(&metadata.child(field), asked, detail)];
+            return Err(Status::invalid(GROUP, "TokenRequest", name, errors));
         }
     }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, errors))
+    Ok(())
+}
+
+fn check_lifetime(seconds: i64) -> Result<(), Status> {
+    let detail = match seconds {
+        ..SHORTEST_SECONDS => "may not specify a duration less than 10 minutes",
+        _ if seconds > 1 << 32 => "may not specify a duration larger than 2^32 seconds",
+        _ => return Ok(()),
+    };
+    let errors = vec![Error::invalid(
+        &Path::new("spec").child("expirationSeconds"),
+        seconds,
+        detail,
+    )];
+    Err(Status::invalid(GROUP, "TokenRequest", "", errors))
 }
 
 /// Looks up the object the token is to be bound to.
@@ -151,8 +157,10 @@ async fn bind(
         ("v1" | "", "Secret") => ("secrets", namespace),
         ("v1" | "", "Node") => ("nodes", ""),
         (version, kind) => {
+            // As Go writes a GroupVersionKind; the core group is empty.
+            let slash = if version.contains('/') { "" } else { "/" };
             return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {version}, Kind={kind}"
+                "cannot bind token to object of type {slash}{version}, Kind={kind}"
             )));
         }
     };
@@ -166,6 +174,15 @@ async fn bind(
         }
     };
     let object = find(plural, home, name).await?;
+    let account_of = value_at(&object, "spec.serviceAccountName")
+        .and_then(Value::as_str)
+        .unwrap_or("");
+    if kind == "Pod" && account_of != account {
+        return Err(Status::bad_request(format!(
+            "cannot bind token for serviceaccount {} to pod running with different serviceaccount name.",
+            api::field::go_quote(account)
+        )));
+    }
     if !uid.is_empty() && uid != meta::uid(&object) {
         return Err(Status::conflict(
             &GroupResource::new("", kind),
@@ -184,12 +201,6 @@ async fn bind(
         "Node" => private.node = bound,
         _ => {
             let text = |path| value_at(&object, path).and_then(Value::as_str).unwrap_or("");
-            if text("spec.serviceAccountName") != account {
-                return Err(Status::bad_request(format!(
-                    "cannot bind token for serviceaccount {} to pod running with different serviceaccount name.",
-                    api::field::go_quote(account)
-                )));
-            }
             private.pod = bound;
             let node = text("spec.nodeName");
             if !node.is_empty() {

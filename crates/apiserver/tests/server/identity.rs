@@ -10,7 +10,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     let mut kinds = harness::kinds();
     kinds.extend(rbac_kinds());
     kinds.push(Kind::namespaced("", "v1", "ServiceAccount", "serviceaccounts").subresource(Subresource::token()));
@@ -214,7 +214,18 @@ async fn tokens_are_issued_bound_and_reviewed() {
 
     let short = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"expirationSeconds": 1}});
-    server.post(path, &short).await.expect(422);
+    let refused = server.post(path, &short).await.expect(422);
+    assert_eq!(
+        refused["message"],
+        "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 1: may not specify a \
+         duration less than 10 minutes"
+    );
+    let map = json!({"spec": {"boundObjectRef": {"kind": "ConfigMap", "apiVersion": "v1", "name": "p"}}});
+    let refused = server.post(path, &map).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "cannot bind token to object of type /v1, Kind=ConfigMap"
+    );
     let wrong = json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "x"}}});
     server.post(path, &wrong).await.expect(409);
     // A token for others does not open this server.

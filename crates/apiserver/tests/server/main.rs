@@ -22,6 +22,7 @@ mod policies;
 mod protocol;
 mod proxying;
 mod subresources;
+mod tokens;
 mod verbs;
 mod watches;
 mod webhook_targets;

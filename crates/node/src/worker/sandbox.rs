@@ -62,6 +62,14 @@ async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String>
         ctx.recorder.pod(pod, Type::Warning, "FailedMount", error.to_string());
         return Err(error.to_string());
     }
+    if let Some(claim) = unprepared_claim(pod) {
+        let message = format!(
+            "Failed to prepare dynamic resources: claim {claim}: no driver of dynamic resources is registered on this node"
+        );
+        let reason = "FailedPrepareDynamicResources";
+        ctx.recorder.pod(pod, Type::Warning, reason, message.clone());
+        return Err(message);
+    }
     let config = sandbox_config::build(ctx, pod, spec, attempt);
     if let Err(error) = ctx.runtime().run_pod_sandbox(config).await {
         let message = format!("Failed to create pod sandbox: {}", with_sources(&error));
@@ -70,6 +78,23 @@ async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String>
         return Err(message);
     }
     Ok(())
+}
+
+/// A claim on devices that the pod must not run without. Nothing here talks to drivers, so none is ever prepared.
+fn unprepared_claim(pod: &Pod) -> Option<&str> {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.resource_claim_statuses.as_deref());
+    let unneeded = |name: &str| {
+        let mut statuses = statuses.unwrap_or_default().iter();
+        statuses.any(|status| status.name == name && status.resource_claim_name.is_none())
+    };
+    let claims = pod.spec.as_ref()?.resource_claims.as_deref()?;
+    let claim = claims
+        .iter()
+        .find(|claim| claim.resource_claim_name.is_some() || !unneeded(&claim.name))?;
+    Some(&claim.name)
 }
 
 /// The error and what it came from.
@@ -85,4 +110,26 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pods_wait_for_their_devices() {
+        let pod = |claim: serde_json::Value, status: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [], "resourceClaims": [claim]});
+            serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": {"resourceClaimStatuses": status}}))
+                .expect("a pod")
+        };
+        let given = json!({"name": "gpu", "resourceClaimName": "c"});
+        let made = json!({"name": "gpu", "resourceClaimTemplateName": "t"});
+        assert_eq!(unprepared_claim(&Pod::default()), None);
+        assert_eq!(unprepared_claim(&pod(given, json!([]))), Some("gpu"));
+        let there = json!([{"name": "gpu", "resourceClaimName": "c"}]);
+        assert_eq!(unprepared_claim(&pod(made.clone(), there)), Some("gpu"));
+        assert_eq!(unprepared_claim(&pod(made, json!([{"name": "gpu"}]))), None);
+    }
 }
