@@ -36,5 +36,6 @@ mod world;
 pub use keys::Keys;
 pub use leader::{LeaderElection, Leadership, Terms};
 pub use queue::Queue;
+pub use scheduling::SchedulerHandle;
 pub use selection::{GARBAGE_COLLECTOR, OFF_BY_DEFAULT, Selection, UnknownController};
 pub use start::{Candidacy, Driver, Identity, Options};

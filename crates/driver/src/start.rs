@@ -9,14 +9,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
+use crate::garbage;
 use crate::keys::Keys;
 use crate::leader::{LeaderElection, Terms};
 use crate::metadata::Metadata;
 use crate::queue::Queue;
 use crate::runner::{Turns, run};
+use crate::scheduling::{self, SchedulerHandle};
 use crate::selection::{GARBAGE_COLLECTOR, Selection};
 use crate::world::CacheWorld;
-use crate::{garbage, scheduling};
 
 /// Turns of one controller at once, as most of upstream's.
 const WORKERS: usize = 5;
@@ -43,6 +44,8 @@ pub struct Options {
     pub election: Option<Candidacy>,
     /// Whether pods are scheduled.
     pub schedule: bool,
+    /// What schedules them.
+    pub scheduler: SchedulerHandle,
     /// Which controllers run; `None` is for no controller manager at all.
     pub controllers: Option<Selection>,
     /// The cluster's keys; without them no certificates are signed and no tokens made.
@@ -94,8 +97,10 @@ impl Driver {
         if options.schedule {
             let client = clients(Identity::Scheduler);
             let lead = election(&options, "kube-scheduler", &client);
-            let (caches, stop) = (caches.clone(), stop.clone());
-            tasks.spawn(led(lead, stop, move |stop| scheduling::run(client, caches, stop)));
+            let (caches, handle, stop) = (caches.clone(), options.scheduler.clone(), stop.clone());
+            tasks.spawn(led(lead, stop, move |stop| {
+                scheduling::run(client, caches, handle, stop)
+            }));
         }
         if let Some(selection) = options.controllers.clone() {
             let leases = clients(Identity::ControllerManager);

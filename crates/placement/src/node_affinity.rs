@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
     In(Vec<String>),
     NotIn(Vec<String>),
@@ -16,7 +16,7 @@ enum Test {
     Never,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Requirement {
     key: String,
     test: Test,
@@ -59,7 +59,7 @@ impl Requirement {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
@@ -89,7 +89,7 @@ impl Term {
 }
 
 /// What a node must have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequiredTerms {
     selector: BTreeMap<String, String>,
     terms: Option<Vec<Term>>,
@@ -125,7 +125,7 @@ impl RequiredTerms {
 }
 
 /// What a node had better have, with weights.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PreferredTerms(Vec<(i64, Term)>);
 
 impl PreferredTerms {

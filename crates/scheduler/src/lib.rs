@@ -7,8 +7,8 @@
 //!                                                        Verdict  ◄──┘ (kept for each pending pod)
 //! ```
 //!
-//! A plugin is one file in `plugins/` and one line in [`plugins::default_profile`]; names, weights and
-//! messages are upstream's (pkg/scheduler/framework/plugins).
+//! A plugin is one file in `plugins/` and one line in [`plugins::registry`]; names, weights and messages
+//! are upstream's (pkg/scheduler/framework/plugins). See docs/scheduler.md.
 //!
 //! Guarantees: the same cluster, pod, start node and random number give the same placement; a second
 //! pod is decided on a cluster that already holds the first, assumed one.
@@ -16,20 +16,27 @@
 //! Does not know: the API, threads, clocks, randomness. Times and random numbers are arguments.
 
 pub mod cluster;
+pub mod config;
+pub mod cycle;
+pub mod explain;
 pub mod framework;
+pub mod index;
+pub mod intern;
+pub mod labels;
+pub mod metrics;
 pub mod node;
 pub mod plugins;
 pub mod pod;
 pub mod queue;
 pub mod resources;
-pub mod schedule;
+pub mod scheduler;
+pub mod shape;
 pub mod verdict;
 
 pub use cluster::Cluster;
 pub use framework::Profile;
 pub use pod::{PodInfo, PodKey};
-pub use queue::{ClusterEvent, Queue};
-pub use schedule::{Placement, schedule};
+pub use scheduler::{Outcome, Scheduler};
 pub use verdict::Verdict;
 
 #[cfg(test)]

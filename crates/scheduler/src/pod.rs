@@ -1,135 +1,138 @@
-//! A pod with what the plugins ask of it, worked out once.
+//! A pod, reduced to what scheduling reads.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use crate::resources::{self, Resources};
-use placement::{PreferredTerms, RequiredTerms};
+use crate::intern::Interner;
+use crate::labels::Labels;
+use crate::shape::PodShape;
 
-/// Names one pod for as long as it lives.
+/// Names one pod for as long as it lives. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PodKey {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
+pub struct PodKey(Arc<PodId>);
+
+/// Namespace, name and UID of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodId {
     /// UID: a pod made anew under the same name is another pod.
-    pub uid: String,
+    pub uid: Box<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Box<str>,
 }
 
-/// A port on the host that a pod takes for itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// Host address; `0.0.0.0` for all.
-    pub ip: String,
-    /// TCP, UDP or SCTP.
-    pub protocol: String,
-    /// Port.
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be had at once.
+impl PodKey {
+    /// A key by its parts.
     #[must_use]
-    pub fn conflicts(&self, other: &HostPort) -> bool {
-        let wildcard = |ip: &str| ip == "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || wildcard(&self.ip) || wildcard(&other.ip))
+    pub fn new(namespace: &str, name: &str, uid: &str) -> PodKey {
+        PodKey::in_namespace(namespace.into(), name, uid)
+    }
+
+    fn in_namespace(namespace: Arc<str>, name: &str, uid: &str) -> PodKey {
+        let (uid, name) = (uid.into(), name.into());
+        PodKey(Arc::new(PodId { uid, namespace, name }))
     }
 }
 
-/// A pod, prepared.
-#[derive(Debug, Clone)]
+impl Deref for PodKey {
+    type Target = PodId;
+
+    fn deref(&self) -> &PodId {
+        &self.0
+    }
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A pod, prepared. What all pods of a template share is in [`PodShape`].
+#[derive(Debug, Clone, PartialEq)]
 pub struct PodInfo {
     /// Which pod.
     pub key: PodKey,
-    /// The object itself.
-    pub pod: Arc<Pod>,
-    /// What it asks for.
-    pub requests: Resources,
-    /// What scoring assumes that it uses.
-    pub nonzero: Resources,
-    /// Ports on the host.
-    pub host_ports: Vec<HostPort>,
-    pub(crate) required: RequiredTerms,
-    pub(crate) preferred: PreferredTerms,
+    /// Everything that its specification asks for.
+    pub shape: Arc<PodShape>,
+    /// Its labels.
+    pub labels: Arc<Labels>,
+    /// The node it is bound to.
+    pub node_name: Option<Arc<str>>,
+    /// `status.nominatedNodeName`.
+    pub nominated: Option<Arc<str>>,
+    /// When it was started, or made when it was not started yet.
+    pub started: Timestamp,
+    /// The version of the object that this was read from.
+    pub resource_version: Box<str>,
+    /// Whether it will never run again and holds nothing on its node.
+    pub finished: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// Whether a scheduler's preemption is why it ends.
+    pub preempted: bool,
 }
 
 impl PodInfo {
-    /// Prepares `pod`.
+    /// Prepares `pod`; `interner` lets pods of one template share what is the same.
     #[must_use]
-    pub fn new(pod: Arc<Pod>) -> PodInfo {
-        let spec = pod.spec.clone().unwrap_or_default();
+    pub fn new(pod: &Pod, interner: &Interner) -> PodInfo {
+        let metadata = &pod.metadata;
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let namespace = interner.text(metadata.namespace.as_deref().unwrap_or_default());
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let name_of = |name: Option<&String>| name.filter(|name| !name.is_empty()).map(|name| interner.text(name));
+        let started = status.and_then(|status| status.start_time.as_ref());
+        let since = started
+            .or(metadata.creation_timestamp.as_ref())
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         PodInfo {
-            key: PodKey {
-                namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-                name: pod.metadata.name.clone().unwrap_or_default(),
-                uid: pod.metadata.uid.clone().unwrap_or_default(),
-            },
-            requests: resources::requests(&spec),
-            nonzero: resources::nonzero_requests(&spec),
-            host_ports: host_ports(&spec),
-            required: RequiredTerms::of(&spec),
-            preferred: PreferredTerms::of(&spec),
-            pod,
+            key: PodKey::in_namespace(namespace.clone(), &text(&metadata.name), &text(&metadata.uid)),
+            shape: interner.shape(PodShape::of(namespace, pod)),
+            labels: interner.labels(Labels::of(metadata.labels.as_ref())),
+            node_name: name_of(spec.and_then(|spec| spec.node_name.as_ref())),
+            nominated: name_of(status.and_then(|status| status.nominated_node_name.as_ref())),
+            started: since,
+            resource_version: text(&metadata.resource_version).into(),
+            finished: matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")),
+            terminating: metadata.deletion_timestamp.is_some(),
+            preempted: status.is_some_and(ends_by_preemption),
         }
-    }
-
-    /// The pod's specification.
-    #[must_use]
-    pub fn spec(&self) -> &PodSpec {
-        static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
-        self.pod.spec.as_ref().unwrap_or(&EMPTY)
     }
 
     /// Priority; zero when none is set.
     #[must_use]
     pub fn priority(&self) -> i32 {
-        self.spec().priority.unwrap_or(0)
-    }
-
-    /// Tolerations.
-    #[must_use]
-    pub fn tolerations(&self) -> &[Toleration] {
-        self.spec().tolerations.as_deref().unwrap_or_default()
+        self.shape.priority
     }
 
     /// The node it is bound to.
     #[must_use]
     pub fn node_name(&self) -> Option<&str> {
-        self.spec().node_name.as_deref().filter(|name| !name.is_empty())
+        self.node_name.as_deref()
     }
 
-    /// Whether it will never run again and holds nothing on its node.
+    /// Whether both ask for the same, so that one's verdict is the other's.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
+    pub fn is_like(&self, other: &PodInfo) -> bool {
+        Arc::ptr_eq(&self.shape, &other.shape) && Arc::ptr_eq(&self.labels, &other.labels)
     }
 }
 
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
-    let sidecars = spec
-        .init_containers
+/// Upstream `podTerminatingByPreemption`.
+fn ends_by_preemption(status: &PodStatus) -> bool {
+    let mut targets = status
+        .conditions
         .iter()
         .flatten()
-        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
-    spec.containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-        .filter_map(|port| {
-            Some(HostPort {
-                ip: port
-                    .host_ip
-                    .clone()
-                    .filter(|ip| !ip.is_empty())
-                    .unwrap_or_else(|| "0.0.0.0".into()),
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                port: port.host_port.filter(|port| *port > 0)?,
-            })
-        })
-        .collect()
+        .filter(|c| c.type_ == "DisruptionTarget");
+    targets
+        .next()
+        .is_some_and(|c| c.status == "True" && c.reason.as_deref() == Some("PreemptionByScheduler"))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::intern::Interner;
+use crate::pod::PodInfo;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, Node, NodeSpec, NodeStatus, Pod, PodSpec, ResourceRequirements, Taint, Toleration,
 };
@@ -23,6 +25,7 @@ pub(crate) fn container(name: &str, cpu: &str, memory: &str) -> Container {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct PodBuilder(Pod);
 
 pub(crate) fn pod(name: &str) -> PodBuilder {
@@ -86,11 +89,38 @@ impl PodBuilder {
         self
     }
 
-    pub(crate) fn build(self) -> Pod {
+    pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
+        let labels = self.0.metadata.labels.get_or_insert_default();
+        labels.insert(key.into(), value.into());
+        self
+    }
+
+    pub(crate) fn spec_from(mut self, edit: impl FnOnce(&mut PodSpec)) -> Self {
+        edit(self.spec());
+        self
+    }
+
+    /// Sets a part of the specification from JSON.
+    pub(crate) fn json(self, part: serde_json::Value) -> Self {
+        self.spec_from(|spec| {
+            let mut whole = serde_json::to_value(&*spec).unwrap();
+            for (key, value) in part.as_object().unwrap() {
+                whole[key] = value.clone();
+            }
+            *spec = serde_json::from_value(whole).unwrap();
+        })
+    }
+
+    pub(crate) fn object(self) -> Pod {
         self.0
+    }
+
+    pub(crate) fn info(self) -> Arc<PodInfo> {
+        Arc::new(PodInfo::new(&self.0, &Interner::default()))
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct NodeBuilder(Node);
 
 pub(crate) fn node(name: &str) -> NodeBuilder {

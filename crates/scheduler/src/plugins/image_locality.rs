@@ -1,55 +1,70 @@
 //! Prefers nodes that have the pod's images.
 
-use crate::cluster::Cluster;
-use crate::framework::{MAX_SCORE, Plugin};
+use std::sync::Arc;
+
+use crate::framework::{Context, MAX_SCORE, Plugin, Point, PreScore, Scorer};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
-use crate::queue::ClusterEvent;
 
 /// Below this the images do not matter (upstream `minThreshold`), bytes.
 const MIN_BYTES: i64 = 23 * 1024 * 1024;
 /// Above this a container's images matter no more (upstream `maxContainerThreshold`), bytes.
-const MAX_BYTES_PER_CONTAINER: i64 = 1000 * 1024 * 1024;
+const MAX_BYTES_PER_IMAGE: i64 = 1000 * 1024 * 1024;
 
 pub(super) struct ImageLocality;
+
+struct Images {
+    pod: Arc<PodInfo>,
+    /// The share of nodes that have each image.
+    shares: Vec<f64>,
+}
+
+impl Scorer for Images {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "bytes of images"
+    )]
+    fn score(&self, node: &NodeInfo) -> i64 {
+        if node.images.is_empty() {
+            return 0;
+        }
+        let images = &self.pod.shape.images;
+        // An image that few nodes have draws less: pods do not all heat one node (`scaledImageScore`).
+        let held = images
+            .iter()
+            .zip(&self.shares)
+            .filter_map(|(name, share)| Some((node.images.get(name)?, share)));
+        let sum: i64 = held.map(|(size, share)| (*size as f64 * share) as i64).sum();
+        let most = MAX_BYTES_PER_IMAGE * i64::try_from(images.len()).unwrap_or(1);
+        (sum.clamp(MIN_BYTES, most) - MIN_BYTES) * MAX_SCORE / (most - MIN_BYTES)
+    }
+}
 
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {
         "ImageLocality"
     }
 
-    fn scores(&self, _pod: &PodInfo) -> bool {
-        true
+    fn points(&self) -> &'static [Point] {
+        &[Point::Score]
     }
 
-    fn score(&self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let total = i64::try_from(cluster.node_count().max(1)).unwrap_or(i64::MAX);
-        let spec = pod.spec();
-        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let (mut sum, mut count) = (0, 0);
-        for container in containers {
-            count += 1;
-            let name = normalized(container.image.as_deref().unwrap_or_default());
-            if let Some(size) = node.images.get(&name) {
-                // An image that most nodes have draws less (upstream `scaledImageScore`).
-                let having = cluster.nodes().filter(|node| node.images.contains_key(&name)).count();
-                sum += size * i64::try_from(having).unwrap_or(total) / total;
-            }
+    #[expect(clippy::cast_precision_loss, reason = "numbers of nodes")]
+    fn pre_score(&self, context: &Context, pod: &Arc<PodInfo>, _feasible: &[&NodeInfo]) -> PreScore {
+        let total = context.cluster.node_count() as f64;
+        let images = &pod.shape.images;
+        let shares: Vec<f64> = images
+            .iter()
+            .map(|name| f64::from(context.cluster.nodes_with_image(name)) / total)
+            .collect();
+        // Images that no node has give every node zero.
+        if shares.iter().all(|share| *share == 0.0) {
+            return PreScore::Skip;
         }
-        let most = MAX_BYTES_PER_CONTAINER * i64::from(count.max(1));
-        (sum.clamp(MIN_BYTES, most) - MIN_BYTES) * MAX_SCORE / (most - MIN_BYTES)
-    }
-
-    fn wakes_on(&self, _event: ClusterEvent) -> bool {
-        false
-    }
-}
-
-/// Adds `:latest` where neither tag nor digest is named.
-fn normalized(name: &str) -> String {
-    match name.rfind(':') {
-        Some(colon) if name.rfind('/').is_none_or(|slash| colon > slash) => name.to_owned(),
-        _ if name.contains('@') => name.to_owned(),
-        _ => format!("{name}:latest"),
+        PreScore::run(Images {
+            pod: pod.clone(),
+            shares,
+        })
     }
 }

@@ -1,29 +1,41 @@
 //! `spec.nodeName` names the only node that will do.
 
-use crate::framework::{Plugin, Rejection};
+use std::sync::Arc;
+
+use crate::framework::{Action, Context, Filter, Plugin, Point, PreFilter, Registration, Rejection, Resource};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
-use crate::queue::ClusterEvent;
 
 pub(super) struct NodeName;
+
+struct Named(Arc<str>);
+
+impl Filter for Named {
+    fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        if *self.0 == *node.name {
+            return Ok(());
+        }
+        Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
+    }
+}
 
 impl Plugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
     }
 
-    fn filters(&self, pod: &PodInfo) -> bool {
-        pod.node_name().is_some()
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if pod.node_name().is_none_or(|name| name == node.name()) {
-            return Ok(());
+    fn pre_filter(&self, _context: &Context, pod: &Arc<PodInfo>) -> PreFilter {
+        match &pod.node_name {
+            Some(name) => PreFilter::run(Named(name.clone())),
+            None => PreFilter::Skip,
         }
-        Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
     }
 
-    fn wakes_on(&self, event: ClusterEvent) -> bool {
-        event.is_node()
+    fn events(&self) -> Vec<Registration> {
+        vec![(Resource::Node, Action::ADD)]
     }
 }

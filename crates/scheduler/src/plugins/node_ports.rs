@@ -1,31 +1,56 @@
 //! A host port is given once a node.
 
-use crate::framework::{Plugin, Rejection};
+use std::sync::Arc;
+
+use crate::framework::{Action, Context, Event, Filter, Plugin, Point, PreFilter, Registration, Rejection, Resource};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
-use crate::queue::ClusterEvent;
 
 pub(super) struct NodePorts;
 
-impl Plugin for NodePorts {
-    fn name(&self) -> &'static str {
-        "NodePorts"
-    }
+struct Wanted(Arc<PodInfo>);
 
-    fn filters(&self, pod: &PodInfo) -> bool {
-        !pod.host_ports.is_empty()
-    }
-
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if pod.host_ports.iter().any(|port| node.port_taken(port)) {
+impl Filter for Wanted {
+    fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        let taken = |port| node.ports.iter().any(|held| held.conflicts(port));
+        if self.0.shape.host_ports.iter().any(taken) {
             return Err(Rejection::unschedulable(
                 "node(s) didn't have free ports for the requested pod ports",
             ));
         }
         Ok(())
     }
+}
 
-    fn wakes_on(&self, event: ClusterEvent) -> bool {
-        event == ClusterEvent::PodRemoved || event == ClusterEvent::NodeAdded
+impl Plugin for NodePorts {
+    fn name(&self) -> &'static str {
+        "NodePorts"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter]
+    }
+
+    fn pre_filter(&self, _context: &Context, pod: &Arc<PodInfo>) -> PreFilter {
+        if pod.shape.host_ports.is_empty() {
+            return PreFilter::Skip;
+        }
+        PreFilter::run(Wanted(pod.clone()))
+    }
+
+    fn events(&self) -> Vec<Registration> {
+        vec![(Resource::AssignedPod, Action::DELETE), (Resource::Node, Action::ADD)]
+    }
+
+    /// A pod that goes helps when it held a port that is wanted.
+    fn hint(&self, _context: &Context, pod: &PodInfo, event: &Event) -> bool {
+        let Some(gone) = event.pods().0.filter(|_| event.resource == Resource::AssignedPod) else {
+            return true;
+        };
+        let wanted = &pod.shape.host_ports;
+        gone.shape
+            .host_ports
+            .iter()
+            .any(|held| wanted.iter().any(|port| port.conflicts(held)))
     }
 }

@@ -1,47 +1,68 @@
-//! Prefers nodes on which CPU and memory would be used in like shares.
+//! Prefers nodes on which resources would be used in like shares, or in liker ones than now.
 
-use crate::cluster::Cluster;
-use crate::framework::{MAX_SCORE, Plugin};
+use std::sync::Arc;
+
+use super::resource_scoring::{Level, Scored, asks_for_any, balance, scored};
+use crate::config::args::{PluginArgs, ResourceSpec};
+use crate::framework::{Context, MAX_SCORE, Plugin, Point, PreScore, Scorer};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
-use crate::queue::ClusterEvent;
 
-pub(super) struct NodeResourcesBalancedAllocation;
+pub(super) struct NodeResourcesBalancedAllocation {
+    resources: Vec<ResourceSpec>,
+}
+
+impl NodeResourcesBalancedAllocation {
+    pub(super) fn new(args: &PluginArgs) -> Self {
+        NodeResourcesBalancedAllocation {
+            resources: args.balanced_resources.clone(),
+        }
+    }
+}
+
+struct Balance(Vec<Scored>);
+
+impl Scorer for Balance {
+    /// The balance with the pod, against the one without it (upstream `balancedResourceScorer`).
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let mut levels = self.0.iter().filter_map(|scored| scored.level(node, &node.requested));
+        let (one, two, three) = (levels.next(), levels.next(), levels.next());
+        let levels: &[Level] = match (one, two, three) {
+            (None, ..) => &[],
+            (Some(one), None, _) => &[one],
+            (Some(one), Some(two), None) => &[one, two],
+            (Some(one), Some(two), Some(three)) => {
+                let all: Vec<Level> = [one, two, three].into_iter().chain(levels).collect();
+                return improvement(&all);
+            }
+        };
+        improvement(levels)
+    }
+}
+
+fn improvement(levels: &[Level]) -> i64 {
+    let (with, without) = (
+        balance(levels, |level| level.after),
+        balance(levels, |level| level.before),
+    );
+    MAX_SCORE / 2 + (MAX_SCORE / 2 + with - without) / 2
+}
 
 impl Plugin for NodeResourcesBalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
     }
 
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreScore, Point::Score]
+    }
+
     /// A pod that asks for nothing changes no balance.
-    fn scores(&self, pod: &PodInfo) -> bool {
-        pod.requests.milli_cpu > 0 || pod.requests.memory > 0
-    }
-
-    /// One minus the standard deviation of the shares in use (upstream `balancedResourceScorer`).
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "shares between 0 and 1"
-    )]
-    fn score(&self, _cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let (need, have, used) = (&pod.requests, &node.allocatable, &node.requested);
-        let shares: Vec<f64> = [
-            (have.milli_cpu, used.milli_cpu + need.milli_cpu),
-            (have.memory, used.memory + need.memory),
-        ]
-        .into_iter()
-        .filter(|(have, _)| *have > 0)
-        .map(|(have, used)| (used as f64 / have as f64).min(1.0))
-        .collect();
-        let deviation = match shares.as_slice() {
-            [cpu, memory] => (cpu - memory).abs() / 2.0,
-            _ => 0.0,
-        };
-        ((1.0 - deviation) * MAX_SCORE as f64) as i64
-    }
-
-    fn wakes_on(&self, _event: ClusterEvent) -> bool {
-        false
+    fn pre_score(&self, _context: &Context, pod: &Arc<PodInfo>, _feasible: &[&NodeInfo]) -> PreScore {
+        let scored = scored(&self.resources, &pod.shape.requests);
+        if !asks_for_any(&scored) {
+            return PreScore::Skip;
+        }
+        PreScore::run(Balance(scored))
     }
 }

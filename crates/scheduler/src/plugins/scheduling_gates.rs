@@ -1,8 +1,7 @@
 //! A pod with scheduling gates is not tried (KEP-3521).
 
-use crate::framework::Plugin;
+use crate::framework::{Action, Context, Plugin, Point, Registration, Resource};
 use crate::pod::PodInfo;
-use crate::queue::ClusterEvent;
 
 pub(super) struct SchedulingGates;
 
@@ -11,16 +10,19 @@ impl Plugin for SchedulingGates {
         "SchedulingGates"
     }
 
-    fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), String> {
-        let gates = pod.spec().scheduling_gates.as_deref().unwrap_or_default();
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreEnqueue]
+    }
+
+    fn pre_enqueue(&self, _context: &Context, pod: &PodInfo) -> Result<(), String> {
+        let gates = &pod.shape.gates;
         if gates.is_empty() {
             return Ok(());
         }
-        let names: Vec<&str> = gates.iter().map(|gate| gate.name.as_str()).collect();
-        Err(format!("waiting for scheduling gates: [{}]", names.join(" ")))
+        Err(format!("waiting for scheduling gates: [{}]", gates.join(" ")))
     }
 
-    fn wakes_on(&self, _event: ClusterEvent) -> bool {
-        false
+    fn events(&self) -> Vec<Registration> {
+        vec![(Resource::UnscheduledPod, Action::UPDATE_POD_GATES_ELIMINATED)]
     }
 }

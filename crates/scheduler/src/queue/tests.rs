@@ -1,88 +1,143 @@
-use super::*;
-use crate::plugins::default_profile;
-use crate::testing::{PodBuilder, pod};
-use crate::verdict::NodeVerdict;
+use jiff::ToSpan;
 
-fn info(pod: PodBuilder) -> Arc<PodInfo> {
-    Arc::new(PodInfo::new(Arc::new(pod.build())))
-}
+use super::*;
+use crate::framework::{Action, Rejection, Resource};
+use crate::testing::pod;
 
 fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).unwrap()
+    Timestamp::UNIX_EPOCH + seconds.seconds()
 }
 
-fn turned_down_by(plugin: &'static str) -> Verdict {
-    let verdict = NodeVerdict {
-        plugin,
-        reasons: vec!["no".into()],
-        resolvable: true,
-    };
-    Verdict {
+fn verdict(plugin: &'static str) -> Verdict {
+    let mut verdict = Verdict {
         node_count: 1,
-        nodes: [("n1".to_owned(), verdict)].into(),
-    }
+        ..Verdict::default()
+    };
+    verdict.add(plugin, Rejection::unschedulable("full"), 0);
+    verdict
+}
+
+fn gone() -> Event {
+    Event::bare(Resource::AssignedPod, Action::DELETE)
+}
+
+fn yes(_: &'static str, _: &PodInfo, _: &Event) -> bool {
+    true
+}
+
+fn no(_: &'static str, _: &PodInfo, _: &Event) -> bool {
+    false
+}
+
+fn popped(queue: &mut Queue, now: i64) -> Option<String> {
+    queue.pop(at(now)).map(|popped| popped.pod.key.name.to_string())
 }
 
 #[test]
-fn priority_then_age() {
-    let (mut queue, profile) = (Queue::default(), default_profile());
-    queue.set(info(pod("old")), &profile, at(0));
-    queue.set(info(pod("urgent").priority(10)), &profile, at(2));
-    queue.set(info(pod("young")), &profile, at(1));
-    let order: Vec<_> = std::iter::from_fn(|| queue.pop(at(3)))
-        .map(|pod| pod.key.name.clone())
-        .collect();
-    assert_eq!(order, ["urgent", "old", "young"]);
+fn priority_comes_before_age() {
+    let mut queue = Queue::default();
+    queue.set(pod("old").info(), false, at(0));
+    queue.set(pod("young").info(), false, at(1));
+    queue.set(pod("important").priority(10).info(), false, at(2));
+    let order: Vec<_> = std::iter::from_fn(|| popped(&mut queue, 3)).collect();
+    assert_eq!(order, ["important", "old", "young"]);
 }
 
 #[test]
-fn an_unschedulable_pod_waits_for_an_event_that_helps() {
-    let (mut queue, profile) = (Queue::default(), default_profile());
-    queue.set(info(pod("p")), &profile, at(0));
-    let p = queue.pop(at(0)).unwrap();
-    queue.failed(&p.key, turned_down_by("NodeAffinity"), &profile, at(0));
-    queue.wake(ClusterEvent::PodRemoved, &profile, at(1));
-    assert!(queue.pop(at(10)).is_none());
-    queue.wake(ClusterEvent::NodeUpdated, &profile, at(10));
-    assert!(queue.pop(at(10)).is_none(), "backs off first");
+fn a_pod_waits_for_an_event_that_helps_and_for_its_backoff() {
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    queue.pop(at(0)).unwrap();
+    queue.failed(&waiting.key, verdict("A"), &yes, at(10));
+    queue.wake(&gone(), &["B"], &yes, at(10));
+    assert_eq!(queue.lengths(), [0, 0, 1, 0]);
+    queue.wake(&gone(), &["A"], &no, at(10));
+    assert_eq!(queue.lengths(), [0, 0, 1, 0]);
+    queue.wake(&gone(), &["A"], &yes, at(10));
+    assert_eq!(queue.lengths(), [0, 1, 0, 0]);
     assert_eq!(queue.next_wake(), Some(at(11)));
-    assert!(queue.pop(at(11)).is_some());
+    queue.set(pod("other").info(), false, at(10));
+    assert_eq!(popped(&mut queue, 10).unwrap(), "other");
+    // Nobody else is active: no need to wait.
+    assert_eq!(popped(&mut queue, 10).unwrap(), "p");
+}
+
+#[test]
+fn backoff_counts_from_the_failure() {
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    queue.pop(at(0)).unwrap();
+    queue.failed(&waiting.key, verdict("A"), &yes, at(0));
+    queue.wake(&gone(), &["A"], &yes, at(5));
+    assert_eq!(queue.lengths(), [1, 0, 0, 0]);
 }
 
 #[test]
 fn an_event_during_the_try_is_not_lost() {
-    let (mut queue, profile) = (Queue::default(), default_profile());
-    queue.set(info(pod("p")), &profile, at(0));
-    let p = queue.pop(at(0)).unwrap();
-    queue.wake(ClusterEvent::NodeAdded, &profile, at(0));
-    queue.failed(&p.key, turned_down_by("NodeResourcesFit"), &profile, at(0));
-    assert!(queue.pop(at(1)).is_some());
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    queue.wake(&gone(), &["A"], &yes, at(0));
+    queue.pop(at(0)).unwrap();
+    queue.failed(&waiting.key, verdict("A"), &yes, at(0));
+    assert_eq!(queue.lengths(), [0, 0, 1, 0], "the event was before the try");
+    queue.wake(&gone(), &["A"], &yes, at(20));
+    queue.pop(at(20)).unwrap();
+    queue.wake(&gone(), &["A"], &yes, at(20));
+    queue.failed(&waiting.key, verdict("A"), &yes, at(20));
+    assert_eq!(queue.lengths(), [0, 1, 0, 0]);
 }
 
 #[test]
-fn nobody_waits_for_ever() {
-    let (mut queue, profile) = (Queue::default(), default_profile());
-    queue.set(info(pod("p")), &profile, at(0));
-    let p = queue.pop(at(0)).unwrap();
-    queue.failed(&p.key, turned_down_by("NodeName"), &profile, at(0));
+fn errors_back_off_longer_each_time_and_are_not_tried_early() {
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    let mut now = 0;
+    for expected in [1, 2, 4, 8, 10, 10] {
+        assert!(queue.pop(at(now)).is_some());
+        queue.retry(&waiting.key, at(now));
+        assert!(queue.pop(at(now + expected - 1)).is_none());
+        now += expected;
+    }
+}
+
+#[test]
+fn nobody_waits_forever() {
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    queue.pop(at(0)).unwrap();
+    queue.failed(&waiting.key, verdict("A"), &no, at(0));
     assert_eq!(queue.next_wake(), Some(at(300)));
     assert!(queue.pop(at(299)).is_none());
     assert!(queue.pop(at(300)).is_some());
 }
 
 #[test]
-fn backoff_doubles_to_its_bound_and_a_removed_pod_is_gone() {
-    let (mut queue, profile) = (Queue::default(), default_profile());
-    queue.set(info(pod("p")), &profile, at(0));
-    let mut now = 0;
-    for wait in [1, 2, 4, 8, 10, 10] {
-        let p = queue.pop(at(now)).unwrap();
-        queue.retry(&p.key, at(now));
-        assert_eq!(queue.next_wake(), Some(at(now + wait)));
-        now += wait;
-    }
-    let p = queue.pop(at(now)).unwrap();
-    queue.remove(&p.key);
-    queue.retry(&p.key, at(now));
+fn gated_pods_wait_for_their_gates_only() {
+    let mut queue = Queue::default();
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), true, at(0));
+    queue.wake(&gone(), &["A"], &yes, at(0));
+    assert!(queue.pop(at(1000)).is_none());
+    queue.set(waiting.clone(), false, at(1000));
+    assert!(queue.pop(at(1000)).is_some());
+    queue.remove(&waiting.key);
     assert_eq!(queue.lengths(), [0; 4]);
+}
+
+#[test]
+fn like_verdicts_are_kept_once() {
+    let mut queue = Queue::default();
+    for name in ["a", "b"] {
+        let waiting = pod(name).info();
+        queue.set(waiting.clone(), false, at(0));
+        queue.pop(at(0)).unwrap();
+        queue.failed(&waiting.key, verdict("A"), &no, at(0));
+    }
+    let verdicts: Vec<_> = queue.pending().filter_map(|(_, verdict, _)| verdict.cloned()).collect();
+    assert!(Arc::ptr_eq(&verdicts[0], &verdicts[1]));
 }

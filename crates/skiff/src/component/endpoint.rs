@@ -87,7 +87,15 @@ pub(super) async fn serve(
         .await
         .with_context(|| format!("listen on {listen} (--secure-port chooses another port, 0 none)"))?;
     let name = component.name();
-    let endpoint = Arc::new(Endpoint { client, name });
+    let scheduler = match component {
+        Component::Scheduler(handle) => Some(handle.clone()),
+        Component::ControllerManager { .. } => None,
+    };
+    let endpoint = Arc::new(Endpoint {
+        client,
+        name,
+        scheduler,
+    });
     Ok(Some(tokio::spawn(accept(listener, tls, endpoint, shutdown))))
 }
 
@@ -121,6 +129,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, endpoint: Arc<Endpoint>
 struct Endpoint {
     client: Client,
     name: &'static str,
+    scheduler: Option<driver::SchedulerHandle>,
 }
 
 impl Endpoint {
@@ -133,7 +142,10 @@ impl Endpoint {
             // Whoever waits for leadership is well.
             "/healthz" | "/livez" | "/readyz" => text(StatusCode::OK, "ok"),
             "/metrics" => match self.allows(request).await {
-                Ok(()) => text(StatusCode::OK, &process_metrics(self.name)),
+                Ok(()) => {
+                    let own = self.scheduler.as_ref().map(driver::SchedulerHandle::metrics);
+                    text(StatusCode::OK, &(process_metrics(self.name) + &own.unwrap_or_default()))
+                }
                 Err(refused) => refused,
             },
             _ => text(StatusCode::NOT_FOUND, "404 page not found"),

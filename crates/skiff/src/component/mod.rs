@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use client::{Auth, Caches, Client, Config, HttpsTransport, Kubeconfig, Overrides, Roots};
-use driver::{Driver, Identity, Selection};
+use driver::{Driver, Identity, SchedulerHandle, Selection};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ struct Common {
 pub struct SchedulerOptions {
     #[command(flatten)]
     common: Common,
+    /// A KubeSchedulerConfiguration file: profiles, plugins and their arguments, back-offs
+    #[arg(long)]
+    config: Option<PathBuf>,
 }
 
 /// Options of `skiff controller-manager`.
@@ -62,7 +65,7 @@ pub struct ControllerManagerOptions {
 
 /// Which component it is.
 enum Component {
-    Scheduler,
+    Scheduler(SchedulerHandle),
     ControllerManager {
         selection: Selection,
         accounts: Accounts,
@@ -81,14 +84,14 @@ enum Accounts {
 impl Component {
     fn name(&self) -> &'static str {
         match self {
-            Component::Scheduler => "kube-scheduler",
+            Component::Scheduler(_) => "kube-scheduler",
             Component::ControllerManager { .. } => "kube-controller-manager",
         }
     }
 
     fn port(&self) -> u16 {
         match self {
-            Component::Scheduler => 10259,
+            Component::Scheduler(_) => 10259,
             Component::ControllerManager { .. } => 10257,
         }
     }
@@ -96,7 +99,18 @@ impl Component {
 
 /// Runs the scheduler until a signal, or until another one leads.
 pub fn scheduler(options: &SchedulerOptions) -> Result<ExitCode> {
-    run(&options.common, Component::Scheduler)
+    let handle = match &options.config {
+        Some(path) => configured(path).with_context(|| format!("{} (--config)", path.display()))?,
+        None => SchedulerHandle::default(),
+    };
+    run(&options.common, Component::Scheduler(handle))
+}
+
+/// The scheduler that a file describes. Leader election and the connection are the flags' business.
+fn configured(path: &std::path::Path) -> Result<SchedulerHandle> {
+    let text = std::fs::read_to_string(path).context("read it")?;
+    let file: serde_json::Value = serde_saphyr::from_str(&text).context("parse it")?;
+    Ok(SchedulerHandle::configured(&file)?)
 }
 
 /// Runs the controllers until a signal, or until another manager leads.
@@ -174,7 +188,10 @@ async fn work(common: &Common, component: Component, config: Config) -> Result<E
     };
     let mut accounts = Accounts::Kubeconfigs;
     match component {
-        Component::Scheduler => options.schedule = true,
+        Component::Scheduler(handle) => {
+            options.schedule = true;
+            options.scheduler = handle;
+        }
         Component::ControllerManager {
             selection,
             accounts: own,

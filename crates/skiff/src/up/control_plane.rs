@@ -103,6 +103,7 @@ impl ControlPlane {
                     network: options.network(),
                     election: None,
                     schedule: true,
+                    scheduler: driver::SchedulerHandle::default(),
                     controllers: Some(selection),
                     keys: Some(Arc::new(keys)),
                 },

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use scheduler::{Cluster, PodInfo, Profile, plugins, schedule};
+use scheduler::cycle::{Attempt, Failure, NoJudge, schedule};
+use scheduler::{Cluster, PodInfo, Profile, plugins};
 use serde_json::{Value, json};
 
 use super::super::api::{Server, own_cpu};
@@ -33,7 +35,7 @@ pub fn measure(workload: &Workload) -> Result<Figures> {
                 bail!("volumes are not part of --core; measure {} end to end", workload.name)
             }
             Step::Pods(pods) => {
-                let infos = infos(pods)?;
+                let infos = infos(pods, &core.cluster)?;
                 let cpu = own_cpu()?;
                 let before = server.sample()?;
                 let start = Instant::now();
@@ -81,18 +83,29 @@ impl Core {
         let mut latencies = Vec::with_capacity(pods.len());
         // Ties are broken as they are by chance, but each time alike.
         let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.cluster.settle();
         for pod in pods {
             let since = Instant::now();
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            match schedule(&self.cluster, &pod, &self.profile, self.start, random) {
+            let attempt = Attempt {
+                cluster: &self.cluster,
+                profile: &self.profile,
+                start: self.start,
+                random,
+                now: Timestamp::UNIX_EPOCH,
+            };
+            match schedule(&attempt, &pod, &mut NoJudge) {
                 Ok(placement) => {
                     self.start = placement.next_start;
                     self.cluster.assume(pod, &placement.node);
                 }
                 Err(_) if role == Role::Background => {}
-                Err(verdict) => bail!("{} cannot be scheduled: {verdict}", pod.key.name),
+                Err(Failure::Unfit(verdict, _)) => {
+                    bail!("{} cannot be scheduled: {}", pod.key.name, verdict.message(&pod))
+                }
+                Err(Failure::Error(error)) => bail!("{} cannot be scheduled: {error}", pod.key.name),
             }
             latencies.push(since.elapsed());
         }
@@ -100,7 +113,7 @@ impl Core {
     }
 }
 
-fn infos(pods: &Pods) -> Result<Vec<Arc<PodInfo>>> {
+fn infos(pods: &Pods, cluster: &Cluster) -> Result<Vec<Arc<PodInfo>>> {
     let each = (0..pods.count).map(|index| {
         let name = pod_name(index);
         let mut object = pods.template.pod(&pods.namespace, &name);
@@ -108,14 +121,14 @@ fn infos(pods: &Pods) -> Result<Vec<Arc<PodInfo>>> {
         if object["spec"]["priorityClassName"] == HIGH_PRIORITY {
             object["spec"]["priority"] = json!(10);
         }
-        info(object)
+        info(object, cluster)
     });
     each.collect()
 }
 
-fn info(object: Value) -> Result<Arc<PodInfo>> {
+fn info(object: Value, cluster: &Cluster) -> Result<Arc<PodInfo>> {
     let pod: Pod = serde_json::from_value(object).context("a pod's template")?;
-    Ok(Arc::new(PodInfo::new(Arc::new(pod))))
+    Ok(Arc::new(PodInfo::new(&pod, cluster.interner())))
 }
 
 #[cfg(test)]
