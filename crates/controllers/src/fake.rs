@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::object::{gvr_of, to_value};
-use crate::world::{BY_NODE, BY_SERVICE, Contents, ORPHANS, Remaining};
+use crate::world::{BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, ORPHANS, Remaining};
 use crate::{Action, Confirm, Key, Mint, Object, Plan, Step, Turn, Untyped, UntypedKind, Verb, View, World};
 
 type Objects = BTreeMap<(Gvr, String, String), Value>;
@@ -42,6 +42,10 @@ pub struct Fake {
     pub watched: Vec<(Gvr, u64)>,
     /// Resources that were rewritten.
     pub rewritten: Vec<String>,
+    /// Folders of volumes, by name and size.
+    pub volumes: BTreeMap<String, u64>,
+    /// The node that has them.
+    pub local_volumes: Option<crate::LocalVolumes>,
 }
 
 /// A view of a kind without a type.
@@ -128,6 +132,9 @@ impl<K: Object + DeserializeOwned> View<K> for FakeView<K> {
             let json = to_value(&**object);
             match index {
                 BY_NODE => json["spec"]["nodeName"] == value,
+                BY_VOLUME_CLAIM if K::KIND == "Pod" => crate::volume_claims_of_pod(&typed(&json)).contains(&value.to_owned()),
+                BY_VOLUME_CLAIM => crate::takers_of_volume(&typed(&json)).contains(&value.to_owned()),
+                BY_WISH => crate::wishes_of_claim(&typed(&json)).contains(&value.to_owned()),
                 ORPHANS => json["metadata"]["namespace"] == value && crate::object::controller_of(&**object).is_none(),
                 BY_SERVICE => {
                     let service = json["metadata"]["labels"]["kubernetes.io/service-name"]
@@ -186,6 +193,8 @@ impl Fake {
             may: Vec::new(),
             watched: Vec::new(),
             rewritten: Vec::new(),
+            volumes: BTreeMap::new(),
+            local_volumes: None,
         }
     }
 
@@ -406,6 +415,14 @@ impl Fake {
                 self.rewritten.push(resource.resource.clone());
                 String::new()
             }
+            Verb::MakeVolume { name, bytes } => {
+                self.volumes.insert(name.clone(), *bytes);
+                name.clone()
+            }
+            Verb::RemoveVolume { name } => {
+                self.volumes.remove(name);
+                name.clone()
+            }
             Verb::Tell => String::new(),
         };
         let text = action.told.as_ref().and_then(|told| told.success.as_ref());
@@ -477,6 +494,9 @@ macro_rules! fake_world {
             }
             fn root_ca(&self) -> &str {
                 "PEM"
+            }
+            fn local_volumes(&self) -> Option<&crate::LocalVolumes> {
+                self.local_volumes.as_ref()
             }
         }
     };

@@ -63,6 +63,7 @@ mod storage_migration;
 mod taint_eviction;
 mod ttl_after_finished;
 mod untyped;
+mod volume;
 mod volume_protection;
 mod world;
 
@@ -73,7 +74,11 @@ pub use plan::{Action, Confirm, Mint, Plan, Propagation, Reference, Step, Target
 pub use resource_claim::{BY_CLAIM, claims_of_pod};
 pub use resource_quota::quotas_in;
 pub use untyped::{Selection, Untyped, UntypedKind};
-pub use world::{BY_NODE, BY_SERVICE, Contents, Failure, Key, ORPHANS, Remaining, Turn, View, World};
+pub use volume::local_path::{LocalVolumes, PROVISIONER as LOCAL_PATH};
+pub use volume::{claims_of_pod as volume_claims_of_pod, takers_of_volume, wishes_of_claim};
+pub use world::{
+    BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Failure, Key, ORPHANS, Remaining, Turn, View, World,
+};
 
 /// Name of the controller of resource quotas, which looks at what is in namespaces.
 pub const QUOTAS: &str = "resourcequota-controller";
@@ -118,4 +123,9 @@ pub const ALL: &[Controller] = &[
     storage_migration::CONTROLLER,
     resource_claim::CONTROLLER,
     device_taint_eviction::CONTROLLER,
+    volume::binder::CONTROLLER,
+    volume::expand::CONTROLLER,
+    volume::ephemeral::CONTROLLER,
+    volume::attach_detach::CONTROLLER,
+    volume::local_path::CONTROLLER,
 ];

@@ -150,6 +150,18 @@ pub enum Verb {
         /// The resource.
         resource: Gvr,
     },
+    /// Makes the folder of a volume on this node's disk, or gives the one that is there another size.
+    MakeVolume {
+        /// The volume.
+        name: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Removes the folder of a volume and all that is in it; one that is not there is as good.
+    RemoveVolume {
+        /// The volume.
+        name: String,
+    },
     /// Nothing but telling.
     Tell,
 }

@@ -11,6 +11,11 @@ use crate::{Untyped, UntypedKind};
 
 /// Name of the index of pods by node name.
 pub const BY_NODE: &str = "node";
+/// Name of the index of pods and volumes by the claim they are for, as `namespace/name`; volumes that are for none have
+/// `free:` and their class.
+pub const BY_VOLUME_CLAIM: &str = "volume-claim";
+/// Name of the index of claims that are not bound by what they wait for: `class:` or `volume:` and its name.
+pub const BY_WISH: &str = "wish";
 /// Name of the index of objects that no controller owns, by namespace.
 pub const ORPHANS: &str = "orphans";
 /// Name of the index of endpoint slices by `namespace/service`.
@@ -90,6 +95,9 @@ macro_rules! for_each_kind {
             resource_quotas: core::v1::ResourceQuota as ResourceQuota,
             service_cidrs: networking::v1::ServiceCIDR as ServiceCidr,
             ip_addresses: networking::v1::IPAddress as IpAddress,
+            storage_classes: storage::v1::StorageClass as StorageClass,
+            volume_attachments: storage::v1::VolumeAttachment as VolumeAttachment,
+            csi_drivers: storage::v1::CSIDriver as CsiDriver,
         }
     };
 }
@@ -115,6 +123,8 @@ macro_rules! world {
             fn root_ca(&self) -> &str;
             /// What was told of the cluster's network.
             fn network(&self) -> &crate::Network;
+            /// The node on whose disk this process makes volumes, if it does.
+            fn local_volumes(&self) -> Option<&crate::LocalVolumes>;
         }
     };
 }

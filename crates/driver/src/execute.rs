@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::expectation::Expectation;
 use crate::keys::Keys;
 use crate::rewrite::rewrite;
+use crate::volume_disk::{DiskError, LocalDisk, Work};
 
 /// Field manager of all controllers, as upstream's.
 pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
@@ -50,6 +51,7 @@ pub(crate) struct Executor {
     pub(crate) recorder: EventRecorder,
     /// What makes what only holders of keys can; nothing is made without.
     pub(crate) keys: Option<Arc<dyn Keys>>,
+    pub(crate) local_disk: Option<LocalDisk>,
 }
 
 /// Why an action failed.
@@ -61,6 +63,8 @@ enum ActionError {
     NotMade(String),
     #[error("namespace {namespace} still has {resource}")]
     NotEmpty { namespace: String, resource: String },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
 impl ActionError {
@@ -68,7 +72,7 @@ impl ActionError {
     fn message(&self) -> String {
         match self {
             Self::Request(error) => error.report(),
-            Self::NotEmpty { .. } | Self::NotMade(_) => self.to_string(),
+            Self::NotEmpty { .. } | Self::NotMade(_) | Self::Disk(_) => self.to_string(),
         }
     }
 }
@@ -281,8 +285,17 @@ impl Executor {
                 rewrite(&self.client, resource, &params()).await?;
                 Ok(Done::default())
             }
+            Verb::MakeVolume { name, bytes } => self.on_disk(name, Work::Make(*bytes)).await,
+            Verb::RemoveVolume { name } => self.on_disk(name, Work::Remove).await,
             Verb::Tell => Ok(Done::default()),
         }
+    }
+
+    async fn on_disk(&self, name: &str, work: Work) -> Result<Done, ActionError> {
+        if let Some(disk) = &self.local_disk {
+            disk.work(name, work).await?;
+        }
+        Ok(Done::default())
     }
 
     async fn create(
@@ -500,6 +513,7 @@ fn resource_of(verb: &Verb) -> String {
         | Verb::Mint { target, .. }
         | Verb::Delete { target, .. }
         | Verb::FinalizeNamespace { target, .. } => target.resource.resource.clone(),
+        Verb::MakeVolume { .. } | Verb::RemoveVolume { .. } => "persistentvolumes".to_owned(),
         Verb::Tell => String::new(),
     }
 }

@@ -31,6 +31,7 @@ mod runner;
 mod scheduling;
 mod selection;
 mod start;
+mod volume_disk;
 mod world;
 
 pub use keys::Keys;
@@ -39,3 +40,4 @@ pub use queue::Queue;
 pub use scheduling::SchedulerHandle;
 pub use selection::{GARBAGE_COLLECTOR, OFF_BY_DEFAULT, Selection, UnknownController};
 pub use start::{Candidacy, Driver, Identity, Options};
+pub use volume_disk::{DiskError, LocalDisk, VolumeDisk};

@@ -55,11 +55,9 @@ const FORMERLY: [(&str, &str); 33] = [
 ];
 
 /// Upstream's controllers that may be named although nobody here does their work under that name.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 5] = [
     "horizontal-pod-autoscaler-controller",
     "serviceaccount-token-controller",
-    "persistentvolume-binder-controller",
-    "persistentvolume-expander-controller",
     "node-route-controller",
     "cloud-node-lifecycle-controller",
     "storageversion-garbage-collector-controller",

@@ -17,6 +17,7 @@ use crate::queue::Queue;
 use crate::runner::{Turns, run};
 use crate::scheduling::{self, SchedulerHandle};
 use crate::selection::{GARBAGE_COLLECTOR, Selection};
+use crate::volume_disk::LocalDisk;
 use crate::world::CacheWorld;
 
 /// Turns of one controller at once, as most of upstream's.
@@ -46,6 +47,8 @@ pub struct Options {
     pub schedule: bool,
     /// What schedules them.
     pub scheduler: SchedulerHandle,
+    /// The disk of this machine's node, if volumes are made on it.
+    pub local_disk: Option<LocalDisk>,
     /// Which controllers run; `None` is for no controller manager at all.
     pub controllers: Option<Selection>,
     /// The cluster's keys; without them no certificates are signed and no tokens made.
@@ -113,6 +116,7 @@ impl Driver {
                 root_ca: options.root_ca,
                 network: options.network,
                 keys: options.keys,
+                local_disk: options.local_disk,
             };
             tasks.spawn(led(lead, stop.clone(), move |stop| manager.run(stop)));
         }
@@ -160,16 +164,19 @@ struct Manager<C> {
     root_ca: String,
     network: Network,
     keys: Option<Arc<dyn Keys>>,
+    local_disk: Option<LocalDisk>,
 }
 
 impl<C: Fn(Identity) -> Client> Manager<C> {
     async fn run(self, stop: CancellationToken) {
         let metadata = Metadata::start(self.caches.clone(), stop.clone());
+        let place = self.local_disk.as_ref().map(|disk| disk.place.clone());
         let world = Arc::new(CacheWorld::start(
             &self.caches,
             metadata.clone(),
             self.root_ca.clone(),
             self.network.clone(),
+            place,
         ));
         let mut tasks = JoinSet::new();
         if self.selection.runs(GARBAGE_COLLECTOR) {
@@ -231,8 +238,12 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
         };
         let client = (self.clients)(identity);
         let recorder = EventRecorder::start(client.clone(), component, "", stop.clone());
-        let keys = self.keys.clone();
-        Executor { client, recorder, keys }
+        Executor {
+            client,
+            recorder,
+            keys: self.keys.clone(),
+            local_disk: self.local_disk.clone(),
+        }
     }
 }
 

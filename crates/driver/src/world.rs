@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::Gvr;
 use client::{Cache, CacheOptions, Caches, Object, index};
 use controllers::{
-    BY_CLAIM, BY_NODE, BY_SERVICE, Contents, Key, Network, ORPHANS, Trigger, Untyped, UntypedKind, View, World,
-    claims_of_pod, for_each_kind, gvr_of,
+    BY_CLAIM, BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Key, LocalVolumes, Network, ORPHANS, Trigger,
+    Untyped, UntypedKind, View, World, claims_of_pod, for_each_kind, gvr_of,
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use jiff::Timestamp;
@@ -63,11 +63,18 @@ macro_rules! cache_world {
             metadata: Metadata,
             root_ca: String,
             network: Network,
+            local_volumes: Option<LocalVolumes>,
         }
 
         impl CacheWorld {
             /// Starts what caches it needs.
-            pub(crate) fn start(caches: &Caches, metadata: Metadata, root_ca: String, network: Network) -> Self {
+            pub(crate) fn start(
+                caches: &Caches,
+                metadata: Metadata,
+                root_ca: String,
+                network: Network,
+                local_volumes: Option<LocalVolumes>,
+            ) -> Self {
                 let named = CacheOptions {
                     field_selector: "metadata.name=kube-root-ca.crt".to_owned(),
                     ..CacheOptions::default()
@@ -80,6 +87,7 @@ macro_rules! cache_world {
                     metadata,
                     root_ca,
                     network,
+                    local_volumes,
                 };
                 world.add_indexes();
                 world
@@ -129,6 +137,9 @@ macro_rules! cache_world {
             fn root_ca(&self) -> &str {
                 &self.root_ca
             }
+            fn local_volumes(&self) -> Option<&LocalVolumes> {
+                self.local_volumes.as_ref()
+            }
         }
 
         impl Sight for Arc<CacheWorld> {
@@ -169,6 +180,16 @@ impl CacheWorld {
         self.replica_sets.0.add_index(ORPHANS, orphans);
         self.controller_revisions.0.add_index(ORPHANS, orphans);
         self.endpoint_slices.0.add_index(BY_SERVICE, index::slice_service);
+        self.pods.0.add_index(BY_VOLUME_CLAIM, controllers::volume_claims_of_pod);
+        self.persistent_volumes
+            .0
+            .add_index(BY_VOLUME_CLAIM, controllers::takers_of_volume);
+        self.persistent_volume_claims
+            .0
+            .add_index(BY_WISH, controllers::wishes_of_claim);
+        self.volume_attachments
+            .0
+            .add_index(BY_NODE, |attachment| vec![attachment.spec.node_name.clone()]);
     }
 
     fn on<K: Object>(self: &Arc<Self>, view: &Shown<K>, keys: controllers::Keys<K>, queue: &Arc<Queue<Key>>) {

@@ -17,6 +17,7 @@ mod doctor;
 mod embedded;
 mod fd_passing;
 mod image;
+pub mod project_quota;
 mod records;
 mod shim;
 mod wire;

@@ -239,6 +239,27 @@ pub fn namespaces() -> Vec<Value> {
     NAMESPACES.into_iter().map(namespace).collect()
 }
 
+/// The name of the built-in provisioner of volumes on the nodes' own disks, and of its class.
+pub const LOCAL_PATH: (&str, &str) = ("skiff.io/local-path", "local-path");
+
+/// The class of the built-in provisioner. A user may change or delete it: it is made but once.
+pub fn local_path_class(default: bool) -> Value {
+    let (provisioner, name) = LOCAL_PATH;
+    let mut class = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": provisioner,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
+    });
+    if default {
+        class["metadata"]["annotations"] = json!({"storageclass.kubernetes.io/is-default-class": "true"});
+    }
+    class
+}
+
 /// The system's priority classes.
 pub fn priority_classes() -> Vec<Value> {
     let class = |(name, value, description): &(&str, i64, &str)| {
@@ -262,7 +283,7 @@ pub fn cluster_roles() -> Vec<Value> {
     let controllers = controllers::CONTROLLERS
         .iter()
         .map(|(name, table)| cluster_role(&format!("{CONTROLLER_PREFIX}{name}"), "", rules(table)));
-    let patchers = patchers().map(|(name, rules)| cluster_role(&format!("{PATCHER_PREFIX}{name}"), "", rules));
+    let patchers = own_roles().map(|(name, rules)| cluster_role(&format!("{PATCHER_PREFIX}{name}"), "", rules));
     let aggregated = AGGREGATED.iter().map(|(name, part_of)| {
         let mut role = cluster_role(name, part_of, aggregated_rules(name));
         role["aggregationRule"] =
@@ -271,6 +292,19 @@ pub fn cluster_roles() -> Vec<Value> {
     });
     plain.chain(controllers).chain(aggregated).chain(patchers).collect()
 }
+
+/// Controllers that upstream does not have.
+const OWN: &[(&str, &[&str])] = &[(
+    "local-path-provisioner",
+    &[
+        "create delete get list patch watch : core : persistentvolumes",
+        "get list watch : core : persistentvolumeclaims",
+        "patch : core : persistentvolumeclaims/status",
+        "get list watch : core : nodes",
+        "get list watch : storage.k8s.io : storageclasses",
+        "create patch update : core events.k8s.io : events",
+    ],
+)];
 
 /// The controllers that may update something which they may not patch, each with the rules by
 /// which it may.
@@ -288,6 +322,12 @@ fn patchers() -> impl Iterator<Item = (&'static str, Vec<Value>)> {
         let rules: Vec<Value> = rules(table).into_iter().filter_map(missing).collect();
         (!rules.is_empty()).then_some((*name, rules))
     })
+}
+
+/// The roles that upstream does not have, by the service accounts they are for.
+fn own_roles() -> impl Iterator<Item = (&'static str, Vec<Value>)> {
+    let own = OWN.iter().map(|(name, table)| (*name, rules(table)));
+    patchers().chain(own)
 }
 
 /// The rules of the roles that are part of an aggregated one, in the order of the roles' names.
@@ -318,7 +358,7 @@ pub fn cluster_role_bindings() -> Vec<Value> {
     let controllers = controllers::CONTROLLERS
         .iter()
         .map(|(name, _)| of(CONTROLLER_PREFIX, *name));
-    let patchers = patchers().map(|(name, _)| of(PATCHER_PREFIX, name));
+    let patchers = own_roles().map(|(name, _)| of(PATCHER_PREFIX, name));
     plain.chain(controllers).chain(patchers).collect()
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::bootstrap::{self, Endpoint};
 use super::keys::ClusterKeys;
 use super::progress::Progress;
-use super::{Options, kubeconfig, local_url};
+use super::{Options, kubeconfig, local_url, local_volumes};
 use crate::{component, transport};
 
 /// A running control plane.
@@ -84,6 +84,12 @@ impl ControlPlane {
             authority: pki.ca_pem.clone(),
         };
         bootstrap::ensure(&root, &endpoint).await?;
+        let has_node = options.hollow_nodes == 0 && !options.api.api_only;
+        let mut local_disk = None;
+        if has_node {
+            local_disk = Some(local_volumes::disk(&options.data_dir, &options.node_name)?);
+            local_volumes::ensure_class(&root).await?;
+        }
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
         kubeconfig::write(&kubeconfig, &url, &pki)?;
         progress.done("bootstrap objects", since);
@@ -106,6 +112,7 @@ impl ControlPlane {
                     scheduler: driver::SchedulerHandle::default(),
                     controllers: Some(selection),
                     keys: Some(Arc::new(keys)),
+                    local_disk,
                 },
                 shutdown,
             )

@@ -9,6 +9,7 @@ mod bootstrap;
 mod control_plane;
 mod keys;
 mod kubeconfig;
+mod local_volumes;
 mod progress;
 mod pulls;
 mod readiness;
