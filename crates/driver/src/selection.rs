@@ -18,7 +18,7 @@ const UPSTREAM: [(&str, &str); 7] = [
 ];
 
 /// Names of before v1.28, which upstream still takes.
-const FORMERLY: [(&str, &str); 33] = [
+const FORMERLY: [(&str, &str); 35] = [
     ("serviceaccount-token", "serviceaccount-token-controller"),
     ("endpoint", "endpoints-controller"),
     ("endpointslice", "endpointslice-controller"),
@@ -46,6 +46,8 @@ const FORMERLY: [(&str, &str); 33] = [
     ("nodeipam", "node-ipam-controller"),
     ("nodelifecycle", "node-lifecycle-controller"),
     ("attachdetach", "persistentvolume-attach-detach-controller"),
+    ("persistentvolume-binder", "persistentvolume-binder-controller"),
+    ("persistentvolume-expander", "persistentvolume-expander-controller"),
     ("pvc-protection", "persistentvolumeclaim-protection-controller"),
     ("pv-protection", "persistentvolume-protection-controller"),
     ("ttl-after-finished", "ttl-after-finished-controller"),

@@ -132,11 +132,19 @@ fn quotactl(folder: &File, command: u32, project: u32, limits: &mut Limits) -> i
             std::ptr::from_mut(limits),
         )
     };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn check(answer: libc::c_int) -> io::Result<()> {
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +158,10 @@ mod tests {
                      31 29 7:1 / /m rw,prjquota - ext4 /dev/loop1 rw\n";
         assert!(is_mounted_with_quotas(table, "254:0"));
         assert!(is_mounted_with_quotas(table, "7:0"));
-        assert!(!is_mounted_with_quotas(table, "7:1"), "an option of the file system, not of the mount");
+        assert!(
+            !is_mounted_with_quotas(table, "7:1"),
+            "an option of the file system, not of the mount"
+        );
         assert!(!is_mounted_with_quotas(table, "8:1"));
     }
 

@@ -60,7 +60,9 @@ fn keys_of_pod(_: &dyn World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<Key> 
 
 /// The node; when an attachment is gone, all nodes that wait for its volume.
 fn keys_of_attachment(world: &dyn World, old: Option<&VolumeAttachment>, new: Option<&VolumeAttachment>) -> Vec<Key> {
-    let Some(attachment) = new.or(old) else { return Vec::new() };
+    let Some(attachment) = new.or(old) else {
+        return Vec::new();
+    };
     let mut keys = node_key(&attachment.spec.node_name);
     let volume = attachment.spec.source.persistent_volume_name.as_deref().unwrap_or("");
     if new.is_none()
@@ -139,7 +141,9 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
                 tell_failure(volume, attachment, turn, &mut plan);
             }
             None => {
-                let Some(unique) = unique_name(world, attachment) else { continue };
+                let Some(unique) = unique_name(world, attachment) else {
+                    continue;
+                };
                 if is_deleting(&**attachment) {
                     continue;
                 }
@@ -208,13 +212,21 @@ fn tell_node(node: &Node, attached: &BTreeMap<String, Option<&Wanted>>, plan: &m
     if fresh.is_empty() && all.len() == known.len() {
         return;
     }
-    all.extend(fresh.iter().map(|(unique, _)| json!({"name": unique, "devicePath": ""})));
+    all.extend(
+        fresh
+            .iter()
+            .map(|(unique, _)| json!({"name": unique, "devicePath": ""})),
+    );
     plan.act(Action::patch_status(node, json!({"status": {"volumesAttached": all}})));
     for (_, volume) in fresh {
         let Some(volume) = volume else { continue };
         let text = format!("AttachVolume.Attach succeeded for volume {:?} ", volume.volume);
         for pod in &volume.pods {
-            plan.act(Action::event(Reference::to(&**pod), "SuccessfulAttachVolume", text.clone()));
+            plan.act(Action::event(
+                Reference::to(&**pod),
+                "SuccessfulAttachVolume",
+                text.clone(),
+            ));
         }
     }
 }
@@ -272,7 +284,9 @@ fn tell_multi_attach(world: &dyn World, node: &str, volume: &Wanted, turn: &Turn
         let mut near: Vec<&str> = near.iter().map(|other| name(&***other)).collect();
         near.sort_unstable();
         let problem = match (near.is_empty(), far.len()) {
-            (true, 0) => "Volume is already exclusively attached to one node and can't be attached to another".to_owned(),
+            (true, 0) => {
+                "Volume is already exclusively attached to one node and can't be attached to another".to_owned()
+            }
             (true, count) => format!("Volume is already used by {count} pod(s) in different namespaces"),
             (false, 0) => format!("Volume is already used by pod(s) {}", near.join(", ")),
             (false, count) => format!(

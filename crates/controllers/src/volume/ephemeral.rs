@@ -13,10 +13,7 @@ use crate::{Key, Turn, World};
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "ephemeral-volume-controller",
     account: "ephemeral-volume-controller",
-    triggers: &[
-        Trigger::Pod(keys_of_pod),
-        Trigger::PersistentVolumeClaim(keys_of_claim),
-    ],
+    triggers: &[Trigger::Pod(keys_of_pod), Trigger::PersistentVolumeClaim(keys_of_claim)],
     reconcile,
 };
 
@@ -41,11 +38,16 @@ fn keys_of_claim(
     old: Option<&PersistentVolumeClaim>,
     new: Option<&PersistentVolumeClaim>,
 ) -> Vec<Key> {
-    let (Some(gone), None) = (old, new) else { return Vec::new() };
+    let (Some(gone), None) = (old, new) else {
+        return Vec::new();
+    };
     let pods = world
         .pods()
         .by_index(BY_VOLUME_CLAIM, &format!("{}/{}", namespace(gone), name(gone)));
-    pods.iter().filter(|pod| wants(pod)).map(|pod| Key::of(&**pod)).collect()
+    pods.iter()
+        .filter(|pod| wants(pod))
+        .map(|pod| Key::of(&**pod))
+        .collect()
 }
 
 /// Makes the claims that are missing.
@@ -128,7 +130,10 @@ mod tests {
         assert_eq!(claim["metadata"]["labels"], json!({"a": "b"}));
         assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "1Gi");
         let owner = &claim["metadata"]["ownerReferences"][0];
-        assert_eq!((&owner["kind"], &owner["name"], &owner["controller"]), (&json!("Pod"), &json!("p"), &json!(true)));
+        assert_eq!(
+            (&owner["kind"], &owner["name"], &owner["controller"]),
+            (&json!("Pod"), &json!("p"), &json!(true))
+        );
         assert_eq!(fake.all::<PersistentVolumeClaim>().len(), 1);
     }
 
@@ -139,15 +144,20 @@ mod tests {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "ns", "name": "p-data"}, "spec": {},
         }));
         fake.settle(reconcile, &Key::new("ns", "p"));
-        assert_eq!(fake.events, [
-            "FailedBinding: ephemeral volume data: PVC ns/p-data was not created for pod ns/p (pod is not owner)"
-        ]);
+        assert_eq!(
+            fake.events,
+            ["FailedBinding: ephemeral volume data: PVC ns/p-data was not created for pod ns/p (pod is not owner)"]
+        );
     }
 
     #[test]
     fn a_pod_that_goes_gets_none() {
         let mut fake = with_volume();
-        fake.change::<Pod>("ns", "p", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+        fake.change::<Pod>(
+            "ns",
+            "p",
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        );
         fake.settle(reconcile, &Key::new("ns", "p"));
         assert!(fake.all::<PersistentVolumeClaim>().is_empty());
     }

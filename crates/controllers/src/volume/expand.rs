@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::{Value, json};
 
 use super::{
-    MIGRATED_TO, PRE_RESIZE_CAPACITY, PROVISIONED_BY, capacity_of, claim_ref, granted_to, local_path, request_of,
-    tell, volume_name,
+    MIGRATED_TO, PRE_RESIZE_CAPACITY, PROVISIONED_BY, capacity_of, claim_ref, granted_to, local_path, request_of, tell,
+    volume_name,
 };
 use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{annotation, name, namespace, seconds, to_value, uid};
@@ -24,13 +24,15 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 const PENDING: &str = "FileSystemResizePending";
-const PENDING_TEXT: &str =
-    "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
+const PENDING_TEXT: &str = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
 
 fn keys_of_volume(_: &dyn World, old: Option<&PersistentVolume>, new: Option<&PersistentVolume>) -> Vec<Key> {
     let resized = new.filter(|volume| old.map(capacity_of) != Some(capacity_of(volume)));
     let claim = resized.and_then(claim_ref);
-    claim.map(|(namespace, name, _)| Key::new(namespace, name)).into_iter().collect()
+    claim
+        .map(|(namespace, name, _)| Key::new(namespace, name))
+        .into_iter()
+        .collect()
 }
 
 /// Grows what is too small, or says whose work that is.
@@ -56,7 +58,14 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
             None => "waiting for an external controller to expand this PVC".to_owned(),
         };
         if wanted > granted {
-            tell(&mut plan, turn, Reference::to(&*claim), false, "ExternalExpanding", &text);
+            tell(
+                &mut plan,
+                turn,
+                Reference::to(&*claim),
+                false,
+                "ExternalExpanding",
+                &text,
+            );
         }
         return plan;
     }
@@ -129,12 +138,15 @@ mod tests {
             "spec": {"volumeName": "v", "resources": {"requests": {"storage": "2Gi"}}},
             "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
         }));
-        fake.put("persistentvolumes", json!({
-            "apiVersion": "v1", "kind": "PersistentVolume",
-            "metadata": {"name": "v", "annotations": {PROVISIONED_BY: provisioner}},
-            "spec": {"capacity": {"storage": "1Gi"}, "claimRef": {"namespace": "ns", "name": "c", "uid": "u"}},
-            "status": {"phase": "Bound"},
-        }));
+        fake.put(
+            "persistentvolumes",
+            json!({
+                "apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": "v", "annotations": {PROVISIONED_BY: provisioner}},
+                "spec": {"capacity": {"storage": "1Gi"}, "claimRef": {"namespace": "ns", "name": "c", "uid": "u"}},
+                "status": {"phase": "Bound"},
+            }),
+        );
         fake
     }
 
@@ -161,8 +173,14 @@ mod tests {
     fn others_volumes_are_their_resizers_work() {
         let mut fake = grown("csi.example.com");
         fake.settle(reconcile, &Key::new("ns", "c"));
-        assert_eq!(fake.events, ["ExternalExpanding: waiting for an external controller to expand this PVC"]);
-        assert_eq!(fake.json::<PersistentVolume>("", "v")["spec"]["capacity"]["storage"], "1Gi");
+        assert_eq!(
+            fake.events,
+            ["ExternalExpanding: waiting for an external controller to expand this PVC"]
+        );
+        assert_eq!(
+            fake.json::<PersistentVolume>("", "v")["spec"]["capacity"]["storage"],
+            "1Gi"
+        );
     }
 
     #[test]
@@ -170,6 +188,9 @@ mod tests {
         let mut fake = grown(local_path::PROVISIONER);
         fake.change::<PersistentVolume>("", "v", json!({"spec": {"claimRef": {"uid": "other"}}}));
         fake.settle(reconcile, &Key::new("ns", "c"));
-        assert_eq!(fake.json::<PersistentVolume>("", "v")["spec"]["capacity"]["storage"], "1Gi");
+        assert_eq!(
+            fake.json::<PersistentVolume>("", "v")["spec"]["capacity"]["storage"],
+            "1Gi"
+        );
     }
 }

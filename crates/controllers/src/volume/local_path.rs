@@ -12,9 +12,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use serde_json::{Value, json};
 
 use super::expand::other_conditions;
-use super::{
-    PROVISIONED_BY, capacity_of, claim_ref, granted_to, phase_of, policy_of, spec_of, volume_name,
-};
+use super::{PROVISIONED_BY, capacity_of, claim_ref, granted_to, phase_of, policy_of, spec_of, volume_name};
 use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{annotation, is_deleting, name};
 use crate::plan::{Action, Plan, Reference, Verb};
@@ -101,9 +99,7 @@ fn is_ours(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume) ->
             requirement.key == HOSTNAME && requirement.values.as_deref() == Some(std::slice::from_ref(&host))
         })
     });
-    annotation(volume, PROVISIONED_BY) == Some(PROVISIONER)
-        && path == Some(here.path(name(volume)))
-        && on_this_node
+    annotation(volume, PROVISIONED_BY) == Some(PROVISIONER) && path == Some(here.path(name(volume))) && on_this_node
 }
 
 fn keep(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume, plan: &mut Plan) {
@@ -118,7 +114,9 @@ fn keep(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume, plan:
             return;
         }
         if delete {
-            let remove = Action::new(Verb::RemoveVolume { name: name(volume).to_owned() });
+            let remove = Action::new(Verb::RemoveVolume {
+                name: name(volume).to_owned(),
+            });
             plan.act(remove.telling_failure(about, "VolumeFailedDelete", "{error}"));
         }
         return plan.act(with_finalizers(volume, finalizers, false));
@@ -137,13 +135,19 @@ fn with_finalizers(volume: &PersistentVolume, mut finalizers: Vec<String>, held:
     if held {
         finalizers.push(FINALIZER.to_owned());
     }
-    let finalizers = if finalizers.is_empty() { Value::Null } else { json!(finalizers) };
+    let finalizers = if finalizers.is_empty() {
+        Value::Null
+    } else {
+        json!(finalizers)
+    };
     Action::patch_version(volume, json!({"metadata": {"finalizers": finalizers}}))
 }
 
 /// Gives the folder the size that the volume has got, and tells its claim.
 fn resize(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume, plan: &mut Plan) {
-    let Some((namespace, called, id)) = claim_ref(volume) else { return };
+    let Some((namespace, called, id)) = claim_ref(volume) else {
+        return;
+    };
     let claim = world.persistent_volume_claims().get(namespace, called);
     let claim = claim.filter(|claim| crate::object::uid(&**claim) == id && volume_name(claim) == name(volume));
     let (Some(claim), Some(capacity)) = (claim, capacity_of(volume)) else {
@@ -163,6 +167,10 @@ fn resize(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume, pla
         "allocatedResourceStatuses": null,
         "conditions": other_conditions(&claim),
     }});
-    let text = format!("MountVolume.NodeExpandVolume succeeded for volume {:?} {}", name(volume), here.node);
+    let text = format!(
+        "MountVolume.NodeExpandVolume succeeded for volume {:?} {}",
+        name(volume),
+        here.node
+    );
     plan.act(Action::patch_status(&*claim, status).telling(about, "FileSystemResizeSuccessful", text));
 }

@@ -187,7 +187,10 @@ pub(crate) fn waits_for_consumer(world: &dyn World, claim: &PersistentVolumeClai
 pub(crate) fn tell(plan: &mut Plan, turn: &Turn, about: Reference, warning: bool, reason: &'static str, text: &str) {
     const AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
     let note = format!("{reason}: {text}");
-    let since = turn.notes.get(&note).map(|told| (turn.now.duration_since(*told), *told));
+    let since = turn
+        .notes
+        .get(&note)
+        .map(|told| (turn.now.duration_since(*told), *told));
     if let Some((elapsed, told)) = since.filter(|(elapsed, _)| *elapsed < AGAIN) {
         plan.notes.insert(note, told);
         return plan.look_again(AGAIN - elapsed);

@@ -3,7 +3,9 @@
 //! [`ensure`] may be called as often as one likes: it does what is missing.
 
 mod atomic;
+mod claim;
 mod host_path;
+mod ownership;
 mod payload;
 mod sub_path;
 mod token;
@@ -14,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Pod, PodSpec, Volume};
 
 use crate::context::Context;
 use crate::machine::Machine;
 use crate::paths::PodDir;
 
+pub(crate) use claim::device_link;
 pub(crate) use sub_path::resolve as resolve_sub_path;
 pub(crate) use token::Tokens;
 
@@ -39,7 +42,7 @@ pub(crate) enum VolumeError {
     #[error("hostPath type check failed: {path} {problem}")]
     HostPath { path: String, problem: &'static str },
     #[error(
-        "volumes of type {0} are not supported by this node; use emptyDir, hostPath, configMap, secret, projected or downwardAPI"
+        "volumes of type {0} are not supported by this node; use emptyDir, hostPath, local, configMap, secret, projected or downwardAPI"
     )]
     Unsupported(&'static str),
     #[error("{operation} {}: {source}", path.display())]
@@ -48,6 +51,8 @@ pub(crate) enum VolumeError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("error processing PVC {claim}: {source}")]
+    Claim { claim: String, source: claim::ClaimError },
     #[error("the task that writes files broke off")]
     Broken,
 }
@@ -63,10 +68,24 @@ pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::
 
 /// A volume that is not there, by name.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+#[error("{}", self.text())]
 pub(crate) struct MountError {
     pub volume: String,
     pub source: VolumeError,
+}
+
+impl MountError {
+    /// A volume that is not known yet is told of in other words than one that cannot be mounted.
+    fn text(&self) -> String {
+        let Self { volume, source } = self;
+        match source {
+            VolumeError::Claim { .. } => format!(
+                "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process \
+                 volumes=[{volume}]: {source}"
+            ),
+            _ => format!("MountVolume.SetUp failed for volume \"{volume}\" : {source}"),
+        }
+    }
 }
 
 /// Makes what is missing of the pod's volumes and brings the others up to date. Answers when to call it again at the
@@ -109,6 +128,9 @@ async fn one(ctx: &Arc<Context>, pod: &Pod, spec: &PodSpec, volume: &Volume) -> 
     if let Some(host) = volume.host_path.clone() {
         return blocking(move || host_path::check(&host)).await.map(|()| None);
     }
+    if claim::claim_name(pod, volume).is_some() {
+        return claim::ensure(ctx, pod, spec, volume, target).await.map(|()| None);
+    }
     let (files, again) = payload::of(ctx, pod, spec, volume).await?;
     let secret = volume.secret.is_some() || volume.projected.is_some();
     let (ctx, group) = (ctx.clone(), fs_group(spec));
@@ -130,6 +152,8 @@ pub(crate) fn host_folder(dir: &PodDir, volume: &Volume) -> Result<PathBuf, Volu
         "empty-dir"
     } else if let Some(host) = &volume.host_path {
         return Ok(PathBuf::from(&host.path));
+    } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+        "claim"
     } else if volume.config_map.is_some() {
         "configmap"
     } else if volume.secret.is_some() {
@@ -145,18 +169,28 @@ pub(crate) fn host_folder(dir: &PodDir, volume: &Volume) -> Result<PathBuf, Volu
 }
 
 fn foreign_kind(volume: &Volume) -> &'static str {
-    if volume.persistent_volume_claim.is_some() {
-        "persistentVolumeClaim"
-    } else if volume.csi.is_some() {
+    if volume.csi.is_some() {
         "csi"
     } else if volume.nfs.is_some() {
         "nfs"
-    } else if volume.ephemeral.is_some() {
-        "ephemeral"
     } else if volume.iscsi.is_some() {
         "iscsi"
     } else if volume.image.is_some() {
         "image"
+    } else {
+        "other than the below"
+    }
+}
+
+fn foreign_volume(spec: &PersistentVolumeSpec) -> &'static str {
+    if spec.csi.is_some() {
+        "csi"
+    } else if spec.nfs.is_some() {
+        "nfs"
+    } else if spec.iscsi.is_some() {
+        "iscsi"
+    } else if spec.fc.is_some() {
+        "fc"
     } else {
         "other than the below"
     }

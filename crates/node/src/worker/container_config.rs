@@ -11,7 +11,7 @@ use podlife::fields::NodeFacts;
 use podlife::service_env::{self, Links};
 use podlife::{resources, security, spec};
 use runtime::{
-    Capabilities, ContainerConfig, ContainerSecurityContext, Image, KeyValue, LinuxContainerResources, Mount,
+    Capabilities, ContainerConfig, ContainerSecurityContext, Device, Image, KeyValue, LinuxContainerResources, Mount,
     MountPropagation, NamespaceMode, SecurityProfile,
 };
 
@@ -74,7 +74,7 @@ pub(crate) async fn build(ctx: &Arc<Context>, start: &Start<'_>) -> Result<Conta
             })
             .collect(),
         mounts,
-        devices: Vec::new(),
+        devices: devices(ctx, pod, spec, container),
         labels: BTreeMap::from([
             (labels::POD_NAME.to_string(), text(meta.name.as_ref())),
             (labels::POD_NAMESPACE.to_string(), text(meta.namespace.as_ref())),
@@ -234,7 +234,7 @@ async fn mounts(ctx: &Arc<Context>, start: &Start<'_>, environment: &Environment
         out.push(Mount {
             container_path: absolute(&mount.mount_path),
             host_path,
-            readonly: mount.read_only == Some(true) || projected_from_api(spec, &mount.name),
+            readonly: mount.read_only == Some(true) || is_read_only(spec, &mount.name),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("Bidirectional") => MountPropagation::Bidirectional,
                 Some("HostToContainer") => MountPropagation::HostToContainer,
@@ -270,10 +270,30 @@ async fn mounts(ctx: &Arc<Context>, start: &Start<'_>, environment: &Environment
     Ok(out)
 }
 
-/// Volumes that the node writes are not for containers to write.
-fn projected_from_api(spec: &PodSpec, name: &str) -> bool {
+/// Volumes of mode Block. What is linked was found to be a block device when the volume was set up.
+fn devices(ctx: &Context, pod: &Pod, spec: &PodSpec, container: &Container) -> Vec<Device> {
+    let dir = ctx.pod_dir(pod);
+    let wanted = container.volume_devices.iter().flatten().filter_map(|device| {
+        let host_path = std::fs::read_link(volumes::device_link(&dir, &device.name)).ok()?;
+        let read_only = is_read_only(spec, &device.name);
+        Some(Device {
+            container_path: absolute(&device.device_path),
+            host_path,
+            permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+        })
+    });
+    wanted.collect()
+}
+
+/// Volumes that the node writes are not for containers to write, nor claims that are used for reading only.
+fn is_read_only(spec: &PodSpec, name: &str) -> bool {
     spec.volumes.iter().flatten().find(|v| v.name == name).is_some_and(|v| {
-        v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some()
+        let claim = v.persistent_volume_claim.as_ref();
+        v.config_map.is_some()
+            || v.secret.is_some()
+            || v.projected.is_some()
+            || v.downward_api.is_some()
+            || claim.is_some_and(|claim| claim.read_only == Some(true))
     })
 }
 

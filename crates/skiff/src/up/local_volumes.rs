@@ -81,7 +81,10 @@ fn remove_tree(path: &Path) -> Result<(), DiskError> {
     let table = fs::read_to_string("/proc/self/mountinfo").map_err(failed("list mounts below", path))?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     if let Some(point) = points.map(Path::new).find(|point| point.starts_with(path)) {
-        return Err(DiskError(format!("{} is still mounted; unmount it first", point.display())));
+        return Err(DiskError(format!(
+            "{} is still mounted; unmount it first",
+            point.display()
+        )));
     }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
@@ -174,7 +177,10 @@ mod tests {
         let local = disk(dir.path(), "n1").unwrap();
         assert_eq!(fs::read_dir(&local.place.root).unwrap().count(), 0);
         for name in ["", "..", ".", "a/b", "../x", ".hidden"] {
-            assert!(local.disk.make(name, 1).is_err() && local.disk.remove(name).is_err(), "{name}");
+            assert!(
+                local.disk.make(name, 1).is_err() && local.disk.remove(name).is_err(),
+                "{name}"
+            );
         }
     }
 

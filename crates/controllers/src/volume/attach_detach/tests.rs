@@ -16,20 +16,26 @@ fn cluster(mode: &str) -> Fake {
     let mut fake = Fake::new();
     for node in ["n1", "n2"] {
         let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
-        fake.put("nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": ready}));
+        fake.put(
+            "nodes",
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": ready}),
+        );
     }
     fake.put("persistentvolumeclaims", json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "ns", "name": "c", "uid": "u"},
         "spec": {"volumeName": "v"}, "status": {"phase": "Bound"},
     }));
-    fake.put("persistentvolumes", json!({
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
-        "spec": {
-            "accessModes": [mode], "csi": {"driver": "d.example.com", "volumeHandle": "h"},
-            "claimRef": {"namespace": "ns", "name": "c", "uid": "u"},
-        },
-        "status": {"phase": "Bound"},
-    }));
+    fake.put(
+        "persistentvolumes",
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+            "spec": {
+                "accessModes": [mode], "csi": {"driver": "d.example.com", "volumeHandle": "h"},
+                "claimRef": {"namespace": "ns", "name": "c", "uid": "u"},
+            },
+            "status": {"phase": "Bound"},
+        }),
+    );
     fake.put("pods", user("p", "n1"));
     fake
 }
@@ -40,7 +46,9 @@ fn settle(fake: &mut Fake, node: &str) {
 
 fn attachments(fake: &Fake) -> Vec<String> {
     let all = fake.all::<VolumeAttachment>();
-    all.iter().map(|found| found["spec"]["nodeName"].as_str().unwrap().to_owned()).collect()
+    all.iter()
+        .map(|found| found["spec"]["nodeName"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn attached(fake: &Fake, node: &str) -> api::Value {
@@ -48,7 +56,10 @@ fn attached(fake: &Fake, node: &str) -> api::Value {
 }
 
 fn driver_attaches(fake: &mut Fake) {
-    let name = fake.all::<VolumeAttachment>()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let name = fake.all::<VolumeAttachment>()[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     fake.change::<VolumeAttachment>("", &name, json!({"status": {"attached": true}}));
 }
 
@@ -68,7 +79,10 @@ fn a_volume_is_attached_and_the_node_told() {
     driver_attaches(&mut fake);
     settle(&mut fake, "n1");
     assert_eq!(attached(&fake, "n1"), json!([{"name": UNIQUE, "devicePath": ""}]));
-    assert_eq!(fake.events, ["SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume \"v\" "]);
+    assert_eq!(
+        fake.events,
+        ["SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume \"v\" "]
+    );
 }
 
 #[test]
@@ -122,7 +136,10 @@ fn one_node_at_a_time_unless_it_is_shared() {
     fake.put("pods", user("q", "n2"));
     settle(&mut fake, "n2");
     assert_eq!(attachments(&fake), ["n1"]);
-    assert_eq!(fake.events, ["FailedAttachVolume: Multi-Attach error for volume \"v\" Volume is already used by pod(s) p"]);
+    assert_eq!(
+        fake.events,
+        ["FailedAttachVolume: Multi-Attach error for volume \"v\" Volume is already used by pod(s) p"]
+    );
     let mut fake = cluster("ReadWriteMany");
     settle(&mut fake, "n1");
     fake.put("pods", user("q", "n2"));
@@ -133,10 +150,13 @@ fn one_node_at_a_time_unless_it_is_shared() {
 #[test]
 fn drivers_that_need_no_attachment_get_none() {
     let mut fake = cluster("ReadWriteOnce");
-    fake.put("csidrivers", json!({
-        "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "d.example.com"},
-        "spec": {"attachRequired": false},
-    }));
+    fake.put(
+        "csidrivers",
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "d.example.com"},
+            "spec": {"attachRequired": false},
+        }),
+    );
     settle(&mut fake, "n1");
     assert!(attachments(&fake).is_empty());
 }

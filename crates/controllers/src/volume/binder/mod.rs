@@ -13,7 +13,7 @@ mod volume;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use super::{annotation, claim_ref, class_of_volume, claims_of_pod, volume_name};
+use super::{annotation, claim_ref, claims_of_pod, class_of_volume, volume_name};
 use crate::controller::{Controller, Trigger};
 use crate::object::{name, namespace};
 use crate::world::{BY_VOLUME_CLAIM, BY_WISH, View};
@@ -109,7 +109,9 @@ fn keys_of_pod(world: &dyn World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<K
     }
     let mut keys = Vec::new();
     for path in claims_of_pod(pod) {
-        let Some((namespace, claim)) = path.split_once('/') else { continue };
+        let Some((namespace, claim)) = path.split_once('/') else {
+            continue;
+        };
         let Some(found) = world.persistent_volume_claims().get(namespace, claim) else {
             // What is left of it may be recycled now.
             keys.extend(all(world.persistent_volumes(), BY_VOLUME_CLAIM, &path));

@@ -42,7 +42,9 @@ pub(super) fn fail(volume: &PersistentVolume, reason: &'static str, text: &str, 
 fn nobody_deletes(volume: &PersistentVolume) -> Option<String> {
     let unknown = |problem: &str| {
         let name = name(volume);
-        Some(format!("error getting deleter volume plugin for volume {name:?}: {problem}"))
+        Some(format!(
+            "error getting deleter volume plugin for volume {name:?}: {problem}"
+        ))
     };
     match annotation(volume, PROVISIONED_BY) {
         Some(builtin) if builtin.starts_with("kubernetes.io/") => {

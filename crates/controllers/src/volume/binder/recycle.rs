@@ -21,7 +21,9 @@ const SCRUB: &str = "test -e /scrub && find /scrub -mindepth 1 -delete && test -
 const GIB: i64 = 1 << 30;
 
 pub(super) fn recycle(world: &dyn World, volume: &PersistentVolume, turn: &Turn, plan: &mut Plan) {
-    let Some((home, called, _)) = claim_ref(volume) else { return };
+    let Some((home, called, _)) = claim_ref(volume) else {
+        return;
+    };
     let about = Reference::to(volume);
     let used = users(world, home, called);
     if !used.is_empty() && world.persistent_volume_claims().get(home, called).is_none() {
@@ -34,7 +36,9 @@ pub(super) fn recycle(world: &dyn World, volume: &PersistentVolume, turn: &Turn,
     };
     let pod_name = format!("{PREFIX}{}", name(volume));
     let Some(pod) = world.pods().get(NAMESPACE, &pod_name) else {
-        let deadline = capacity_of(volume).map_or(0, |size| size.value() / GIB * each).max(minimum);
+        let deadline = capacity_of(volume)
+            .map_or(0, |size| size.value() / GIB * each)
+            .max(minimum);
         return plan.act(Action::new(Verb::Create {
             resource: gvr_of::<Pod>(),
             namespace: NAMESPACE.to_owned(),

@@ -97,7 +97,10 @@ fn both_sides_are_bound() {
     let mut fake = cluster(&[volume("v", "1Gi", json!({}))], &[claim("c", "1Gi", json!({}))]);
     settle(&mut fake, "ns", "c");
     let (claim, volume) = (claim_json(&fake, "c"), volume_json(&fake, "v"));
-    assert_eq!(claim["metadata"]["annotations"], json!({BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes"}));
+    assert_eq!(
+        claim["metadata"]["annotations"],
+        json!({BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes"})
+    );
     assert_eq!(claim["status"]["capacity"], json!({"storage": "1Gi"}));
     assert_eq!(claim["status"]["accessModes"], json!(["ReadWriteOnce"]));
     assert_eq!(volume["metadata"]["annotations"], json!({BOUND_BY_CONTROLLER: "yes"}));
@@ -141,15 +144,26 @@ fn what_does_not_fit_is_not_chosen() {
 
 #[test]
 fn fewer_surplus_access_modes_come_before_size() {
-    let many = volume("many", "1Gi", json!({"spec": {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}}));
+    let many = volume(
+        "many",
+        "1Gi",
+        json!({"spec": {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}}),
+    );
     let found = chosen(&[many, volume("one", "5Gi", json!({}))], claim("c", "1Gi", json!({})));
     assert_eq!(found.as_deref(), Some("one"));
 }
 
 #[test]
 fn a_volume_reserved_for_the_claim_comes_first() {
-    let reserved = volume("r", "9Gi", json!({"spec": {"claimRef": {"namespace": "ns", "name": "c"}}}));
-    let mut fake = cluster(&[volume("v", "1Gi", json!({})), reserved], &[claim("c", "1Gi", json!({}))]);
+    let reserved = volume(
+        "r",
+        "9Gi",
+        json!({"spec": {"claimRef": {"namespace": "ns", "name": "c"}}}),
+    );
+    let mut fake = cluster(
+        &[volume("v", "1Gi", json!({})), reserved],
+        &[claim("c", "1Gi", json!({}))],
+    );
     settle(&mut fake, "", "r");
     settle(&mut fake, "ns", "c");
     assert_eq!(claim_json(&fake, "c")["spec"]["volumeName"], "r");
@@ -166,17 +180,27 @@ fn a_claim_may_ask_for_one_volume() {
     assert_eq!(claim_json(&fake, "c")["status"]["phase"], "Pending");
     fake.put("persistentvolumes", volume("v", "1Gi", json!({})));
     settle(&mut fake, "ns", "c");
-    assert_eq!(claim_json(&fake, "c")["metadata"]["annotations"], json!({BIND_COMPLETED: "yes"}));
+    assert_eq!(
+        claim_json(&fake, "c")["metadata"]["annotations"],
+        json!({BIND_COMPLETED: "yes"})
+    );
     assert_eq!(volume_json(&fake, "v")["spec"]["claimRef"]["uid"], "uid-c");
 
     let mut fake = cluster(&[volume("v", "1Mi", json!({}))], &[claim("c", "1Gi", asks.clone())]);
     settle(&mut fake, "ns", "c");
-    assert_eq!(fake.events, ["VolumeMismatch: Cannot bind to requested volume \"v\": requested PV is too small"]);
+    assert_eq!(
+        fake.events,
+        ["VolumeMismatch: Cannot bind to requested volume \"v\": requested PV is too small"]
+    );
 
-    let taken = json!({"spec": {"claimRef": {"namespace": "ns", "name": "d", "uid": "d"}}, "status": {"phase": "Bound"}});
+    let taken =
+        json!({"spec": {"claimRef": {"namespace": "ns", "name": "d", "uid": "d"}}, "status": {"phase": "Bound"}});
     let mut fake = cluster(&[volume("v", "1Gi", taken)], &[claim("c", "1Gi", asks)]);
     settle(&mut fake, "ns", "c");
-    assert_eq!(fake.events, ["FailedBinding: volume \"v\" already bound to a different claim."]);
+    assert_eq!(
+        fake.events,
+        ["FailedBinding: volume \"v\" already bound to a different claim."]
+    );
 }
 
 fn bound() -> Fake {
@@ -192,7 +216,10 @@ fn a_claim_whose_volume_is_gone_is_lost() {
     settle(&mut fake, "ns", "c");
     let status = claim_json(&fake, "c")["status"].clone();
     assert_eq!(status, json!({"phase": "Lost"}));
-    assert_eq!(fake.events, ["ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!"]);
+    assert_eq!(
+        fake.events,
+        ["ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!"]
+    );
     let mut fake = bound();
     fake.change::<PersistentVolume>("", "v", json!({"spec": {"claimRef": {"uid": "other"}}}));
     settle(&mut fake, "ns", "c");
@@ -202,7 +229,11 @@ fn a_claim_whose_volume_is_gone_is_lost() {
 #[test]
 fn a_volume_that_came_unbound_is_bound_again() {
     let mut fake = bound();
-    fake.change::<PersistentVolume>("", "v", json!({"spec": {"claimRef": null}, "status": {"phase": "Available"}}));
+    fake.change::<PersistentVolume>(
+        "",
+        "v",
+        json!({"spec": {"claimRef": null}, "status": {"phase": "Available"}}),
+    );
     settle(&mut fake, "ns", "c");
     assert_eq!(volume_json(&fake, "v")["spec"]["claimRef"]["uid"], "uid-c");
     assert_eq!(volume_json(&fake, "v")["status"]["phase"], "Bound");
@@ -216,7 +247,10 @@ fn a_retained_volume_is_released() {
     assert_eq!(volume_json(&fake, "v")["status"]["phase"], "Released");
     assert_eq!(volume_json(&fake, "v")["spec"]["claimRef"]["name"], "c");
     // Another claim of that name is another claim.
-    fake.put("persistentvolumeclaims", claim("c", "1Gi", json!({"metadata": {"uid": "new"}})));
+    fake.put(
+        "persistentvolumeclaims",
+        claim("c", "1Gi", json!({"metadata": {"uid": "new"}})),
+    );
     settle(&mut fake, "", "v");
     settle(&mut fake, "ns", "c");
     assert!(claim_json(&fake, "c")["spec"]["volumeName"].is_null());
@@ -276,12 +310,18 @@ fn a_volume_whose_claim_took_another_is_given_back() {
             "spec": {"claimRef": {"namespace": "ns", "name": "c", "uid": "uid-c"}}, "status": {"phase": "Bound"},
         })
     };
-    let mut fake = cluster(&[volume("v", "1Gi", for_c(BOUND_BY_CONTROLLER))], &[claim("c", "1Gi", elsewhere.clone())]);
+    let mut fake = cluster(
+        &[volume("v", "1Gi", for_c(BOUND_BY_CONTROLLER))],
+        &[claim("c", "1Gi", elsewhere.clone())],
+    );
     settle(&mut fake, "", "v");
     assert!(volume_json(&fake, "v")["spec"]["claimRef"].is_null());
     let mut fake = cluster(&[volume("v", "1Gi", for_c("other"))], &[claim("c", "1Gi", elsewhere)]);
     settle(&mut fake, "", "v");
-    assert_eq!(volume_json(&fake, "v")["spec"]["claimRef"], json!({"namespace": "ns", "name": "c"}));
+    assert_eq!(
+        volume_json(&fake, "v")["spec"]["claimRef"],
+        json!({"namespace": "ns", "name": "c"})
+    );
     assert_eq!(volume_json(&fake, "v")["status"]["phase"], "Available");
 }
 
@@ -298,15 +338,24 @@ fn a_claim_that_waits_for_a_pod_says_for_which() {
     user["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
     fake.put("pods", user);
     settle(&mut fake, "ns", "c");
-    assert_eq!(fake.events, [
-        "WaitForFirstConsumer: waiting for first consumer to be created before binding",
-        "WaitForPodScheduled: waiting for pod p to be scheduled",
-    ]);
-    assert!(claim_json(&fake, "c")["spec"]["volumeName"].is_null(), "the scheduler chooses the volume");
+    assert_eq!(
+        fake.events,
+        [
+            "WaitForFirstConsumer: waiting for first consumer to be created before binding",
+            "WaitForPodScheduled: waiting for pod p to be scheduled",
+        ]
+    );
+    assert!(
+        claim_json(&fake, "c")["spec"]["volumeName"].is_null(),
+        "the scheduler chooses the volume"
+    );
     let node = json!({"metadata": {"annotations": {SELECTED_NODE: "n1"}}});
     fake.change::<PersistentVolumeClaim>("ns", "c", node);
     settle(&mut fake, "ns", "c");
-    assert_eq!(claim_json(&fake, "c")["metadata"]["annotations"][PROVISIONER], "x.example.com");
+    assert_eq!(
+        claim_json(&fake, "c")["metadata"]["annotations"][PROVISIONER],
+        "x.example.com"
+    );
     assert!(fake.events[2].starts_with("ExternalProvisioning: Waiting for a volume to be created either by"));
 }
 
@@ -321,12 +370,21 @@ fn provisioners_are_asked() {
         settle(&mut fake, "ns", "c");
         (claim_json(&fake, "c")["metadata"]["annotations"].clone(), fake.events)
     };
-    assert_eq!(asked(None).1, ["ProvisioningFailed: storageclass.storage.k8s.io \"k\" not found"]);
+    assert_eq!(
+        asked(None).1,
+        ["ProvisioningFailed: storageclass.storage.k8s.io \"k\" not found"]
+    );
     let (annotations, events) = asked(Some("kubernetes.io/no-provisioner"));
     assert!(annotations.is_null());
-    assert_eq!(events, ["ProvisioningFailed: no volume plugin matched name: kubernetes.io/no-provisioner"]);
+    assert_eq!(
+        events,
+        ["ProvisioningFailed: no volume plugin matched name: kubernetes.io/no-provisioner"]
+    );
     let (annotations, _) = asked(Some("kubernetes.io/aws-ebs"));
-    assert_eq!((&annotations[PROVISIONER], &annotations[MIGRATED_TO]), (&json!("ebs.csi.aws.com"), &json!("ebs.csi.aws.com")));
+    assert_eq!(
+        (&annotations[PROVISIONER], &annotations[MIGRATED_TO]),
+        (&json!("ebs.csi.aws.com"), &json!("ebs.csi.aws.com"))
+    );
     let (annotations, events) = asked(Some(local_path::PROVISIONER));
     assert_eq!(annotations[PROVISIONER], local_path::PROVISIONER);
     assert!(events.is_empty(), "nobody outside is waited for");
@@ -334,12 +392,18 @@ fn provisioners_are_asked() {
 
 #[test]
 fn the_default_class_is_assigned_later() {
-    let mut fake = cluster(&[], &[
-        claim("open", "1Gi", json!({"spec": {"storageClassName": null}})),
-        claim("none", "1Gi", json!({})),
-    ]);
+    let mut fake = cluster(
+        &[],
+        &[
+            claim("open", "1Gi", json!({"spec": {"storageClassName": null}})),
+            claim("none", "1Gi", json!({})),
+        ],
+    );
     settle(&mut fake, "ns", "open");
-    assert_eq!(fake.events, ["FailedBinding: no persistent volumes available for this claim and no storage class is set"]);
+    assert_eq!(
+        fake.events,
+        ["FailedBinding: no persistent volumes available for this claim and no storage class is set"]
+    );
     class(&mut fake, "b", "x.example.com", "Immediate", true);
     class(&mut fake, "a", "x.example.com", "Immediate", false);
     let keys = keys_of_class(&fake, None, Some(&fake.storage_classes().get("", "b").unwrap()));
@@ -352,12 +416,21 @@ fn the_default_class_is_assigned_later() {
 
 #[test]
 fn changes_reach_those_they_concern() {
-    let mut fake = cluster(&[], &[claim("c", "1Gi", json!({})), claim("d", "1Gi", json!({"spec": {"volumeName": "v"}}))]);
+    let mut fake = cluster(
+        &[],
+        &[
+            claim("c", "1Gi", json!({})),
+            claim("d", "1Gi", json!({"spec": {"volumeName": "v"}})),
+        ],
+    );
     fake.put("persistentvolumes", volume("v", "1Gi", json!({})));
     let free = fake.persistent_volumes().get("", "v").unwrap();
     let keys = keys_of_volume(&fake, None, Some(&free));
     assert_eq!(keys, [Key::new("", "v"), Key::new("ns", "c"), Key::new("ns", "d")]);
     let fake = bound();
     let gone = fake.persistent_volume_claims().get("ns", "c").unwrap();
-    assert_eq!(keys_of_claim(&fake, Some(&gone), None), [Key::new("", "v"), Key::new("ns", "c")]);
+    assert_eq!(
+        keys_of_claim(&fake, Some(&gone), None),
+        [Key::new("", "v"), Key::new("ns", "c")]
+    );
 }

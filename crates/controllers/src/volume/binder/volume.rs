@@ -38,13 +38,7 @@ pub(super) fn reconcile(world: &dyn World, key: &str, turn: &Turn) -> Plan {
 }
 
 /// The claim is there.
-fn claimed(
-    world: &dyn World,
-    volume: &PersistentVolume,
-    claim: &PersistentVolumeClaim,
-    turn: &Turn,
-    plan: &mut Plan,
-) {
+fn claimed(world: &dyn World, volume: &PersistentVolume, claim: &PersistentVolumeClaim, turn: &Turn, plan: &mut Plan) {
     let other = volume_name(claim);
     if other.is_empty() {
         // The claim's own turn binds it, unless that is impossible.

@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 
-use super::super::{PROVISIONED_BY, PROVISIONER as ASKED, SELECTED_NODE, class_of_claim, request_of, tell, volume_name};
+use super::super::{
+    PROVISIONED_BY, PROVISIONER as ASKED, SELECTED_NODE, class_of_claim, request_of, tell, volume_name,
+};
 use super::{ENFORCED, FINALIZER, HOSTNAME, LocalVolumes, PROVISIONER, hostname};
 use crate::object::{annotation, gvr_of, is_deleting, name, namespace, uid};
 use crate::plan::{Action, Plan, Reference, Verb};
@@ -29,7 +31,10 @@ pub(super) fn provision(
     }
     let about = Reference::to(claim);
     if let Some(problem) = refusal(claim, &class) {
-        let text = format!("failed to provision volume with StorageClass {:?}: {problem}", name(&*class));
+        let text = format!(
+            "failed to provision volume with StorageClass {:?}: {problem}",
+            name(&*class)
+        );
         return tell(plan, turn, about, true, "ProvisioningFailed", &text);
     }
     let size = request_of(claim);
@@ -37,8 +42,15 @@ pub(super) fn provision(
         name: called.clone(),
         bytes: u64::try_from(size.value()).unwrap_or(0),
     });
-    let failure = format!("failed to provision volume with StorageClass {:?}: {{error}}", name(&*class));
-    let begin = format!("External provisioner is provisioning volume for claim \"{}/{}\"", namespace(claim), name(claim));
+    let failure = format!(
+        "failed to provision volume with StorageClass {:?}: {{error}}",
+        name(&*class)
+    );
+    let begin = format!(
+        "External provisioner is provisioning volume for claim \"{}/{}\"",
+        namespace(claim),
+        name(claim)
+    );
     plan.act(Action::event(about.clone(), "Provisioning", begin));
     plan.act(make.telling_failure(about.clone(), "ProvisioningFailed", failure.clone()));
     let create = Action::new(Verb::Create {
@@ -48,7 +60,11 @@ pub(super) fn provision(
         if_absent: true,
     });
     let done = format!("Successfully provisioned volume {called}");
-    plan.act(create.telling(about.clone(), "ProvisioningSucceeded", done).or_telling("ProvisioningFailed", failure));
+    plan.act(
+        create
+            .telling(about.clone(), "ProvisioningSucceeded", done)
+            .or_telling("ProvisioningFailed", failure),
+    );
     if !here.limits {
         let text = format!(
             "the file system of {} has no project quotas: nothing keeps the volume from growing beyond {size}",
@@ -75,8 +91,13 @@ fn is_chosen(world: &dyn World, here: &LocalVolumes, claim: &PersistentVolumeCla
 fn refusal(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
     let spec = claim.spec.clone().unwrap_or_default();
     let modes = spec.access_modes.unwrap_or_default();
-    if let Some(mode) = modes.iter().find(|mode| !["ReadWriteOnce", "ReadWriteOncePod"].contains(&mode.as_str())) {
-        return Some(format!("a folder on one node cannot be {mode}, only ReadWriteOnce or ReadWriteOncePod"));
+    if let Some(mode) = modes
+        .iter()
+        .find(|mode| !["ReadWriteOnce", "ReadWriteOncePod"].contains(&mode.as_str()))
+    {
+        return Some(format!(
+            "a folder on one node cannot be {mode}, only ReadWriteOnce or ReadWriteOncePod"
+        ));
     }
     if spec.volume_mode.as_deref() == Some("Block") {
         return Some("a folder is no block device: use volumeMode Filesystem".to_owned());

@@ -20,24 +20,33 @@ fn cluster(mode: &str, node: Option<&str>) -> Fake {
     fake.local_volumes = Some(here());
     for node in ["n1", "n2"] {
         let labels = json!({HOSTNAME: format!("host-{node}")});
-        fake.put("nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}}));
+        fake.put(
+            "nodes",
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels}}),
+        );
     }
-    fake.put("storageclasses", json!({
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local-path"},
-        "provisioner": PROVISIONER, "volumeBindingMode": mode, "reclaimPolicy": "Delete",
-    }));
+    fake.put(
+        "storageclasses",
+        json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local-path"},
+            "provisioner": PROVISIONER, "volumeBindingMode": mode, "reclaimPolicy": "Delete",
+        }),
+    );
     let mut annotations = json!({"volume.kubernetes.io/storage-provisioner": PROVISIONER});
     if let Some(node) = node {
         annotations[SELECTED_NODE] = json!(node);
     }
-    fake.put("persistentvolumeclaims", json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {"namespace": "ns", "name": "c", "uid": "u", "annotations": annotations},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"], "storageClassName": "local-path",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }));
+    fake.put(
+        "persistentvolumeclaims",
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": "ns", "name": "c", "uid": "u", "annotations": annotations},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "local-path",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }),
+    );
     fake
 }
 
@@ -61,10 +70,13 @@ fn a_claim_for_this_node_gets_a_folder_and_a_volume() {
     assert_eq!(volume["metadata"]["finalizers"], json!([FINALIZER]));
     let term = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0];
     assert_eq!(term["values"], json!(["host-n1"]));
-    assert_eq!(fake.events, [
-        "Provisioning: External provisioner is provisioning volume for claim \"ns/c\"",
-        "ProvisioningSucceeded: Successfully provisioned volume pvc-u",
-    ]);
+    assert_eq!(
+        fake.events,
+        [
+            "Provisioning: External provisioner is provisioning volume for claim \"ns/c\"",
+            "ProvisioningSucceeded: Successfully provisioned volume pvc-u",
+        ]
+    );
     volume_turn(&mut fake);
 }
 
@@ -85,24 +97,37 @@ fn what_a_folder_cannot_be_is_told() {
     for (patch, told) in [
         (json!({"accessModes": ["ReadWriteMany"]}), "cannot be ReadWriteMany"),
         (json!({"volumeMode": "Block"}), "no block device"),
-        (json!({"selector": {"matchLabels": {"a": "b"}}}), "Selector is not supported"),
+        (
+            json!({"selector": {"matchLabels": {"a": "b"}}}),
+            "Selector is not supported",
+        ),
     ] {
         let mut fake = cluster("WaitForFirstConsumer", Some("n1"));
         fake.change::<PersistentVolumeClaim>("ns", "c", json!({"spec": patch}));
         claim_turn(&mut fake);
         assert!(fake.volumes.is_empty());
         assert_eq!(fake.events.len(), 1);
-        assert!(fake.events[0].starts_with("ProvisioningFailed: ") && fake.events[0].contains(told), "{:?}", fake.events);
+        assert!(
+            fake.events[0].starts_with("ProvisioningFailed: ") && fake.events[0].contains(told),
+            "{:?}",
+            fake.events
+        );
     }
 }
 
 #[test]
 fn a_file_system_without_quotas_is_told_of() {
     let mut fake = cluster("WaitForFirstConsumer", Some("n1"));
-    fake.local_volumes = Some(LocalVolumes { limits: false, ..here() });
+    fake.local_volumes = Some(LocalVolumes {
+        limits: false,
+        ..here()
+    });
     claim_turn(&mut fake);
     assert!(fake.events.iter().any(|event| event.starts_with("SizeNotEnforced: ")));
-    assert_eq!(fake.json::<PersistentVolume>("", VOLUME)["metadata"]["annotations"][ENFORCED], "false");
+    assert_eq!(
+        fake.json::<PersistentVolume>("", VOLUME)["metadata"]["annotations"][ENFORCED],
+        "false"
+    );
 }
 
 fn bound() -> Fake {
@@ -123,7 +148,10 @@ fn a_released_volume_is_deleted_and_its_folder_first() {
     assert_eq!(fake.volumes.len(), 1);
     fake.change::<PersistentVolume>("", VOLUME, json!({"status": {"phase": "Released"}}));
     let plan = reconcile(&fake, &Key::new("", VOLUME), &fake.turn());
-    assert!(matches!(plan.actions().next().map(|action| &action.verb), Some(Verb::Delete { .. })));
+    assert!(matches!(
+        plan.actions().next().map(|action| &action.verb),
+        Some(Verb::Delete { .. })
+    ));
     fake.change::<PersistentVolume>("", VOLUME, json!({"metadata": {"deletionTimestamp": DELETED}}));
     volume_turn(&mut fake);
     assert!(fake.volumes.is_empty());
