@@ -20,10 +20,11 @@ use crate::claim::{self, Asked};
 use crate::{host, options};
 
 /// What `up` makes in its data directory. The store comes last: its lock keeps other skiffs out.
-const MADE: [&str; 7] = [
+const MADE: [&str; 8] = [
     "admin.kubeconfig",
     "images.sock",
     "node",
+    "volumes",
     "runtime",
     "network",
     "pki",

@@ -17,6 +17,7 @@ mod node_parts;
 mod registry;
 mod rollout;
 mod services;
+mod storage;
 mod workload;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,6 +73,12 @@ const STEPS: &[Step] = &[
     ),
     ("ended containers leave their messages", node_parts::messages),
     ("volumes are as asked for, and stay so", node_parts::volumes),
+    (
+        "a StatefulSet's claims get volumes, whose data outlives pods",
+        storage::stateful_set,
+    ),
+    ("a static volume is bound and given back", storage::static_volume),
+    ("an ephemeral volume goes with its pod", storage::ephemeral),
     ("security contexts hold", node_parts::security),
     (
         "host network, host ports, shared processes and names",

@@ -1,7 +1,9 @@
 //! What becomes of a claim (`syncClaim`).
 
+use std::sync::Arc;
+
 use api::Value;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use serde_json::json;
 
 use super::super::{
@@ -9,7 +11,8 @@ use super::super::{
     SELECTED_NODE, capacity_of, claim_ref, claims_of_pod, class_of_claim, default_class, granted_to, is_for,
     leaves_class_open, migrated, phase_of, spec_of, tell, volume_name, waits_for_consumer,
 };
-use super::{matching, provision};
+use super::matching::{self, Choice};
+use super::provision;
 use crate::object::{annotation, name, namespace, to_value, uid};
 use crate::plan::{Action, Plan, Reference};
 use crate::world::BY_VOLUME_CLAIM;
@@ -43,7 +46,13 @@ fn migration(claim: &PersistentVolumeClaim) -> Option<Value> {
 /// A claim that takes any volume that fits.
 fn free(world: &dyn World, claim: &PersistentVolumeClaim, turn: &Turn, plan: &mut Plan) {
     let delayed = waits_for_consumer(world, claim);
-    if let Some(volume) = matching::find(world, claim, delayed) {
+    let node = if delayed { consumers_node(world, claim) } else { None };
+    let choice = match &node {
+        Some(node) => Choice::On(node),
+        None if delayed => Choice::Reserved,
+        None => Choice::Any,
+    };
+    if let Some(volume) = matching::find(world, claim, choice) {
         return bind(&volume, claim, plan);
     }
     if leaves_class_open(claim)
@@ -54,6 +63,10 @@ fn free(world: &dyn World, claim: &PersistentVolumeClaim, turn: &Turn, plan: &mu
     }
     let about = Reference::to(claim);
     if delayed && annotation(claim, SELECTED_NODE).is_none() {
+        if let Some(node) = node {
+            let patch = json!({"metadata": {"annotations": {SELECTED_NODE: name(&*node)}}});
+            return plan.act(Action::patch_version(claim, patch));
+        }
         let (reason, text) = waiting(world, claim);
         tell(plan, turn, about, false, reason, &text);
     } else if !class_of_claim(claim).is_empty() {
@@ -63,6 +76,16 @@ fn free(world: &dyn World, claim: &PersistentVolumeClaim, turn: &Turn, plan: &mu
         tell(plan, turn, about, false, "FailedBinding", text);
     }
     status(claim, "Pending", None, plan);
+}
+
+/// The node of a pod that waits there for the claim already: one that was put there by hand, or by a scheduler that does
+/// not look at volumes. Upstream leaves such pods waiting forever.
+fn consumers_node(world: &dyn World, claim: &PersistentVolumeClaim) -> Option<Arc<Node>> {
+    let path = format!("{}/{}", namespace(claim), name(claim));
+    let mut pods = world.pods().by_index(BY_VOLUME_CLAIM, &path);
+    pods.retain(|pod| crate::pod::is_active(pod) && !crate::pod::node_name(pod).is_empty());
+    let first = pods.into_iter().min_by_key(|pod| name(&**pod).to_owned())?;
+    world.nodes().get("", crate::pod::node_name(&first))
 }
 
 fn waiting(world: &dyn World, claim: &PersistentVolumeClaim) -> (&'static str, String) {

@@ -2,19 +2,33 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Affinity, Node, NodeAffinity, PersistentVolume, PersistentVolumeClaim, PodSpec};
 
 use super::super::{capacity_of, class_of_claim, class_of_volume, is_for, phase_of, request_of};
 use crate::World;
 use crate::object::{is_deleting, name, namespace, selects};
 use crate::world::BY_VOLUME_CLAIM;
 
-/// The best volume: one that is reserved for the claim, else the smallest of those with the fewest surplus access
-/// modes. With `delayed`, the scheduler chooses among free volumes.
-pub(super) fn find(world: &dyn World, claim: &PersistentVolumeClaim, delayed: bool) -> Option<Arc<PersistentVolume>> {
+/// Which volumes may be chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice<'a> {
+    /// Free ones, too.
+    Any,
+    /// Only one that is reserved for the claim: the scheduler chooses among free ones.
+    Reserved,
+    /// Those that can be reached from this node.
+    On(&'a Node),
+}
+
+/// The best volume: one that is reserved for the claim, else the smallest of those with the fewest surplus access modes.
+pub(super) fn find(
+    world: &dyn World,
+    claim: &PersistentVolumeClaim,
+    choice: Choice<'_>,
+) -> Option<Arc<PersistentVolume>> {
     let volumes = world.persistent_volumes();
     let mut candidates = volumes.by_index(BY_VOLUME_CLAIM, &format!("{}/{}", namespace(claim), name(claim)));
-    if !delayed {
+    if !matches!(choice, Choice::Reserved) {
         candidates.extend(volumes.by_index(BY_VOLUME_CLAIM, &format!("free:{}", class_of_claim(claim))));
     }
     let size = request_of(claim);
@@ -25,6 +39,10 @@ pub(super) fn find(world: &dyn World, claim: &PersistentVolumeClaim, delayed: bo
             && attributes_of_volume(volume) == attributes_of_claim(claim)
             && has_modes(volume, claim)
             && (is_for(volume, claim) || is_free_for(volume, claim))
+            && match choice {
+                Choice::On(node) => is_reached_from(volume, node),
+                Choice::Any | Choice::Reserved => true,
+            }
     });
     candidates.into_iter().min_by(|a, b| {
         let order = |volume: &PersistentVolume| (modes(volume), !is_for(volume, claim));
@@ -33,6 +51,26 @@ pub(super) fn find(world: &dyn World, claim: &PersistentVolumeClaim, delayed: bo
             .then_with(|| capacity_of(a).cmp(&capacity_of(b)))
             .then_with(|| name(&**a).cmp(name(&**b)))
     })
+}
+
+/// `CheckNodeAffinity`.
+fn is_reached_from(volume: &PersistentVolume, node: &Node) -> bool {
+    let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
+    let Some(required) = affinity.and_then(|affinity| affinity.required.clone()) else {
+        return true;
+    };
+    let asked = PodSpec {
+        affinity: Some(Affinity {
+            node_affinity: Some(NodeAffinity {
+                required_during_scheduling_ignored_during_execution: Some(required),
+                ..NodeAffinity::default()
+            }),
+            ..Affinity::default()
+        }),
+        ..PodSpec::default()
+    };
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    placement::RequiredTerms::of(&asked).matches(name(node), &labels)
 }
 
 /// Free to be taken by anyone.

@@ -360,6 +360,40 @@ fn a_claim_that_waits_for_a_pod_says_for_which() {
 }
 
 #[test]
+fn a_pod_that_is_on_a_node_already_chooses_it() {
+    let late = json!({"spec": {"storageClassName": "late"}});
+    let mut fake = cluster(&[], &[claim("c", "1Gi", late)]);
+    class(
+        &mut fake,
+        "late",
+        local_path::PROVISIONER,
+        "WaitForFirstConsumer",
+        false,
+    );
+    let node = json!({"metadata": {"name": "n1", "labels": {"host": "n1"}}, "apiVersion": "v1", "kind": "Node"});
+    fake.put("nodes", node);
+    let mut user = pod("p", "app", "");
+    user["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    user["spec"]["nodeName"] = json!("n1");
+    fake.put("pods", user);
+    let on = |host: &str| {
+        let terms = json!([{"matchExpressions": [{"key": "host", "operator": "In", "values": [host]}]}]);
+        json!({"spec": {"storageClassName": "late", "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}})
+    };
+    fake.put("persistentvolumes", volume("far", "1Gi", on("n2")));
+    settle(&mut fake, "ns", "c");
+    let annotations = claim_json(&fake, "c")["metadata"]["annotations"].clone();
+    assert_eq!(
+        (&annotations[SELECTED_NODE], &annotations[PROVISIONER]),
+        (&json!("n1"), &json!(local_path::PROVISIONER))
+    );
+    assert!(claim_json(&fake, "c")["spec"]["volumeName"].is_null());
+    fake.put("persistentvolumes", volume("near", "1Gi", on("n1")));
+    settle(&mut fake, "ns", "c");
+    assert_eq!(claim_json(&fake, "c")["spec"]["volumeName"], "near");
+}
+
+#[test]
 fn provisioners_are_asked() {
     let patch = json!({"spec": {"storageClassName": "k"}});
     let asked = |provisioner: Option<&str>| {
