@@ -23,7 +23,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-const PENDING: &str = "FileSystemResizePending";
+pub(super) const PENDING: &str = "FileSystemResizePending";
 const PENDING_TEXT: &str = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
 
 fn keys_of_volume(_: &dyn World, old: Option<&PersistentVolume>, new: Option<&PersistentVolume>) -> Vec<Key> {
@@ -82,10 +82,10 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
             patch["metadata"]["annotations"][PRE_RESIZE_CAPACITY] = json!(granted.to_string());
         }
         plan.act(Action::patch_version(&*volume, patch));
-    }
-    if capacity < wanted || (granted < capacity && !has_condition(&claim, PENDING)) {
+    } else if granted < capacity && !has_condition(&claim, PENDING) {
+        // From here on it is the node's work.
         let left = json!({"status": {
-            "allocatedResources": {"storage": capacity.max(wanted).to_string()},
+            "allocatedResources": {"storage": capacity.to_string()},
             "allocatedResourceStatuses": {"storage": "NodeResizePending"},
             "conditions": with_condition(&claim, PENDING, PENDING_TEXT, turn),
         }});

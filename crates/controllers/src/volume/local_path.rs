@@ -11,7 +11,7 @@ mod tests;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use serde_json::{Value, json};
 
-use super::expand::other_conditions;
+use super::expand::{PENDING, has_condition, other_conditions};
 use super::{PROVISIONED_BY, capacity_of, claim_ref, granted_to, phase_of, policy_of, spec_of, volume_name};
 use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{annotation, is_deleting, name};
@@ -153,7 +153,8 @@ fn resize(world: &dyn World, here: &LocalVolumes, volume: &PersistentVolume, pla
     let (Some(claim), Some(capacity)) = (claim, capacity_of(volume)) else {
         return;
     };
-    if granted_to(&claim).is_none_or(|granted| granted >= capacity) {
+    // The controller of expansion has to be done with it.
+    if granted_to(&claim).is_none_or(|granted| granted >= capacity) || !has_condition(&claim, PENDING) {
         return;
     }
     let about = Reference::to(&*claim);
