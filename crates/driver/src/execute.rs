@@ -23,7 +23,11 @@ pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
 
 /// What upstream's controllers update, and may not patch (their roles say so): resource and
 /// subresource. Here the patch is made on the live object, which is then put.
-const UPDATED: [(&str, &str); 6] = [
+const UPDATED: [(&str, &str); 10] = [
+    ("persistentvolumes", ""),
+    ("persistentvolumes", "status"),
+    ("persistentvolumeclaims", ""),
+    ("persistentvolumeclaims", "status"),
     ("deployments", ""),
     ("deployments", "status"),
     ("replicasets", "status"),

@@ -297,9 +297,9 @@ pub fn cluster_roles() -> Vec<Value> {
 const OWN: &[(&str, &[&str])] = &[(
     "local-path-provisioner",
     &[
-        "create delete get list patch watch : core : persistentvolumes",
+        "create delete get list update watch : core : persistentvolumes",
         "get list watch : core : persistentvolumeclaims",
-        "patch : core : persistentvolumeclaims/status",
+        "patch update : core : persistentvolumeclaims/status",
         "get list watch : core : nodes",
         "get list watch : storage.k8s.io : storageclasses",
         "create patch update : core events.k8s.io : events",

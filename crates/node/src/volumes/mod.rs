@@ -67,23 +67,25 @@ pub(crate) fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::
 }
 
 /// A volume that is not there, by name.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", self.text())]
+#[derive(Debug)]
 pub(crate) struct MountError {
     pub volume: String,
     pub source: VolumeError,
 }
 
-impl MountError {
+impl std::error::Error for MountError {}
+
+impl std::fmt::Display for MountError {
     /// A volume that is not known yet is told of in other words than one that cannot be mounted.
-    fn text(&self) -> String {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { volume, source } = self;
         match source {
-            VolumeError::Claim { .. } => format!(
+            VolumeError::Claim { .. } => write!(
+                f,
                 "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process \
                  volumes=[{volume}]: {source}"
             ),
-            _ => format!("MountVolume.SetUp failed for volume \"{volume}\" : {source}"),
+            _ => write!(f, "MountVolume.SetUp failed for volume \"{volume}\" : {source}"),
         }
     }
 }
