@@ -132,7 +132,9 @@ impl<K: Object + DeserializeOwned> View<K> for FakeView<K> {
             let json = to_value(&**object);
             match index {
                 BY_NODE => json["spec"]["nodeName"] == value,
-                BY_VOLUME_CLAIM if K::KIND == "Pod" => crate::volume_claims_of_pod(&typed(&json)).contains(&value.to_owned()),
+                BY_VOLUME_CLAIM if K::KIND == "Pod" => {
+                    crate::volume_claims_of_pod(&typed(&json)).contains(&value.to_owned())
+                }
                 BY_VOLUME_CLAIM => crate::takers_of_volume(&typed(&json)).contains(&value.to_owned()),
                 BY_WISH => crate::wishes_of_claim(&typed(&json)).contains(&value.to_owned()),
                 ORPHANS => json["metadata"]["namespace"] == value && crate::object::controller_of(&**object).is_none(),

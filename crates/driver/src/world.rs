@@ -180,7 +180,9 @@ impl CacheWorld {
         self.replica_sets.0.add_index(ORPHANS, orphans);
         self.controller_revisions.0.add_index(ORPHANS, orphans);
         self.endpoint_slices.0.add_index(BY_SERVICE, index::slice_service);
-        self.pods.0.add_index(BY_VOLUME_CLAIM, controllers::volume_claims_of_pod);
+        self.pods
+            .0
+            .add_index(BY_VOLUME_CLAIM, controllers::volume_claims_of_pod);
         self.persistent_volumes
             .0
             .add_index(BY_VOLUME_CLAIM, controllers::takers_of_volume);

@@ -19,7 +19,7 @@ use crate::controller::{Controller, Trigger};
 use crate::object::{gvr_of, is_deleting, name, namespace};
 use crate::plan::{Action, Plan, Reference, Verb};
 use crate::pod::{is_terminal, node_name};
-use crate::world::{BY_VOLUME_CLAIM, BY_NODE};
+use crate::world::{BY_NODE, BY_VOLUME_CLAIM};
 use crate::{Key, Turn, World};
 use desired::{Wanted, wanted};
 
