@@ -32,6 +32,8 @@ pub struct Fake {
     pub heartbeats: BTreeMap<String, Timestamp>,
     /// Events told, as `reason: message`.
     pub events: Vec<String>,
+    /// Scales of objects by kind and name: UID and replicas.
+    pub scales: BTreeMap<(&'static str, &'static str), (&'static str, i32)>,
     /// What controllers are told of the network.
     pub network: crate::Network,
     /// Creations of this resource fail with this message.
@@ -191,6 +193,7 @@ impl Fake {
             heartbeats,
             events,
             refuse: None,
+            scales: BTreeMap::new(),
             network: crate::Network::default(),
             may: Vec::new(),
             watched: Vec::new(),
@@ -486,6 +489,13 @@ macro_rules! fake_world {
             }
             fn contents(&self, namespace: &str) -> Contents {
                 self.contents_of(namespace)
+            }
+            fn scale(&self, _: &str, _: &str, kind: &str, name: &str) -> crate::Scaled {
+                match self.scales.iter().find(|((k, n), _)| (*k, *n) == (kind, name)) {
+                    Some((_, ("", _))) => crate::Scaled::Refused("no scale".to_owned()),
+                    Some((_, (uid, replicas))) => crate::Scaled::Known { uid: (*uid).to_owned(), replicas: *replicas },
+                    None => crate::Scaled::Absent,
+                }
             }
             fn network(&self) -> &crate::Network {
                 &self.network

@@ -121,6 +121,8 @@ macro_rules! world {
             fn watched(&self, group: &str, resource: &str) -> Option<(Gvr, u64)>;
             /// The certificate authority that pods verify the API server with, in PEM.
             fn root_ca(&self) -> &str;
+            /// What the `/scale` of an object of any kind says.
+            fn scale(&self, namespace: &str, api_version: &str, kind: &str, name: &str) -> Scaled;
             /// What was told of the cluster's network.
             fn network(&self) -> &crate::Network;
             /// The node on whose disk this process makes volumes, if it does.
@@ -129,6 +131,24 @@ macro_rules! world {
     };
 }
 for_each_kind!(world);
+
+/// What is known of a scale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scaled {
+    /// It was read.
+    Known {
+        /// The object's UID.
+        uid: String,
+        /// How many replicas are wanted.
+        replicas: i32,
+    },
+    /// There is no such object.
+    Absent,
+    /// It cannot be read.
+    Refused(String),
+    /// It is being read; keys of those who want to know run again then.
+    Asked,
+}
 
 /// What is in a namespace, of every kind that the server has.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -28,6 +28,7 @@ mod metadata;
 mod queue;
 mod rewrite;
 mod runner;
+mod scales;
 mod scheduling;
 mod selection;
 mod start;

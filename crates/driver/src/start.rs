@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use client::{Caches, Client, EventRecorder};
-use controllers::{Controller, Key, Network, QUOTAS, autoscale, quotas_in};
+use controllers::{BUDGETS, Controller, Key, Network, QUOTAS, World, autoscale, quotas_in};
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use crate::metadata::Metadata;
 use crate::queue::Queue;
 use crate::runner::{Turns, run};
 use crate::scheduling::{self, SchedulerHandle};
+use crate::scales::Scales;
 use crate::selection::{GARBAGE_COLLECTOR, Selection};
 use crate::volume_disk::LocalDisk;
 use crate::world::CacheWorld;
@@ -171,12 +172,14 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
     async fn run(self, stop: CancellationToken) {
         let metadata = Metadata::start(self.caches.clone(), stop.clone());
         let place = self.local_disk.as_ref().map(|disk| disk.place.clone());
+        let scales = Scales::start((self.clients)(Identity::Controller(BUDGETS)), metadata.clone());
         let world = Arc::new(CacheWorld::start(
             &self.caches,
             metadata.clone(),
             self.root_ca.clone(),
             self.network.clone(),
             place,
+            scales.clone(),
         ));
         let mut tasks = JoinSet::new();
         if self.selection.runs(GARBAGE_COLLECTOR) {
@@ -197,6 +200,9 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
             }
             if controller.name == NAMESPACES {
                 follow_contents(&self.caches, &metadata, &queue);
+            }
+            if controller.name == BUDGETS {
+                follow_scales(&world, &scales, &queue);
             }
             if controller.name == QUOTAS {
                 follow_counts(&world, &metadata, &queue);
@@ -266,6 +272,17 @@ fn follow_contents(caches: &Caches, metadata: &Metadata, queue: &Arc<Queue<Key>>
         let known = namespaces.get("", namespace);
         if known.is_some_and(|known| known.metadata.deletion_timestamp.is_some()) {
             queue.add(Key::new("", namespace));
+        }
+    });
+}
+
+/// Runs a namespace's disruption budgets when a scale in it is known.
+fn follow_scales(world: &Arc<CacheWorld>, scales: &Scales, queue: &Arc<Queue<Key>>) {
+    let (world, queue) = (Arc::downgrade(world), queue.clone());
+    scales.on_news(move |namespace| {
+        let Some(world) = world.upgrade() else { return };
+        for budget in world.pod_disruption_budgets().list(namespace) {
+            queue.add(Key::of(&*budget));
         }
     });
 }

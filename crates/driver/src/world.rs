@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::Gvr;
 use client::{Cache, CacheOptions, Caches, Object, index};
 use controllers::{
-    BY_CLAIM, BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Key, LocalVolumes, Network, ORPHANS, Trigger,
-    Untyped, UntypedKind, View, World, claims_of_pod, for_each_kind, gvr_of,
+    BY_CLAIM, BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Key, LocalVolumes, Network, ORPHANS, Scaled,
+    Trigger, Untyped, UntypedKind, View, World, claims_of_pod, for_each_kind, gvr_of,
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use crate::expectation::{Expectation, Sight};
 use crate::heartbeat::Heartbeats;
 use crate::metadata::Metadata;
 use crate::queue::Queue;
+use crate::scales::Scales;
 
 /// A cache as a view.
 struct Shown<K>(Cache<K>);
@@ -64,6 +65,7 @@ macro_rules! cache_world {
             root_ca: String,
             network: Network,
             local_volumes: Option<LocalVolumes>,
+            scales: Scales,
         }
 
         impl CacheWorld {
@@ -74,6 +76,7 @@ macro_rules! cache_world {
                 root_ca: String,
                 network: Network,
                 local_volumes: Option<LocalVolumes>,
+                scales: Scales,
             ) -> Self {
                 let named = CacheOptions {
                     field_selector: "metadata.name=kube-root-ca.crt".to_owned(),
@@ -88,6 +91,7 @@ macro_rules! cache_world {
                     root_ca,
                     network,
                     local_volumes,
+                    scales,
                 };
                 world.add_indexes();
                 world
@@ -127,6 +131,9 @@ macro_rules! cache_world {
             }
             fn contents(&self, namespace: &str) -> Contents {
                 self.metadata.contents(namespace)
+            }
+            fn scale(&self, namespace: &str, api_version: &str, kind: &str, name: &str) -> Scaled {
+                self.scales.of(namespace, api_version, kind, name)
             }
             fn network(&self) -> &Network {
                 &self.network

@@ -187,16 +187,8 @@ fn usage(rate: &Rate) -> Value {
     json!({"cpu": if rate.nano_cores == 0 { "0".to_owned() } else { cpu }, "memory": memory})
 }
 
-/// A duration as Go prints it.
 fn window(millis: i64) -> String {
-    let (minutes, rest) = (millis / 60_000, millis % 60_000);
-    let mut seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
-    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
-    if minutes > 0 {
-        format!("{minutes}m{seconds}s")
-    } else {
-        format!("{seconds}s")
-    }
+    api::time::go_duration(jiff::SignedDuration::from_millis(millis))
 }
 
 async fn of_nodes(state: &Arc<State>, nodes: Vec<Value>) -> Vec<Value> {

@@ -44,11 +44,6 @@ fn items<'a>(answer: &'a Result<Value, String>, api: &str) -> Result<&'a [Value]
     }
 }
 
-fn go_duration(text: &str) -> Option<SignedDuration> {
-    // Both "30s" and "1m0s" are friendly durations.
-    text.parse().ok()
-}
-
 /// The usage of a resource by pods, or by one container of each.
 pub(super) fn resource(answer: &Result<Value, String>, name: &str, container: &str) -> Result<Samples, String> {
     let mut samples = Samples::new();
@@ -69,7 +64,10 @@ pub(super) fn resource(answer: &Result<Value, String>, name: &str, container: &s
             milli(&found["usage"][name])
         };
         if let Some(value) = value {
-            let window = item["window"].as_str().and_then(go_duration).unwrap_or_default();
+            let window = item["window"]
+                .as_str()
+                .and_then(api::time::parse_go_duration)
+                .unwrap_or_default();
             let time = time(item);
             samples.insert(pod.to_owned(), Sample { value, time, window });
         }

@@ -17,11 +17,14 @@ use crate::object::{Object, controller_of, is_deleting, name, namespace, seconds
 use crate::plan::{Action, Plan, Reference};
 use crate::pod::is_ready;
 use crate::portion::portion;
-use crate::{Key, Turn, World};
+use crate::{Key, Scaled, Turn, World};
 
 /// An evicted pod that is still there after this is not going (upstream `DeletionTimeout`).
 const DELETION: SignedDuration = SignedDuration::from_secs(120);
 const CONDITION: &str = "DisruptionAllowed";
+
+/// After a scale could not be read.
+const AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "disruption-controller",
@@ -67,6 +70,14 @@ fn in_namespace<K: Object>(world: &dyn World, old: Option<&K>, new: Option<&K>) 
         .collect()
 }
 
+/// Why numbers are not known.
+#[derive(Debug)]
+enum Unknown {
+    /// They will be.
+    Asked,
+    Failed(String),
+}
+
 /// What a budget's numbers come from.
 struct Expected {
     pods: i32,
@@ -96,7 +107,9 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
             }
             count(&budget, &pods, &expected, turn, &mut status, &mut plan);
         }
-        Err(message) => {
+        Err(Unknown::Asked) => return Plan::nothing(),
+        Err(Unknown::Failed(message)) => {
+            plan.look_again(AGAIN);
             let text = format!("Failed to calculate the number of expected pods: {message}");
             tell_once(&budget, "CalculateExpectedPodCountFailed", &text, true, turn, &mut plan);
             status.disruptions_allowed = Some(0);
@@ -133,7 +146,7 @@ fn selected(world: &dyn World, budget: &PodDisruptionBudget) -> Vec<Arc<Pod>> {
         .collect()
 }
 
-fn expected(world: &dyn World, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<Expected, String> {
+fn expected(world: &dyn World, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<Expected, Unknown> {
     let spec = budget.spec.clone().unwrap_or_default();
     let number = i32::try_from(pods.len()).unwrap_or(i32::MAX);
     match (&spec.max_unavailable, &spec.min_available) {
@@ -168,22 +181,42 @@ fn expected(world: &dyn World, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) 
 }
 
 /// How many pods the controllers of these pods want, together.
-fn scale(world: &dyn World, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<(i32, bool), String> {
+fn scale(world: &dyn World, budget: &PodDisruptionBudget, pods: &[Arc<Pod>]) -> Result<(i32, bool), Unknown> {
     let (mut scales, mut unmanaged): (BTreeMap<String, i32>, bool) = (BTreeMap::new(), false);
     for pod in pods {
         let Some(owner) = controller_of(&**pod) else {
             unmanaged = true;
             continue;
         };
-        let (uid, scale) = scale_of(world, namespace(budget), owner)
-            .ok_or_else(|| format!("found no controllers for pod {:?}", name(&**pod)))?;
+        let nobody = || Unknown::Failed(format!("found no controllers for pod {:?}", name(&**pod)));
+        let (uid, scale) = scale_of(world, namespace(budget), owner)?.ok_or_else(nobody)?;
         scales.insert(uid, scale);
     }
     Ok((scales.values().sum(), unmanaged))
 }
 
 /// The controller that decides over an owner's scale, and what it says.
-fn scale_of(world: &dyn World, namespace: &str, owner: &OwnerReference) -> Option<(String, i32)> {
+fn scale_of(world: &dyn World, namespace: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>, Unknown> {
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    if BUILT_IN.contains(&(group, owner.kind.as_str())) {
+        return Ok(built_in_scale(world, namespace, owner));
+    }
+    match world.scale(namespace, &owner.api_version, &owner.kind, &owner.name) {
+        Scaled::Known { uid, replicas } => Ok((uid == owner.uid).then_some((uid, replicas))),
+        Scaled::Absent => Ok(None),
+        Scaled::Refused(message) => Err(Unknown::Failed(message)),
+        Scaled::Asked => Err(Unknown::Asked),
+    }
+}
+
+/// Kinds whose scale is seen without asking.
+const BUILT_IN: [(&str, &str); 3] = [
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("", "ReplicationController"),
+];
+
+fn built_in_scale(world: &dyn World, namespace: &str, owner: &OwnerReference) -> Option<(String, i32)> {
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     match (group, owner.kind.as_str()) {
         ("apps", "ReplicaSet") => {

@@ -83,3 +83,41 @@ fn pods_of_unknown_controllers_allow_nothing() {
         (&json!(0), &json!("SyncFailed"))
     );
 }
+
+#[test]
+fn controllers_of_any_kind_count_by_their_scale() {
+    let cases = [
+        (Some(("uid-web", 5)), "InsufficientPods"),
+        (Some(("another", 5)), "SyncFailed"),
+        (Some(("", 5)), "SyncFailed"),
+        (None, "SyncFailed"),
+    ];
+    for (scale, reason) in cases {
+        let mut fake = world(json!({"maxUnavailable": 1}), 3);
+        for n in 0..3 {
+            let owner = json!([{"apiVersion": "example.com/v1", "kind": "Herd", "name": "web", "uid": "uid-web", "controller": true}]);
+            fake.change::<Pod>(
+                "ns",
+                &format!("web-{n}"),
+                json!({"metadata": {"ownerReferences": owner}}),
+            );
+        }
+        if let Some(scale) = scale {
+            fake.scales.insert(("Herd", "web"), scale);
+        }
+        fake.settle(reconcile, &key());
+        let status = status(&fake);
+        assert_eq!(status["conditions"][0]["reason"], reason, "{scale:?}");
+        if reason == "InsufficientPods" {
+            // Three of five are there: none may go.
+            assert_eq!(
+                (
+                    &status["expectedPods"],
+                    &status["desiredHealthy"],
+                    &status["disruptionsAllowed"]
+                ),
+                (&json!(5), &json!(4), &json!(0))
+            );
+        }
+    }
+}

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bootstrap::{self, Endpoint};
+use super::identity;
 use super::keys::ClusterKeys;
 use super::progress::Progress;
 use super::{Options, kubeconfig, local_url, local_volumes};
@@ -95,6 +96,8 @@ impl ControlPlane {
         progress.done("bootstrap objects", since);
 
         let caches = Caches::new(root.clone(), shutdown.clone());
+        let name = crate::host::name();
+        tokio::spawn(identity::keep(root.clone(), name, shutdown.clone()));
         tokio::spawn(bootstrap::keep(root, endpoint, caches.clone(), shutdown.clone()));
         let selection = component::selection(&options.controllers)?;
         let identities = server.clone();

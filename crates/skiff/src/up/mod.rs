@@ -7,6 +7,7 @@
 mod api_options;
 mod bootstrap;
 mod control_plane;
+mod identity;
 mod keys;
 mod kubeconfig;
 mod local_volumes;
