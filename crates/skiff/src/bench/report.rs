@@ -236,7 +236,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
 }
 
 /// NaN of nothing.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     match sorted.len() {
         0 => f64::NAN,

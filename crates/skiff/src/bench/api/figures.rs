@@ -91,6 +91,28 @@ impl Measured {
         line
     }
 
+    /// What is compared between servers, by name.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let mut figures = Vec::new();
+        if self.latencies.count() > 0 {
+            let latency = self.latencies.at(&[500, 990]);
+            figures.push(("requestsPerSecond", self.per_second()));
+            figures.push(("latencyMsP50", latency[0]));
+            figures.push(("latencyMsP99", latency[1]));
+        }
+        if let (Some(used), Some(micros)) = (&self.server, self.cpu_micros()) {
+            if self.latencies.count() > 0 {
+                figures.push(("cpuMicrosPerRequest", micros));
+            }
+            figures.push(("cores", used.cpu.as_secs_f64() / self.time.as_secs_f64().max(1e-9)));
+            figures.push(("rssMib", used.rss_bytes as f64 / MIB));
+            figures.push(("peakMib", used.peak_bytes as f64 / MIB));
+        }
+        figures.extend(&self.extra);
+        figures.push(("errors", self.errors as f64));
+        figures
+    }
+
     /// All figures.
     pub fn json(&self) -> Value {
         let latency = self.latencies.at(&[500, 900, 990, 999, 1000]);

@@ -14,6 +14,8 @@ use super::figures::{Latencies, Measured};
 use super::objects::Objects;
 use super::server::Server;
 
+const MIB: f64 = 1024.0 * 1024.0;
+
 /// One kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -91,6 +93,8 @@ pub struct Load {
 /// What the clients share.
 struct Shared {
     objects_path: String,
+    /// Where objects are made.
+    new_path: String,
     number: AtomicU64,
     errors: AtomicU64,
     bytes: AtomicU64,
@@ -124,12 +128,14 @@ impl Load {
         let from = Instant::now() + self.warm_up;
         let shared = Shared {
             objects_path: objects.path(),
+            new_path: objects.new_path(),
             number: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             from,
             until: from + self.time,
         };
+        let first = server.sample()?;
         let mut before = None;
         let clients = connections
             .into_iter()
@@ -147,6 +153,9 @@ impl Load {
         for latencies in latencies {
             all.merge(latencies?);
         }
+        let lists = self.mix.0.iter().all(|(action, _)| *action == Action::List);
+        let whole = server.between(&first, &after).filter(|_| lists);
+        let extra = whole.map(|used| ("peakMibPerReader", used.peak_growth_bytes(&first) / f64::from(self.clients)));
         Ok(Measured {
             name: name.to_owned(),
             time: self.time,
@@ -155,7 +164,7 @@ impl Load {
             latencies: all,
             server: server.between(&before, &after),
             own_cpu: own_after.saturating_sub(own_before),
-            extra: Vec::new(),
+            extra: extra.into_iter().map(|(name, bytes)| (name, bytes / MIB)).collect(),
         })
     }
 
@@ -223,7 +232,10 @@ impl Load {
             )
         };
         match self.mix.nth(number) {
-            Action::Create => self.create(connection, objects, path, &objects.next_name()).await,
+            Action::Create => {
+                let name = objects.next_name();
+                self.create(connection, objects, &shared.new_path, &name).await
+            }
             Action::Get => connection.send(plain(Method::GET, &known())).await,
             Action::List => {
                 let path = match self.limit {
@@ -243,7 +255,7 @@ impl Load {
             }
             Action::Delete => {
                 // Only what exists can be deleted: every other request makes it.
-                let name = objects.next_name();
+                let (name, path) = (objects.next_name(), &shared.new_path);
                 let (code, bytes) = self.create(connection, objects, path, &name).await?;
                 if !code.is_success() {
                     return Ok((code, bytes));

@@ -3,10 +3,12 @@
 //! Knows nothing of skiff: a kubeconfig, and the process ids of the server for its CPU time and memory, are all it
 //! takes. What it writes is in a namespace of its own that is deleted in the end.
 
+mod beside;
 mod connection;
 mod figures;
 mod load;
 mod objects;
+mod readers;
 mod server;
 mod watches;
 
@@ -37,6 +39,15 @@ pub struct Options {
     /// Processes of the server (and its store), whose CPU time and memory are read from /proc
     #[arg(long, value_delimiter = ',')]
     server_pid: Vec<u32>,
+    /// Another server, that gets the same load in turn: the figures of both, and their ratios, are medians of --runs
+    #[arg(long)]
+    peer: Option<PathBuf>,
+    /// Processes of the other server and its store
+    #[arg(long, value_delimiter = ',', requires = "peer")]
+    peer_pid: Vec<u32>,
+    /// How often each workload runs on either server
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
     /// Requests under way at a time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
@@ -82,6 +93,9 @@ pub struct Options {
     /// Updates a second while watches are measured
     #[arg(long, default_value_t = 100.0)]
     updates: f64,
+    /// Clients that ask for the whole list and then read nothing
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    readers: u16,
     /// Leave the objects of `fill` and the namespace behind
     #[arg(long)]
     keep: bool,
@@ -109,8 +123,27 @@ enum Workload {
     Watch,
     /// Watches of Leases with --updates changes a second: CPU for each delivered event; none lost, in order
     Events,
+    /// Lists that nobody reads on: the server's memory for each of --readers
+    Readers,
     /// Store --objects objects: the server's memory for them
     Fill,
+}
+
+impl Workload {
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// Whether it needs the objects of `fill`.
+    fn reads(self) -> bool {
+        use Workload::{Get, List, Mix, Patch, Readers};
+        matches!(self, Get | List | Patch | Mix | Readers)
+    }
+
+    /// Whether it makes objects beside those of `fill`.
+    fn creates(self) -> bool {
+        matches!(self, Workload::Create | Workload::Delete | Workload::Mix)
+    }
 }
 
 const ALL: [Workload; 7] = [
@@ -125,31 +158,54 @@ const ALL: [Workload; 7] = [
 
 /// Measures and reports.
 pub async fn run(options: &Options) -> Result<()> {
-    let target = Target::load(options.kubeconfig.as_deref(), options.context.as_deref())?;
-    let server = Server::new(&options.server_pid)?;
-    let objects = Objects::new(options.resource, options.encoding, options.object_bytes);
-    let bench = Bench {
+    let own = Bench::new(
         options,
-        target,
-        server,
-        objects,
+        Target::load(options.kubeconfig.as_deref(), options.context.as_deref())?,
+        &options.server_pid,
+    )?;
+    let peer = match &options.peer {
+        Some(path) => Some(Bench::new(options, Target::load(Some(path), None)?, &options.peer_pid)?),
+        None => None,
     };
     let measured = tokio::select! {
-        measured = bench.all() => measured,
+        report = report(&own, peer.as_ref()) => report,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     if !options.keep {
-        bench
-            .clean_up()
-            .await
-            .context("delete the namespace of the measurement")?;
+        for bench in [Some(&own), peer.as_ref()].into_iter().flatten() {
+            let removed = bench.objects.remove(&bench.target).await;
+            removed.context("delete the namespaces of the measurement")?;
+        }
     }
-    let measured = measured?;
-    match options.output {
-        Some(_) => println!("{:#}", bench.json(&measured)),
-        None => print!("{}", figures::table(&measured)),
-    }
+    print!("{}", measured?);
     Ok(())
+}
+
+/// What is printed in the end.
+async fn report(own: &Bench<'_>, peer: Option<&Bench<'_>>) -> Result<String> {
+    let json = own.options.output.is_some();
+    match peer {
+        None => {
+            let measured = own.all().await?;
+            let workloads = measured.iter().map(Measured::json).collect();
+            Ok(if json {
+                format!("{:#}\n", own.json(workloads))
+            } else {
+                figures::table(&measured)
+            })
+        }
+        Some(peer) => {
+            let pairs = beside::run(own, peer).await?;
+            let workloads = pairs.iter().map(beside::Pair::json).collect();
+            let mut document = own.json(workloads);
+            document["peer"] = json!({"url": peer.target.url(), "pids": own.options.peer_pid});
+            Ok(if json {
+                format!("{document:#}\n")
+            } else {
+                beside::table(&pairs)
+            })
+        }
+    }
 }
 
 struct Bench<'a> {
@@ -159,19 +215,29 @@ struct Bench<'a> {
     objects: Objects,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(options: &'a Options, target: Target, pids: &[u32]) -> Result<Bench<'a>> {
+        Ok(Bench {
+            options,
+            target,
+            server: Server::new(pids)?,
+            objects: Objects::new(options.resource, options.encoding, options.object_bytes),
+        })
+    }
+
+    fn workloads(&self) -> &[Workload] {
+        match &*self.options.workloads {
+            [] => &ALL,
+            chosen => chosen,
+        }
+    }
+
     async fn all(&self) -> Result<Vec<Measured>> {
         self.objects.prepare(&self.target).await?;
-        let chosen = &self.options.workloads;
-        let workloads: &[Workload] = if chosen.is_empty() { &ALL } else { chosen };
         let mut all = Vec::new();
         let mut filled = false;
-        for workload in workloads {
-            let needs_objects = matches!(
-                workload,
-                Workload::Get | Workload::List | Workload::Patch | Workload::Mix
-            );
-            if needs_objects && !filled {
+        for workload in self.workloads() {
+            if workload.reads() && !filled {
                 self.fill().await?;
                 filled = true;
             }
@@ -185,21 +251,20 @@ impl Bench<'_> {
     }
 
     async fn one(&self, workload: Workload) -> Result<Measured> {
+        let (options, target, server, objects) = (self.options, &self.target, &self.server, &self.objects);
         let action = match workload {
             Workload::Create => Mix::only(Action::Create),
             Workload::Get => Mix::only(Action::Get),
             Workload::List => Mix::only(Action::List),
             Workload::Patch => Mix::only(Action::Patch),
             Workload::Delete => Mix::only(Action::Delete),
-            Workload::Mix => self.options.mix.clone(),
-            Workload::Watch => return watches::idle(self.options, &self.target, &self.server, &self.objects).await,
-            Workload::Events => return watches::events(self.options, &self.target, &self.server, &self.objects).await,
+            Workload::Mix => options.mix.clone(),
+            Workload::Watch => return watches::idle(options, target, server, objects).await,
+            Workload::Events => return watches::events(options, target, server, objects).await,
+            Workload::Readers => return readers::stalled(options, target, server, objects).await,
             Workload::Fill => return self.fill().await,
         };
-        let name = format!("{workload:?}").to_lowercase();
-        self.load(action)
-            .run(&self.target, &self.objects, &self.server, &name)
-            .await
+        self.load(action).run(target, objects, server, &workload.name()).await
     }
 
     fn load(&self, mix: Mix) -> Load {
@@ -223,13 +288,8 @@ impl Bench<'_> {
         load.fill(&self.target, &self.objects, &self.server).await
     }
 
-    async fn clean_up(&self) -> Result<()> {
-        self.objects.remove(&self.target).await
-    }
-
-    fn json(&self, measured: &[Measured]) -> Value {
+    fn json(&self, workloads: Vec<Value>) -> Value {
         let options = self.options;
-        let workloads: Vec<Value> = measured.iter().map(Measured::json).collect();
         json!({
             "machine": super::machine::describe(&std::env::temp_dir()),
             "server": {"url": self.target.url(), "pids": options.server_pid},
@@ -239,6 +299,7 @@ impl Bench<'_> {
                 "resource": format!("{:?}", options.resource), "objectBytes": options.object_bytes,
                 "objects": options.objects, "limit": options.limit, "seconds": options.seconds,
                 "rate": options.rate, "watches": options.watches, "updates": options.updates,
+                "readers": options.readers,
             },
             "workloads": workloads,
         })

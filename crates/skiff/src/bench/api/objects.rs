@@ -77,7 +77,19 @@ impl Objects {
 
     /// The collection's path.
     pub fn path(&self) -> String {
-        let namespace = &self.namespace;
+        self.path_in(&self.namespace)
+    }
+
+    /// The path of the collection of what is made while it is measured: apart, so that lists do not grow by it.
+    pub fn new_path(&self) -> String {
+        self.path_in(&self.new_namespace())
+    }
+
+    fn new_namespace(&self) -> String {
+        format!("{}-new", self.namespace)
+    }
+
+    fn path_in(&self, namespace: &str) -> String {
         match self.resource {
             Resource::Pods => format!("/api/v1/namespaces/{namespace}/pods"),
             Resource::Configmaps => format!("/api/v1/namespaces/{namespace}/configmaps"),
@@ -119,7 +131,7 @@ impl Objects {
             _ => json!({"bench/padding": self.padding}),
         };
         object["metadata"] = json!({
-            "name": name, "namespace": self.namespace, "labels": labels, "annotations": annotations,
+            "name": name, "labels": labels, "annotations": annotations,
         });
         self.gvk().stamp(&mut object);
         object
@@ -141,14 +153,17 @@ impl Objects {
         schema::codec::unknown::wrap(&gvk, &raw)
     }
 
-    /// Makes the namespace, and what pods need in it.
+    /// Makes the namespaces, and what pods need in them.
     pub async fn prepare(&self, target: &Target) -> Result<()> {
         let mut connection = target.connect(Http::One).await?;
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
-        self.post(&mut connection, "/api/v1/namespaces", &namespace).await?;
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        let path = format!("/api/v1/namespaces/{}/serviceaccounts", self.namespace);
-        self.post(&mut connection, &path, &account).await
+        for name in [&self.namespace, &self.new_namespace()] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.post(&mut connection, "/api/v1/namespaces", &namespace).await?;
+            let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+            let path = format!("/api/v1/namespaces/{name}/serviceaccounts");
+            self.post(&mut connection, &path, &account).await?;
+        }
+        Ok(())
     }
 
     async fn post(&self, connection: &mut Connection, path: &str, object: &Value) -> Result<()> {
@@ -166,41 +181,64 @@ impl Objects {
         bail!("POST {path}: {code}: {}", String::from_utf8_lossy(&body))
     }
 
-    /// Deletes the objects and the namespace, and waits until it is gone where somebody takes care of that.
+    /// Deletes what was made while it was measured.
+    pub async fn clear(&self, target: &Target) -> Result<()> {
+        clear(&mut target.connect(Http::One).await?, &self.new_path()).await
+    }
+
+    /// Deletes the objects and the namespaces, and waits until they are gone where somebody takes care of that.
     pub async fn remove(&self, target: &Target) -> Result<()> {
         let mut connection = target.connect(Http::One).await?;
-        let delete = |path| Call {
-            method: Method::DELETE,
-            path,
-            content_type: "",
-            accept: JSON,
-            body: Bytes::new(),
-        };
-        let (objects, path) = (self.path(), format!("/api/v1/namespaces/{}", self.namespace));
-        connection.send(delete(&objects)).await?;
-        connection.send(delete(&path)).await?;
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
-            let get = Call {
-                method: Method::GET,
-                path: &path,
-                content_type: "",
-                accept: JSON,
-                body: Bytes::new(),
-            };
-            let (code, body) = connection.fetch(get).await?;
-            // Without controllers nobody finishes it; there is nothing to wait for.
-            let finalized = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-            let conditions = finalized["status"]["conditions"].as_array().map_or(0, Vec::len);
-            if code == StatusCode::NOT_FOUND || (conditions == 0 && since.elapsed() > Duration::from_secs(10)) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        clear(&mut connection, &self.path()).await?;
+        clear(&mut connection, &self.new_path()).await?;
+        let paths = [&self.namespace, &self.new_namespace()].map(|name| format!("/api/v1/namespaces/{name}"));
+        for path in &paths {
+            connection.send(bare(Method::DELETE, path)).await?;
         }
-        bail!(
-            "namespace {} was not gone after {} s",
-            self.namespace,
-            PATIENCE.as_secs()
-        )
+        for path in &paths {
+            gone(&mut connection, path).await?;
+        }
+        Ok(())
     }
+}
+
+fn bare(method: Method, path: &str) -> Call<'_> {
+    Call {
+        method,
+        path,
+        content_type: "",
+        accept: JSON,
+        body: Bytes::new(),
+    }
+}
+
+/// Deletes a collection. A large one takes a server longer than it gives to one request.
+async fn clear(connection: &mut Connection, path: &str) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        connection.send(bare(Method::DELETE, path)).await?;
+        let first = format!("{path}?limit=1");
+        let (code, body) = connection.fetch(bare(Method::GET, &first)).await?;
+        let list: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !code.is_success() || list["items"].as_array().is_none_or(Vec::is_empty) {
+            return Ok(());
+        }
+    }
+    bail!("{path} was not empty after {} s", PATIENCE.as_secs())
+}
+
+/// Waits until a namespace is.
+async fn gone(connection: &mut Connection, path: &str) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        let (code, body) = connection.fetch(bare(Method::GET, path)).await?;
+        // Without controllers nobody finishes it; there is nothing to wait for.
+        let finalized = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let conditions = finalized["status"]["conditions"].as_array().map_or(0, Vec::len);
+        if code == StatusCode::NOT_FOUND || (conditions == 0 && since.elapsed() > Duration::from_secs(10)) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!("{path} was not gone after {} s", PATIENCE.as_secs())
 }

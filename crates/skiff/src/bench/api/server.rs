@@ -28,6 +28,13 @@ pub struct Used {
     pub peak_bytes: u64,
 }
 
+impl Used {
+    /// By how much the memory has been higher than it was in a sample, at most.
+    pub fn peak_growth_bytes(&self, since: &Sample) -> f64 {
+        self.peak_bytes.saturating_sub(since.rss_bytes) as f64
+    }
+}
+
 impl Server {
     /// The processes must exist.
     pub fn new(pids: &[u32]) -> Result<Server> {
