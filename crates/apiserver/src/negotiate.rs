@@ -75,6 +75,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Whether objects are sent as they are, in compact JSON.
+    pub(crate) fn is_plain_json(self) -> bool {
+        self.transform == Transform::None && self.encoding == Encoding::Json && !self.pretty
+    }
+
     /// Plain JSON.
     pub const JSON: Output = Output {
         encoding: Encoding::Json,

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use api::{GroupResource, Gvr, Status, Value};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,12 @@ pub(crate) struct Resource {
     pub cache: Arc<LazyCache>,
     /// Cancelled when the server ends or the kind is no longer served like this: watches end.
     pub ends: CancellationToken,
+    /// Objects that every write of something else looks at, decoded once a revision.
+    decoded: Mutex<HashMap<Arc<str>, (i64, Arc<Value>)>>,
 }
+
+/// So many decoded objects are kept for a resource.
+const DECODED: usize = 64;
 
 /// A cache that starts when it is first used: most custom resources, and old versions above all, are
 /// never looked at.
@@ -107,6 +113,7 @@ impl Registry {
                     ends: ends.clone(),
                     cache,
                     kind,
+                    decoded: Mutex::default(),
                 })
             })
             .collect();
@@ -325,6 +332,7 @@ impl Resource {
             prefix,
             ends,
             kind,
+            decoded: Mutex::default(),
         }
     }
 
@@ -359,6 +367,21 @@ impl Resource {
             .get_latest(&self.key(namespace, name))
             .await
             .map_err(cache_status)
+    }
+
+    /// As [`Resource::value`], remembered: for the few objects of a kind that are looked at again and again.
+    pub fn remembered(&self, entry: &Entry) -> Arc<Value> {
+        let known = |(revision, value): &(i64, Arc<Value>)| (*revision == entry.revision).then(|| value.clone());
+        if let Some(value) = self.decoded.lock().get(entry.key()).and_then(known) {
+            return value;
+        }
+        let value = Arc::new(self.value(entry));
+        let mut decoded = self.decoded.lock();
+        if decoded.len() >= DECODED {
+            decoded.clear();
+        }
+        decoded.insert(entry.key().clone(), (entry.revision, value.clone()));
+        value
     }
 
     /// A cached object as this version serves it.

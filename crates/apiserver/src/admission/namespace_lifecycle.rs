@@ -54,7 +54,7 @@ async fn check(state: &State, attributes: &Attributes<'_>) -> Result<(), Status>
     let Some(entry) = namespaces.latest("", name).await? else {
         return Err(Status::not_found(&namespaces.group_resource(), name));
     };
-    let namespace = namespaces.value(&entry);
+    let namespace = namespaces.remembered(&entry);
     let phase = namespace
         .get("status")
         .and_then(|s| s.get("phase"))

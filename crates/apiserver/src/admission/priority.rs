@@ -1,5 +1,7 @@
 //! A pod's priority comes from its priority class (`plugin/pkg/admission/priority`).
 
+use std::sync::Arc;
+
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
@@ -48,7 +50,11 @@ impl Plugin for Priority {
             return Ok(());
         }
         let other = global_default(attributes.resource).await?;
-        match other.as_ref().map(meta::name).filter(|name| *name != meta::name(class)) {
+        match other
+            .as_deref()
+            .map(meta::name)
+            .filter(|name| *name != meta::name(class))
+        {
             Some(other) => Err(attributes.forbid(format!(
                 "PriorityClass {other} is already marked as default. Only one default can exist"
             ))),
@@ -58,7 +64,7 @@ impl Plugin for Priority {
 }
 
 /// The class that is the default; of several the one with the least value.
-async fn global_default(classes: &Resource) -> Result<Option<Value>, Status> {
+async fn global_default(classes: &Resource) -> Result<Option<Arc<Value>>, Status> {
     let params = ListParams {
         at: At::Latest,
         selection: Selection::all(),
@@ -66,7 +72,7 @@ async fn global_default(classes: &Resource) -> Result<Option<Value>, Status> {
         start_after: None,
     };
     let page = classes.cache.list(params).await.map_err(cache_status)?;
-    let defaults = page.entries.iter().map(|entry| classes.value(entry));
+    let defaults = page.entries.iter().map(|entry| classes.remembered(entry));
     Ok(defaults
         .filter(|class| class.get("globalDefault").and_then(Value::as_bool) == Some(true))
         .min_by_key(|class| class.get("value").and_then(Value::as_i64).unwrap_or(0)))
@@ -83,10 +89,10 @@ async fn resolve(state: &State, attributes: &Attributes<'_>, pod: &mut Value) ->
                 let why = format!("no PriorityClass with name {name} was found");
                 return Err(attributes.forbid(why));
             };
-            Some(classes.value(&entry))
+            Some(classes.remembered(&entry))
         }
     };
-    let value = class.as_ref().and_then(|c| c.get("value")?.as_i64()).unwrap_or(0);
+    let value = class.as_deref().and_then(|c| c.get("value")?.as_i64()).unwrap_or(0);
     let policy = match &class {
         None => Some("PreemptLowerPriority".to_owned()),
         Some(c) => c.get("preemptionPolicy").and_then(Value::as_str).map(str::to_owned),

@@ -283,7 +283,7 @@ async fn swap(state: &State, quotas: &Resource, namespace: &str, held: &Held) ->
         object: Some(&new),
         old: Some(&held.object),
     };
-    Ok(matches!(write.run(&state.store).await?, Outcome::Done(_)))
+    Ok(matches!(write.run(&state.store).await?, Outcome::Done(..)))
 }
 
 #[cfg(test)]

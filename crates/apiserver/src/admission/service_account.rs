@@ -3,6 +3,7 @@
 
 mod mountable;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Status, Value, meta};
@@ -94,7 +95,7 @@ impl Plugin for ServiceAccount {
 }
 
 /// The account, or 403.
-async fn require(accounts: &Resource, attributes: &Attributes<'_>, name: &str) -> Result<Value, Status> {
+async fn require(accounts: &Resource, attributes: &Attributes<'_>, name: &str) -> Result<Arc<Value>, Status> {
     find(accounts, attributes.namespace, name).await?.ok_or_else(|| {
         attributes.forbid(format!(
             "error looking up service account {}/{name}: serviceaccount {} not found",
@@ -120,9 +121,9 @@ fn mirror(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
 }
 
 /// The account; the default one may be about to be made by its controller.
-async fn find(accounts: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+async fn find(accounts: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Value>>, Status> {
     if let Some(entry) = accounts.latest(namespace, name).await? {
-        return Ok(Some(accounts.value(&entry)));
+        return Ok(Some(accounts.remembered(&entry)));
     }
     if name != "default" {
         return Ok(None);
@@ -146,7 +147,7 @@ async fn find(accounts: &Resource, namespace: &str, name: &str) -> Result<Option
         .ok()
         .and_then(Result::ok)
         .and_then(|events| events.first()?.entry.clone());
-    Ok(entry.map(|entry| accounts.value(&entry)))
+    Ok(entry.map(|entry| accounts.remembered(&entry)))
 }
 
 const CONTAINERS: [&str; 2] = ["initContainers", "containers"];

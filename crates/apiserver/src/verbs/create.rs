@@ -8,13 +8,14 @@ use super::options::{FieldValidation, WriteOptions, WriteVerb};
 use super::output;
 use super::persist::{Expect, Outcome, Write};
 use crate::admission::{Attributes, Operation, Options, Trace};
+use crate::cache::stamp_resource_version;
 use crate::call::Call;
 use crate::codec;
 use crate::kind::{Generation, Kind};
 use crate::negotiate;
 use crate::patch;
-use crate::resource::Resource;
-use crate::respond::Answer;
+use crate::resource::{Resource, is_cached_version};
+use crate::respond::{self, Answer};
 use crate::state::State;
 
 /// How often a generated name that is taken is replaced by another (`maxNameGenerationCreateAttempts`).
@@ -33,8 +34,12 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body
     let mut object = decoded.value;
     codec::complete(kind, &mut object);
     metadata::wipe_system_fields(&mut object);
-    let object = insert(state, call, resource, object, &options).await?;
-    output::object(call, resource, output, 201, &object)
+    let written = insert(state, call, resource, object, &options).await?;
+    match written.json {
+        // Stored and sent as the same bytes: encoded once.
+        Some(json) if output.is_plain_json() => Ok(respond::encoded(201, output.encoding.media_type(), json)),
+        _ => output::object(call, resource, output, 201, &written.object),
+    }
 }
 
 /// Refuses unknown fields, warns of them, or neither.
@@ -66,6 +71,14 @@ pub(crate) fn report_strict(
     Ok(())
 }
 
+/// What became of a new object.
+pub(crate) struct Written {
+    /// As it is stored; as it would be, if it was a dry run.
+    pub object: Value,
+    /// Its JSON, where it is served as it is stored.
+    json: Option<Bytes>,
+}
+
 /// Admits, completes, validates and stores a new object; answers it as it is stored.
 ///
 /// # Errors
@@ -76,7 +89,7 @@ pub(crate) async fn insert(
     resource: &Resource,
     mut object: Value,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<Written, Status> {
     let kind = &resource.kind;
     if !meta::resource_version(&object).is_empty() {
         return Err(Status::failure(
@@ -118,7 +131,7 @@ async fn insert_admitted(
     attributes: &Attributes<'_>,
     object: Value,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<Written, Status> {
     let (call, resource) = (attributes.call, attributes.resource);
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
     // Only what may be tried again is kept as it came.
@@ -151,7 +164,7 @@ async fn insert_admitted(
             if let Some(found) = resource.latest(&call.info.namespace, &name).await? {
                 return Err(exists(resource, &name, generated, &resource.value(&found)));
             }
-            return Ok(object);
+            return Ok(Written { object, json: None });
         }
         let write = Write {
             resource,
@@ -161,9 +174,13 @@ async fn insert_admitted(
             old: None,
         };
         match write.run(&state.store).await? {
-            Outcome::Done(revision) => {
+            Outcome::Done(revision, stored) => {
                 meta::set_resource_version(&mut object, &revision.to_string());
-                return Ok(object);
+                let same = resource.kind.custom.is_none() && is_cached_version(&resource.kind);
+                let json = stored
+                    .filter(|_| same)
+                    .map(|stored| stamp_resource_version(&stored, revision));
+                return Ok(Written { object, json });
             }
             Outcome::Conflict(found) => {
                 name_attempts += 1;

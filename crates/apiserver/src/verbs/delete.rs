@@ -164,7 +164,7 @@ pub(crate) async fn delete(
             object: (!gone).then_some(&object),
             old: Some(&old),
         };
-        if let Outcome::Done(revision) = write.run(&state.store).await? {
+        if let Outcome::Done(revision, _) = write.run(&state.store).await? {
             let mut object = object;
             meta::set_resource_version(&mut object, &revision.to_string());
             return Ok(Deleted { object, gone });
@@ -202,7 +202,7 @@ pub(crate) async fn remove(state: &State, resource: &Resource, namespace: &str, 
             object: object.as_ref(),
             old: Some(&old),
         };
-        if let Outcome::Done(_) = write.run(&state.store).await? {
+        if let Outcome::Done(..) = write.run(&state.store).await? {
             return Ok(());
         }
     }

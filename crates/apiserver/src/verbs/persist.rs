@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use api::{Status, Value};
+use bytes::Bytes;
 use store::{Compare, KeyValue, Op, OpResult, Txn};
 
 use super::metadata;
@@ -23,8 +24,8 @@ pub(crate) enum Expect {
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It is durable, at this revision.
-    Done(i64),
+    /// It is durable, at this revision; with the bytes that were stored, unless it was deleted.
+    Done(i64, Option<Bytes>),
     /// The key was not as expected: what it holds.
     Conflict(Option<KeyValue>),
     /// The key was as expected, but a claimed value had been taken.
@@ -78,7 +79,7 @@ pub(crate) fn claims(resource: &Resource, object: Option<&Value>) -> BTreeSet<Cl
 }
 
 impl Write<'_> {
-    async fn txn(&self) -> Result<Txn, Status> {
+    async fn txn(&self) -> Result<(Txn, Option<Bytes>), Status> {
         let compare = match self.expect {
             Expect::Absent => Compare::Absent(self.key.clone()),
             Expect::Revision(revision) => Compare::ModRevision {
@@ -86,10 +87,11 @@ impl Write<'_> {
                 revision,
             },
         };
+        let mut bytes = None;
         let op = match self.object {
             None => Op::delete(&*self.key),
             Some(object) => {
-                let stored = stored_bytes(&self.resource.kind, object).await?;
+                let stored = bytes.insert(stored_bytes(&self.resource.kind, object).await?).clone();
                 match self.resource.kind.ttl {
                     Some(ttl) => Op::put_ttl(&*self.key, stored, ttl),
                     None => Op::put(&*self.key, stored),
@@ -112,7 +114,7 @@ impl Write<'_> {
             old.difference(&new)
                 .map(|lost| Op::delete(claim_key(self.resource, lost))),
         );
-        Ok(txn)
+        Ok((txn, bytes))
     }
 
     /// Runs the transaction; it is durable when this returns [`Outcome::Done`].
@@ -120,9 +122,10 @@ impl Write<'_> {
     /// # Errors
     /// The store's failure, as clients see it.
     pub async fn run(&self, store: &store::Store) -> Result<Outcome, Status> {
-        let response = store.txn(self.txn().await?).await.map_err(store_status)?;
+        let (txn, stored) = self.txn().await?;
+        let response = store.txn(txn).await.map_err(store_status)?;
         if response.succeeded {
-            return Ok(Outcome::Done(response.revision));
+            return Ok(Outcome::Done(response.revision, stored));
         }
         let found = match response.results.into_iter().next() {
             Some(OpResult::Get(found)) => found,

@@ -212,7 +212,8 @@ async fn create_instead(
     state.authorize_create(call, resource).await?;
     let mut object = object;
     meta::remove(&mut object, "resourceVersion");
-    insert(state, call, resource, object, options).await
+    let written = insert(state, call, resource, object, options).await?;
+    Ok(written.object)
 }
 
 struct Attempt<'a> {
@@ -276,7 +277,7 @@ impl Attempt<'_> {
             old: Some(self.old),
         };
         match write.run(&self.state.store).await? {
-            Outcome::Done(revision) => {
+            Outcome::Done(revision, _) => {
                 meta::set_resource_version(&mut new, &revision.to_string());
                 Ok(Some(new))
             }

@@ -55,13 +55,13 @@ pub(super) fn encode(set: &FieldSet) -> Value {
         fields.insert(".".into(), Value::Object(Map::new()));
     }
     for (element, child) in &set.children {
-        let text = match element {
-            PathElement::Field(name) => format!("f:{name}"),
-            PathElement::Key(key) => format!("k:{key}"),
-            PathElement::Value(value) => format!("v:{value}"),
-            PathElement::Index(index) => format!("i:{index}"),
+        let (kind, rest) = match element {
+            PathElement::Field(name) => ("f:", name),
+            PathElement::Key(key) => ("k:", key),
+            PathElement::Value(value) => ("v:", value),
+            PathElement::Index(index) => ("i:", index),
         };
-        fields.insert(text, encode(child));
+        fields.insert([kind, rest].concat(), encode(child));
     }
     Value::Object(fields)
 }

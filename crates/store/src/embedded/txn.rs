@@ -48,6 +48,10 @@ pub(super) struct Outcome {
 /// Evaluates `txn`, which would be of `revision`.
 pub(super) fn evaluate(txn: Txn, revision: i64, now_ms: i64, state: &mut dyn Lookup) -> Result<Outcome, Error> {
     let mut succeeded = true;
+    let state = &mut Once {
+        below: state,
+        found: Vec::new(),
+    };
     for compare in &txn.compare {
         let found = state.lookup(compare_key(compare))?;
         succeeded &= match compare {
@@ -67,6 +71,23 @@ pub(super) fn evaluate(txn: Txn, revision: i64, now_ms: i64, state: &mut dyn Loo
         outcome.results.push(result);
     }
     Ok(outcome)
+}
+
+/// Looks each key up once: what is compared is mostly what is written.
+struct Once<'a> {
+    below: &'a mut dyn Lookup,
+    found: Vec<(String, Option<KeyValue>)>,
+}
+
+impl Lookup for Once<'_> {
+    fn lookup(&mut self, key: &str) -> Result<Option<KeyValue>, Error> {
+        if let Some((_, found)) = self.found.iter().find(|(known, _)| known == key) {
+            return Ok(found.clone());
+        }
+        let found = self.below.lookup(key)?;
+        self.found.push((key.to_owned(), found.clone()));
+        Ok(found)
+    }
 }
 
 fn run(op: Op, revision: i64, now_ms: i64, events: &mut Vec<Event>, state: &mut dyn Lookup) -> Result<OpResult, Error> {

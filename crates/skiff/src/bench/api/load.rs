@@ -155,7 +155,12 @@ impl Load {
         }
         let lists = self.mix.0.iter().all(|(action, _)| *action == Action::List);
         let whole = server.between(&first, &after).filter(|_| lists);
-        let extra = whole.map(|used| ("peakMibPerReader", used.peak_growth_bytes(&first) / f64::from(self.clients)));
+        let extra = whole.map(|used| {
+            (
+                "peakMibPerReader",
+                used.peak_growth_bytes(&first) / f64::from(self.clients),
+            )
+        });
         Ok(Measured {
             name: name.to_owned(),
             time: self.time,
