@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -152,6 +153,25 @@ fn peer_of_certificate(
     peer
 }
 
+/// Whose turn it is, lets first whatever else is ready run: what the requests of one connection have to send then goes
+/// out together, in fewer records and system calls.
+#[derive(Default)]
+struct LastInLine {
+    waited: bool,
+}
+
+impl LastInLine {
+    fn poll<F: Future>(&mut self, context: &mut Context<'_>, work: Pin<&mut F>) -> Poll<F::Output> {
+        if self.waited {
+            self.waited = false;
+            return work.poll(context);
+        }
+        self.waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 async fn connection(
     server: ApiServer,
     acceptor: TlsAcceptor,
@@ -197,8 +217,9 @@ async fn connection(
         .adaptive_window(true);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let mut line = LastInLine::default();
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = std::future::poll_fn(|context| line.poll(context, connection.as_mut())) => ended,
         () = ending.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

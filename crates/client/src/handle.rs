@@ -88,6 +88,16 @@ impl<T: DeserializeOwned> Handle<T> {
         }
     }
 
+    /// The same requests, with objects decoded as something else.
+    pub(crate) fn decoding<O: DeserializeOwned>(self) -> Handle<O> {
+        Handle {
+            client: self.client,
+            resource: self.resource,
+            metadata_only: self.metadata_only,
+            decoded: PhantomData,
+        }
+    }
+
     /// Asks the server to send metadata only.
     pub fn metadata_only(mut self) -> Self {
         self.metadata_only = true;

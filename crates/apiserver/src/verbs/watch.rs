@@ -2,6 +2,7 @@
 
 mod web_socket;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{list, output, table};
 use crate::body::{self, BoxError};
@@ -79,10 +80,11 @@ pub(crate) async fn handle(call: &Call, resource: &Arc<Resource>) -> Result<Answ
         encoder,
         ends,
         bookmarks: with_bookmarks.then_some(bookmarks),
-        shutdown: resource.ends.clone(),
+        lifetime: Box::pin(sleep_until(ends)),
+        shutdown: Box::pin(resource.ends.clone().cancelled_owned()),
         done: false,
     };
-    if let Some(answer) = web_socket::answer(call, output.encoding, &feed.shutdown) {
+    if let Some(answer) = web_socket::answer(call, output.encoding, &resource.ends) {
         let (answer, socket) = answer?;
         tokio::spawn(web_socket::send(feed, socket));
         return Ok(answer);
@@ -143,7 +145,9 @@ struct Feed {
     encoder: Encoder,
     ends: Instant,
     bookmarks: Option<Interval>,
-    shutdown: CancellationToken,
+    /// Kept from event to event: to register for a moment or a cancellation anew costs more than an event.
+    lifetime: Pin<Box<Sleep>>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     done: bool,
 }
 
@@ -169,10 +173,12 @@ impl Feed {
     }
 
     async fn step(&mut self) -> Option<Bytes> {
+        // Events are looked for first; they may not come so fast that a watch outlives its time.
+        if Instant::now() >= self.ends {
+            return None;
+        }
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => None,
-            () = sleep_until(self.ends) => None,
             events = self.watcher.next() => Some(match events {
                 Ok(events) => self.encoder.events(&events),
                 Err(error) => {
@@ -180,6 +186,8 @@ impl Feed {
                     self.encoder.status(&cache_status(error))
                 }
             }),
+            () = &mut self.shutdown => None,
+            () = &mut self.lifetime => None,
             () = tick(&mut self.bookmarks) => match self.watcher.bookmark().await {
                 Ok(Some(revision)) => Some(self.encoder.bookmark(revision, false)),
                 Ok(None) => Some(Bytes::new()),

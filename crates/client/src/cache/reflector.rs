@@ -1,8 +1,14 @@
 //! The writer of a cache: list, then watch, and again (client-go `tools/cache/reflector.go`).
+//!
+//! Only what decodes and keeps objects is generic: the rest is compiled once for all kinds, and an object is decoded
+//! when its turn comes, so that a list takes no more memory than one page and what is kept.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
 
 use super::{CacheOptions, Change, Inner, Key, Trim};
 use crate::{ClientError, Handle, ListParams, Object, WatchEvent, WatchParams};
@@ -20,114 +26,214 @@ enum Next {
     Watch(String),
 }
 
+/// Objects as they were sent, not yet decoded.
+type Raw = Box<RawValue>;
+
+/// Which objects are followed.
+struct Selected {
+    namespace: String,
+    labels: String,
+    fields: String,
+}
+
+/// Where objects are kept.
+trait Sink: Send + Sync {
+    /// A list begins.
+    fn begin(&self);
+    /// An object that was listed.
+    fn listed(&self, json: &str) -> Result<(), serde_json::Error>;
+    /// The list was that of this revision, and is complete: what it did not have is gone.
+    fn complete(&self, revision: &str);
+    /// An object that was added or changed; answers with its revision.
+    fn put(&self, json: &str) -> Result<String, serde_json::Error>;
+    /// An object that is gone; answers with the revision of that.
+    fn gone(&self, json: &str) -> Result<String, serde_json::Error>;
+    /// Everything up to this revision has been told.
+    fn advance(&self, revision: &str);
+}
+
 pub(super) async fn run<K: Object>(inner: Arc<Inner<K>>, handle: Handle<K>, options: CacheOptions<K>) {
-    let reflector = Reflector { inner, handle, options };
-    let mut backoff = BACKOFF_MIN;
-    let mut next = Next::List;
-    loop {
-        let begun = Instant::now();
-        let outcome;
-        (next, outcome) = match next {
-            Next::List => match reflector.list().await {
-                Ok(revision) => {
-                    next = Next::Watch(revision);
+    let selected = Selected {
+        namespace: options.namespace,
+        labels: options.label_selector,
+        fields: options.field_selector,
+    };
+    let kept = Kept {
+        inner,
+        trim: options.trim,
+        listed: Mutex::default(),
+    };
+    let reflector = Reflector {
+        handle: handle.decoding(),
+        selected,
+        kept: Box::new(kept),
+    };
+    reflector.run().await;
+}
+
+struct Reflector {
+    handle: Handle<Raw>,
+    selected: Selected,
+    kept: Box<dyn Sink>,
+}
+
+impl Reflector {
+    async fn run(&self) {
+        let mut backoff = BACKOFF_MIN;
+        let mut next = Next::List;
+        loop {
+            let begun = Instant::now();
+            let outcome;
+            (next, outcome) = match next {
+                Next::List => match self.list().await {
+                    Ok(revision) => {
+                        next = Next::Watch(revision);
+                        continue;
+                    }
+                    Err(error) => (Next::List, Err(error)),
+                },
+                Next::Watch(mut last) => match self.watch(&mut last).await {
+                    Ok(()) => (Next::Watch(last), Ok(())),
+                    Err(error) if error.is_expired() => (Next::List, Ok(())),
+                    Err(error @ ClientError::Decode { .. }) => (Next::List, Err(error)),
+                    Err(error) => (Next::Watch(last), Err(error)),
+                },
+            };
+            if let Err(error) = &outcome {
+                let resource = self.handle.resource();
+                tracing::warn!(%resource, error = error.report(), "a cache lost the server, will retry");
+            }
+            if begun.elapsed() >= HEALTHY_AFTER {
+                backoff = BACKOFF_MIN;
+                if outcome.is_ok() {
                     continue;
                 }
-                // A server of another version may not have this resource: there are none of it, until there are.
-                Err(error) if error.is_not_found() && reflector.inner.revision.borrow().eq(&0) => {
-                    reflector.inner.synced.send_replace(true);
-                    (Next::List, Err(error))
-                }
-                Err(error) => (Next::List, Err(error)),
-            },
-            Next::Watch(mut last) => match reflector.watch(&mut last).await {
-                Ok(()) => (Next::Watch(last), Ok(())),
-                Err(error) if error.is_expired() => (Next::List, Ok(())),
-                Err(error @ ClientError::Decode { .. }) => (Next::List, Err(error)),
-                Err(error) => (Next::Watch(last), Err(error)),
-            },
-        };
-        if let Err(error) = &outcome {
-            let resource = reflector.handle.resource();
-            tracing::warn!(%resource, error = error.report(), "a cache lost the server, will retry");
-        }
-        if begun.elapsed() >= HEALTHY_AFTER {
-            backoff = BACKOFF_MIN;
-            if outcome.is_ok() {
-                continue;
             }
+            tokio::time::sleep(backoff.mul_f64(1.0 + rand::random::<f64>())).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
-        tokio::time::sleep(backoff.mul_f64(1.0 + rand::random::<f64>())).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-}
 
-struct Reflector<K> {
-    inner: Arc<Inner<K>>,
-    handle: Handle<K>,
-    options: CacheOptions<K>,
-}
+    fn undecodable(&self, source: serde_json::Error) -> ClientError {
+        ClientError::Decode {
+            what: format!("an object of {}", self.handle.resource()),
+            source,
+        }
+    }
 
-impl<K: Object> Reflector<K> {
     async fn list(&self) -> Result<String, ClientError> {
-        let params = ListParams {
-            label_selector: self.options.label_selector.clone(),
-            field_selector: self.options.field_selector.clone(),
+        let mut params = ListParams {
+            label_selector: self.selected.labels.clone(),
+            field_selector: self.selected.fields.clone(),
             limit: PAGE,
             ..ListParams::default()
         };
-        let list = self.handle.list_all(&self.options.namespace, &params).await?;
-        let revision = list.metadata.resource_version.unwrap_or_default();
-        self.replace(list.items, &revision);
-        self.inner.synced.send_replace(true);
-        Ok(revision)
+        // Of a list that failed half way nothing counts.
+        self.kept.begin();
+        loop {
+            let page = self.handle.list(&self.selected.namespace, &params).await?;
+            for object in &page.items {
+                self.kept
+                    .listed(object.get())
+                    .map_err(|error| self.undecodable(error))?;
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params.continue_token = token,
+                None => {
+                    let revision = page.metadata.resource_version.unwrap_or_default();
+                    self.kept.complete(&revision);
+                    return Ok(revision);
+                }
+            }
+        }
     }
 
     async fn watch(&self, last: &mut String) -> Result<(), ClientError> {
         let params = WatchParams {
-            label_selector: self.options.label_selector.clone(),
-            field_selector: self.options.field_selector.clone(),
+            label_selector: self.selected.labels.clone(),
+            field_selector: self.selected.fields.clone(),
             resource_version: last.clone(),
             bookmarks: true,
             timeout_seconds: 300 + (rand::random::<f64>() * 300.0) as u32,
             send_initial_events: false,
         };
-        let mut stream = self.handle.watch(&self.options.namespace, &params).await?;
+        let mut stream = self.handle.watch(&self.selected.namespace, &params).await?;
         while let Some(event) = stream.next().await {
-            match event? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    *last = self.put(object);
-                }
-                WatchEvent::Deleted(object) => {
-                    *last = object.metadata().resource_version.clone().unwrap_or_default();
-                    let key = Key::of(&object);
-                    self.delete(&key);
-                    self.advance(last);
-                }
+            *last = match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => self.kept.put(object.get()),
+                WatchEvent::Deleted(object) => self.kept.gone(object.get()),
                 WatchEvent::Bookmark { resource_version, .. } => {
-                    *last = resource_version;
-                    self.advance(last);
+                    self.kept.advance(&resource_version);
+                    Ok(resource_version)
                 }
                 WatchEvent::Error(status) => return Err(ClientError::Api(status)),
             }
+            .map_err(|error| self.undecodable(error))?;
         }
         Ok(())
     }
+}
 
+/// The objects of one kind, as a cache keeps them.
+struct Kept<K> {
+    inner: Arc<Inner<K>>,
+    trim: Trim<K>,
+    /// What the list that is under way has had so far.
+    listed: Mutex<HashSet<Key>>,
+}
+
+impl<K: Object> Sink for Kept<K> {
+    fn begin(&self) {
+        self.listed.lock().clear();
+    }
+
+    fn listed(&self, json: &str) -> Result<(), serde_json::Error> {
+        let object: K = serde_json::from_str(json)?;
+        self.listed.lock().insert(Key::of(&object));
+        self.store(object);
+        Ok(())
+    }
+
+    fn complete(&self, revision: &str) {
+        let listed = std::mem::take(&mut *self.listed.lock());
+        let known: Vec<Key> = self.inner.state.read().all().map(|object| Key::of(&**object)).collect();
+        for key in known.iter().filter(|key| !listed.contains(key)) {
+            self.delete(key);
+        }
+        self.inner.revision.send_replace(revision.parse().unwrap_or(0));
+        self.inner.synced.send_replace(true);
+    }
+
+    fn put(&self, json: &str) -> Result<String, serde_json::Error> {
+        let object: K = serde_json::from_str(json)?;
+        let revision = object.metadata().resource_version.clone().unwrap_or_default();
+        self.store(object);
+        self.advance(&revision);
+        Ok(revision)
+    }
+
+    fn gone(&self, json: &str) -> Result<String, serde_json::Error> {
+        let object: K = serde_json::from_str(json)?;
+        let revision = object.metadata().resource_version.clone().unwrap_or_default();
+        self.delete(&Key::of(&object));
+        self.advance(&revision);
+        Ok(revision)
+    }
+
+    fn advance(&self, revision: &str) {
+        if let Ok(revision) = revision.parse() {
+            self.inner.revision.send_replace(revision);
+        }
+    }
+}
+
+impl<K: Object> Kept<K> {
     fn trim(&self, object: &mut K) {
-        match self.options.trim {
+        match self.trim {
             Trim::Nothing => {}
             Trim::ManagedFields => object.metadata_mut().managed_fields = None,
             Trim::With(trim) => trim(object),
         }
-    }
-
-    /// Puts one object; answers with its revision.
-    fn put(&self, object: K) -> String {
-        let revision = object.metadata().resource_version.clone().unwrap_or_default();
-        self.store(object);
-        self.advance(&revision);
-        revision
     }
 
     fn store(&self, mut object: K) {
@@ -156,24 +262,6 @@ impl<K: Object> Reflector<K> {
                 new: None,
             };
             sinks.retain(|sink| sink(&change));
-        }
-    }
-
-    fn replace(&self, objects: Vec<K>, revision: &str) {
-        let listed: HashSet<Key> = objects.iter().map(Key::of).collect();
-        let known: Vec<Key> = self.inner.state.read().all().map(|object| Key::of(&**object)).collect();
-        for key in known.iter().filter(|key| !listed.contains(key)) {
-            self.delete(key);
-        }
-        for object in objects {
-            self.store(object);
-        }
-        self.inner.revision.send_replace(revision.parse().unwrap_or(0));
-    }
-
-    fn advance(&self, revision: &str) {
-        if let Ok(revision) = revision.parse() {
-            self.inner.revision.send_replace(revision);
         }
     }
 }
