@@ -1,7 +1,7 @@
 //! The writer of a cache: list, then watch, and again (client-go `tools/cache/reflector.go`).
 //!
 //! Only what decodes and keeps objects is generic: the rest is compiled once for all kinds, and an object is decoded
-//! when its turn comes, so that a list takes no more memory than one page and what is kept.
+//! and trimmed when its turn comes, so that a list takes no more memory than one page and what is kept.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -179,7 +179,7 @@ struct Kept<K> {
     inner: Arc<Inner<K>>,
     trim: Trim<K>,
     /// What the list that is under way has had so far.
-    listed: Mutex<HashSet<Key>>,
+    listed: Mutex<Vec<K>>,
 }
 
 impl<K: Object> Sink for Kept<K> {
@@ -188,17 +188,21 @@ impl<K: Object> Sink for Kept<K> {
     }
 
     fn listed(&self, json: &str) -> Result<(), serde_json::Error> {
-        let object: K = serde_json::from_str(json)?;
-        self.listed.lock().insert(Key::of(&object));
-        self.store(object);
+        let mut object: K = serde_json::from_str(json)?;
+        self.trim(&mut object);
+        self.listed.lock().push(object);
         Ok(())
     }
 
     fn complete(&self, revision: &str) {
-        let listed = std::mem::take(&mut *self.listed.lock());
+        let objects = std::mem::take(&mut *self.listed.lock());
+        let listed: HashSet<Key> = objects.iter().map(Key::of).collect();
         let known: Vec<Key> = self.inner.state.read().all().map(|object| Key::of(&**object)).collect();
         for key in known.iter().filter(|key| !listed.contains(key)) {
             self.delete(key);
+        }
+        for object in objects {
+            self.store(object);
         }
         self.inner.revision.send_replace(revision.parse().unwrap_or(0));
         self.inner.synced.send_replace(true);
