@@ -178,46 +178,62 @@ fn decode_protobuf(ty: TypeRef<'_>, expected: &Gvk, bytes: &[u8]) -> Result<Body
 
 /// The object must be of the kind that the path is about; what it does not say is assumed.
 fn check_kind(expected: &Gvk, version: &str, kind: &str) -> Result<(), Status> {
-    if !kind.is_empty() && kind != expected.kind {
-        return Err(Status::bad_request(format!(
+    let version = if version.is_empty() {
+        &expected.api_version()
+    } else {
+        version
+    };
+    let kind = if kind.is_empty() { &expected.kind } else { kind };
+    if *version == expected.api_version() && *kind == expected.kind {
+        return Ok(());
+    }
+    let last = version.rsplit('/').next().unwrap_or("");
+    if schema::builtin().root(expected).is_none() {
+        return Err(foreign_resource(expected, version, kind));
+    }
+    Err(Status::bad_request(format!(
+        "{kind} in version {} cannot be handled as a {}: {}",
+        api::field::go_quote(last),
+        expected.kind,
+        foreign_kind(expected, version, kind)
+    )))
+}
+
+/// The same of custom resources (`apiextensions-apiserver/pkg/apiserver/customresource_handler.go`).
+fn foreign_resource(expected: &Gvk, version: &str, kind: &str) -> Status {
+    if kind != expected.kind {
+        return Status::bad_request(format!(
             "{kind} in version {} cannot be handled as a {}: converting ({kind}) to ({}): unknown conversion",
             api::field::go_quote(version.rsplit('/').next().unwrap_or("")),
             expected.kind,
             expected.kind
-        )));
+        ));
     }
-    if !version.is_empty() && version != expected.api_version() {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({})",
-            expected.api_version()
-        )));
-    }
-    Ok(())
+    Status::bad_request(format!(
+        "the API version in the data ({version}) does not match the expected API version ({})",
+        expected.api_version()
+    ))
 }
 
-fn undecodable(expected: &Gvk, bytes: &[u8], encoding: Encoding, error: &dyn std::fmt::Display) -> Status {
-    let named: Option<(String, String)> = (encoding == Encoding::Json)
-        .then(|| serde_json::from_slice::<Value>(bytes).ok())
-        .flatten()
-        .filter(|value| !api::meta::kind(value).is_empty())
-        .map(|value| {
-            (
-                api::meta::kind(&value).to_owned(),
-                api::meta::api_version(&value).to_owned(),
-            )
-        });
-    Status::bad_request(match named {
-        Some((kind, version)) => format!(
-            "{kind} in version {} cannot be handled as a {}: {error}",
-            api::field::go_quote(version.rsplit('/').next().unwrap_or("")),
-            expected.kind
-        ),
-        None => format!(
-            "the object provided is unrecognized (must be of type {}): {error} ({})",
-            expected.kind,
-            summary(bytes)
-        ),
-    })
+/// Why an object of a kind is none of another: nobody knows it, or it cannot be converted.
+pub(crate) fn foreign_kind(expected: &Gvk, version: &str, kind: &str) -> String {
+    let (group, last) = version.rsplit_once('/').unwrap_or(("", version));
+    if schema::builtin().root_of(group, last, kind).is_none() {
+        return format!(
+            "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:104\"",
+            api::field::go_quote(kind),
+            api::field::go_quote(version)
+        );
+    }
+    let short = |group: &str| match group.split('.').next() {
+        None | Some("") => "core".to_owned(),
+        Some(first) => first.to_owned(),
+    };
+    format!(
+        "converting ({last}.{kind}) to ({}.{}): unknown conversion",
+        short(&expected.group),
+        expected.kind
+    )
 }
 
 /// The start of a body for an error message (`summarizeData`).

@@ -12,7 +12,7 @@ use crate::codec;
 use crate::kind::Kind;
 use crate::verbs::create::report_strict;
 use crate::verbs::metadata;
-use crate::verbs::options::WriteOptions;
+use crate::verbs::options::{FieldValidation, WriteOptions};
 use crate::verbs::update::Target;
 
 /// The media types of patches.
@@ -69,8 +69,10 @@ impl PatchType {
 /// A parsed patch.
 pub(crate) enum Patch {
     Json(json_patch::Patch),
-    Merge(Value),
-    Strategic(Value),
+    /// With the fields that it has twice.
+    Merge(Value, Vec<String>),
+    /// With the fields that it has twice.
+    Strategic(Value, Vec<String>),
     Apply(Vec<u8>),
 }
 
@@ -80,11 +82,9 @@ impl Patch {
     /// # Errors
     /// 400 if it is no patch, 413 if it is too long.
     pub fn parse(kind: PatchType, body: &[u8]) -> Result<Patch, Status> {
-        let value = || serde_json::from_slice::<Value>(body).map_err(|e| Status::bad_request(e.to_string()));
         Ok(match kind {
             PatchType::Json => {
-                let patch: json_patch::Patch =
-                    serde_json::from_slice(body).map_err(|error| Status::bad_request(error.to_string()))?;
+                let patch = json_patch(body)?;
                 if patch.0.len() > MOST_OPERATIONS {
                     return Err(Status::request_entity_too_large(format!(
                         "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
@@ -93,8 +93,17 @@ impl Patch {
                 }
                 Patch::Json(patch)
             }
-            PatchType::Merge => Patch::Merge(value()?),
-            PatchType::Strategic => Patch::Strategic(value()?),
+            PatchType::Merge => {
+                let (value, repeated) = tree(body)?;
+                if !value.is_object() {
+                    return Err(Status::bad_request("Invalid JSON Patch"));
+                }
+                Patch::Merge(value, repeated)
+            }
+            PatchType::Strategic => {
+                let (value, repeated) = tree(body)?;
+                Patch::Strategic(value, repeated)
+            }
             PatchType::Apply => Patch::Apply(body.to_vec()),
         })
     }
@@ -120,31 +129,45 @@ impl Patch {
         match self {
             Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
                 tracing::debug!(%error, "a JSON patch does not fit its object");
-                Status::failure(
-                    422,
-                    api::reason::INVALID,
-                    "the server rejected our request due to an error in our request",
-                )
+                does_not_fit()
             })?,
-            Patch::Merge(patch) => json_patch::merge(&mut patched, patch),
-            Patch::Strategic(patch) => patched = strategic(kind, &patched, patch)?,
+            Patch::Merge(patch, _) => json_patch::merge(&mut patched, patch),
+            Patch::Strategic(patch, _) => patched = strategic(kind, &patched, patch)?,
             Patch::Apply(body) => {
                 return server_side_apply(call, kind, target, Some(old), body, options);
             }
         }
-        let reshaped = codec::reshape(kind, &patched).map_err(|error| {
+        let refused = |error: String| {
             let path = api::field::Path::new("patch");
             // Of a strategic patch only the patch is named, as Go prints maps; else the result
             // (`endpoints/handlers/patch.go`).
             let value = match self {
-                Patch::Strategic(patch) => go_value(patch),
+                Patch::Strategic(patch, _) => go_value(patch),
                 _ => String::from_utf8_lossy(&codec::to_object_json(&patched)).into_owned(),
             };
-            let errors = vec![api::field::Error::invalid(&path, value, error)];
-            Status::invalid("", "", "", errors)
-        })?;
-        report_strict(call, options.field_validation, &kind.gvk, reshaped.strict)?;
+            Status::invalid("", "", "", vec![api::field::Error::invalid(&path, value, error)])
+        };
+        if let Some(other) = other_kind(kind, &patched) {
+            return Err(refused(other));
+        }
+        let reshaped = codec::reshape(kind, &patched).map_err(refused)?;
+        let mut strict = match self {
+            Patch::Merge(_, repeated) | Patch::Strategic(_, repeated) => repeated.clone(),
+            _ => Vec::new(),
+        };
+        strict.extend(reshaped.strict);
+        if !strict.is_empty() && options.field_validation == FieldValidation::Strict {
+            return Err(refused(format!("strict decoding error: {}", strict.join(", "))));
+        }
+        report_strict(call, options.field_validation, &kind.gvk, strict)?;
         let mut new = reshaped.value;
+        let name = meta::name(&new);
+        if !name.is_empty() && name != call.info.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.info.name
+            )));
+        }
         kind.gvk.stamp(&mut new);
         codec::complete(kind, &mut new);
         Ok(new)
@@ -160,6 +183,62 @@ impl Patch {
             _ => Err(Status::bad_request("only apply patches create objects")),
         }
     }
+}
+
+fn undecodable(error: &serde_json::Error) -> Status {
+    let said = match error.classify() {
+        serde_json::error::Category::Eof => "unexpected end of JSON input".to_owned(),
+        _ => error.to_string(),
+    };
+    Status::bad_request(format!("error decoding patch: {said}"))
+}
+
+/// The operations of a JSON patch; what no operation is does not fit any object.
+fn json_patch(body: &[u8]) -> Result<json_patch::Patch, Status> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| undecodable(&error))?;
+    let shape = match &value {
+        Value::Array(_) => None,
+        Value::Object(_) => Some("object"),
+        Value::String(_) => Some("string"),
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) => Some("number"),
+        Value::Null => None,
+    };
+    if let Some(shape) = shape {
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {shape} into Go value of type []handlers.jsonPatchOp"
+        )));
+    }
+    if value.is_null() {
+        return Ok(json_patch::Patch(Vec::new()));
+    }
+    serde_json::from_value(value).map_err(|error| {
+        tracing::debug!(%error, "a JSON patch has an operation that is none");
+        does_not_fit()
+    })
+}
+
+fn does_not_fit() -> Status {
+    Status::failure(
+        422,
+        api::reason::INVALID,
+        "the server rejected our request due to an error in our request",
+    )
+}
+
+/// A patch of JSON, with a text for every field that it has twice.
+fn tree(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let value = serde_json::from_slice(body).map_err(|error| undecodable(&error))?;
+    let repeated = schema::codec::repeated_fields(body).unwrap_or_default();
+    Ok((value, repeated))
+}
+
+/// What upstream says when a patch makes an object of another kind.
+fn other_kind(kind: &Kind, patched: &Value) -> Option<String> {
+    let (version, named) = (meta::api_version(patched), meta::kind(patched));
+    let changed =
+        (!version.is_empty() && version != kind.gvk.api_version()) || (!named.is_empty() && named != kind.gvk.kind);
+    (changed && kind.custom.is_none()).then(|| codec::foreign_kind(&kind.gvk, version, named))
 }
 
 /// A tree as Go's `%+v` prints it: `map[spec:map[replicas:3]]`.

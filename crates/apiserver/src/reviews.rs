@@ -81,7 +81,7 @@ pub(crate) async fn handle(
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut object = decoded.value;
     match review {
-        Review::Token => identity::token(state, kind, &mut object).await?,
+        Review::Token => identity::token(state, &mut object).await?,
         Review::SelfSubject => identity::self_subject(call, &mut object),
         Review::SelfSubjectAccess => access::own(state, call, kind, &mut object).await?,
         Review::SubjectAccess => access::of_subject(state, kind, None, &mut object).await?,

@@ -220,6 +220,63 @@ pub fn go_struct(value: &Value, fields: &[&str]) -> String {
     format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
 }
 
+/// `metav1.Condition`s (`apimachinery/pkg/apis/meta/v1/validation.ValidateConditions`).
+pub fn conditions(conditions: &[Value], path: &Path) -> Vec<Error> {
+    const REASON: &str = "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?";
+    const MOST_REASON_BYTES: usize = 1024;
+    const MOST_MESSAGE_BYTES: usize = 32 * 1024;
+    let mut errors = Vec::new();
+    for (index, condition) in conditions.iter().enumerate() {
+        let path = path.index(index);
+        let kind = tree::text(condition, "type");
+        if conditions[..index]
+            .iter()
+            .any(|earlier| tree::text(earlier, "type") == kind)
+        {
+            errors.push(Error::duplicate(&path.child("type"), kind));
+        }
+        errors.extend(validate::label_name(kind, &path.child("type")));
+        let (status, known) = (tree::text(condition, "status"), &["False", "True", "Unknown"]);
+        if !known.contains(&status) {
+            errors.push(Error::not_supported(&path.child("status"), status, known));
+        }
+        let generation = tree::count(condition, "observedGeneration");
+        if generation < 0 {
+            let detail = "must be greater than or equal to zero";
+            errors.push(Error::invalid(&path.child("observedGeneration"), generation, detail));
+        }
+        if tree::text(condition, "lastTransitionTime").is_empty() {
+            errors.push(Error::required(&path.child("lastTransitionTime"), "must be set"));
+        }
+        let (reason, path_of_reason) = (tree::text(condition, "reason"), path.child("reason"));
+        if reason.is_empty() {
+            errors.push(Error::required(&path_of_reason, "must be set"));
+        } else if !is_reason(reason) {
+            let said = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+            let examples = &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+            let detail = validate::regex_error(said, REASON, examples);
+            errors.push(Error::invalid(&path_of_reason, reason, detail));
+        }
+        if reason.len() > MOST_REASON_BYTES {
+            errors.push(Error::too_long(&path_of_reason, MOST_REASON_BYTES));
+        }
+        if tree::text(condition, "message").len() > MOST_MESSAGE_BYTES {
+            errors.push(Error::too_long(&path.child("message"), MOST_MESSAGE_BYTES));
+        }
+    }
+    errors
+}
+
+fn is_reason(reason: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b',' | b':');
+    let bytes = reason.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().all(|byte| inner(*byte))
+        && bytes
+            .last()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -163,6 +163,13 @@ pub fn fill(value: &mut Value, key: &str, default: impl Into<Value>) {
     }
 }
 
+/// Writes a field that is missing or null, where upstream's field is a pointer: an empty string is a value.
+pub fn fill_absent(value: &mut Value, key: &str, default: impl Into<Value>) {
+    if value.get(key).is_none_or(Value::is_null) {
+        set(value, key, default);
+    }
+}
+
 /// Writes a number that is missing or 0, where upstream's field is no pointer.
 pub fn fill_zero(value: &mut Value, key: &str, default: i64) {
     if is_zero(value, key) {

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use api::field::{Error, Path};
 use api::{Status, Value};
 use serde_json::json;
 
 use crate::authn::authenticate_token;
 use crate::call::Call;
-use crate::kind::{Kind, value_at};
+use crate::kind::value_at;
 use crate::state::State;
 use crate::user::UserInfo;
 
@@ -27,18 +26,15 @@ fn user_value(user: &UserInfo) -> Value {
 }
 
 /// Whose is this token?
-pub(super) async fn token(state: &Arc<State>, kind: &Kind, review: &mut Value) -> Result<(), Status> {
+pub(super) async fn token(state: &Arc<State>, review: &mut Value) -> Result<(), Status> {
     let token = value_at(review, "spec.token")
         .and_then(Value::as_str)
         .unwrap_or("")
         .to_owned();
     if token.is_empty() {
-        let path = Path::new("spec").child("token");
-        let errors = vec![Error::required(
-            &path,
+        return Err(Status::bad_request(
             "token is required for TokenReview in authentication",
-        )];
-        return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, "", errors));
+        ));
     }
     let wanted: Vec<String> = value_at(review, "spec.audiences")
         .and_then(|list| serde_json::from_value(list.clone()).ok())

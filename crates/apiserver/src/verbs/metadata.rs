@@ -120,8 +120,8 @@ pub(crate) fn dedup_warning(repeated: &[String], after_admission: bool) -> Optio
         ""
     };
     Some(format!(
-        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: [{}]",
-        repeated.join(" ")
+        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        repeated.join(", ")
     ))
 }
 

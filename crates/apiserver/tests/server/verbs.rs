@@ -88,7 +88,7 @@ async fn what_does_not_fit_the_path_is_refused() {
     let refused = server.post(MAPS, &wrong).await.expect(400);
     assert_eq!(
         refused["message"],
-        "the API version in the data (apps/v1) does not match the expected API version (v1)"
+        r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "apps/v1" in scheme "pkg/runtime/scheme.go:104""#
     );
     server.post(MAPS, &config_map("a", &json!({}))).await.expect(201);
     let refused = server

@@ -56,7 +56,7 @@ fn policy(kind: Kind) -> Kind {
         .with_generation()
         .default(|policy| {
             let spec = tree::child(policy, "spec");
-            tree::fill(spec, "failurePolicy", "Fail");
+            tree::fill_absent(spec, "failurePolicy", "Fail");
             rules::default_match_resources(spec, "matchConstraints");
         })
 }

@@ -17,7 +17,7 @@ const MAX_CONDITIONS: usize = 64;
 /// The scope of rules without one.
 pub(super) fn default_rules(holder: &mut Value, field: &str) {
     for rule in tree::items_mut(holder, field) {
-        tree::fill(rule, "scope", "*");
+        tree::fill_absent(rule, "scope", "*");
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn default_match_resources(spec: &mut Value, field: &str) {
     let Some(resources) = tree::at_mut(spec, field) else {
         return;
     };
-    tree::fill(resources, "matchPolicy", "Equivalent");
+    tree::fill_absent(resources, "matchPolicy", "Equivalent");
     for selector in ["namespaceSelector", "objectSelector"] {
         tree::fill(resources, selector, json!({}));
     }

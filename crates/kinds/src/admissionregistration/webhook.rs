@@ -96,8 +96,8 @@ fn configuration(kind: Kind, role: Role) -> Kind {
 }
 
 fn default(webhook: &mut Value, role: Role) {
-    tree::fill(webhook, "failurePolicy", "Fail");
-    tree::fill(webhook, "matchPolicy", "Equivalent");
+    tree::fill_absent(webhook, "failurePolicy", "Fail");
+    tree::fill_absent(webhook, "matchPolicy", "Equivalent");
     for selector in ["namespaceSelector", "objectSelector"] {
         tree::fill(webhook, selector, json!({}));
     }
@@ -105,7 +105,7 @@ fn default(webhook: &mut Value, role: Role) {
         tree::set(webhook, "timeoutSeconds", 10);
     }
     if role == Role::Mutating {
-        tree::fill(webhook, "reinvocationPolicy", "Never");
+        tree::fill_absent(webhook, "reinvocationPolicy", "Never");
     }
     if let Some(service) = tree::at_mut(webhook, "clientConfig.service")
         && tree::int(service, "port").is_none()

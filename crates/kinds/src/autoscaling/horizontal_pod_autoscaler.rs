@@ -91,11 +91,11 @@ fn default(object: &mut Value) {
     let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
     let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
     let up = tree::child(behavior, "scaleUp");
-    tree::fill(up, "selectPolicy", "Max");
+    tree::fill_absent(up, "selectPolicy", "Max");
     tree::fill(up, "stabilizationWindowSeconds", 0);
     tree::fill(up, "policies", vec![pods, percent.clone()]);
     let down = tree::child(behavior, "scaleDown");
-    tree::fill(down, "selectPolicy", "Max");
+    tree::fill_absent(down, "selectPolicy", "Max");
     tree::fill(down, "policies", vec![percent]);
 }
 

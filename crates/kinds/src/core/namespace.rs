@@ -36,7 +36,10 @@ pub(crate) fn kind() -> Kind {
         ])
         .name_rule(NameRule::Dns1123Label)
         .deletion(deletion)
-        .default(label_with_name)
+        .default(|namespace| {
+            tree::fill(tree::child(namespace, "status"), "phase", "Active");
+            label_with_name(namespace);
+        })
         .canonicalize(label_with_name)
         .prepare_create(|_, namespace| {
             let spec = tree::child(namespace, "spec");

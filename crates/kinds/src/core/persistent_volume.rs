@@ -48,7 +48,7 @@ pub(crate) fn kind() -> Kind {
             tree::fill(tree::child(volume, "status"), "phase", "Pending");
             let spec = tree::child(volume, "spec");
             tree::fill(spec, "persistentVolumeReclaimPolicy", "Retain");
-            tree::fill(spec, "volumeMode", "Filesystem");
+            tree::fill_absent(spec, "volumeMode", "Filesystem");
             if let Some(path) = tree::at_mut(spec, "hostPath")
                 && path.get("type").is_none_or(Value::is_null)
             {

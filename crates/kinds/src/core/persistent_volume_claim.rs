@@ -78,7 +78,7 @@ pub(crate) fn kind() -> Kind {
 pub fn defaults(claim: &mut Value) {
     tree::fill(tree::child(claim, "status"), "phase", "Pending");
     let spec = tree::child(claim, "spec");
-    tree::fill(spec, "volumeMode", "Filesystem");
+    tree::fill_absent(spec, "volumeMode", "Filesystem");
     if let Some(resources) = tree::at_mut(spec, "resources") {
         defaults::round_up(resources, "limits");
         defaults::round_up(resources, "requests");

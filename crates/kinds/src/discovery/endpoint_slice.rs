@@ -29,7 +29,7 @@ pub(crate) fn kind() -> Kind {
                 if port.get("name").is_none_or(Value::is_null) {
                     tree::set(port, "name", "");
                 }
-                tree::fill(port, "protocol", "TCP");
+                tree::fill_absent(port, "protocol", "TCP");
             }
         })
         .validate(slice)

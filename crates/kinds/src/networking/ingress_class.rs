@@ -12,7 +12,7 @@ pub(crate) fn kind() -> Kind {
         .with_generation()
         .default(|class| {
             if let Some(parameters) = tree::at_mut(class, "spec.parameters") {
-                tree::fill(parameters, "scope", "Cluster");
+                tree::fill_absent(parameters, "scope", "Cluster");
             }
         })
         .validate(class)

@@ -21,7 +21,7 @@ pub(crate) fn kind() -> Kind {
             for list in ["ingress", "egress"] {
                 for rule in tree::items_mut(spec, list) {
                     for port in tree::items_mut(rule, "ports") {
-                        tree::fill(port, "protocol", "TCP");
+                        tree::fill_absent(port, "protocol", "TCP");
                     }
                 }
             }

@@ -13,7 +13,11 @@ pub(crate) fn kind() -> Kind {
         .allow_create_on_update()
         .forbid_unconditional_update()
         .validate(class)
-        .validate_update(|new, old| checks::immutable(new, old, "handler", &Path::new("handler")))
+        .validate_update(|new, old| {
+            let mut errors = class(new);
+            errors.extend(checks::immutable(new, old, "handler", &Path::new("handler")));
+            errors
+        })
         .table(
             vec![
                 Column::name(),

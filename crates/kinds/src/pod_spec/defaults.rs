@@ -153,7 +153,7 @@ fn defaults_of_volume(volume: &mut Value) {
         }
     }
     if let Some(template) = tree::at_mut(volume, "ephemeral.volumeClaimTemplate") {
-        tree::fill(tree::child(template, "spec"), "volumeMode", "Filesystem");
+        tree::fill_absent(tree::child(template, "spec"), "volumeMode", "Filesystem");
     }
     legacy_volume(volume);
 }
@@ -175,9 +175,9 @@ pub fn legacy_volume(volume: &mut Value) {
         tree::fill(rbd, "keyring", "/etc/ceph/keyring");
     }
     if let Some(disk) = tree::at_mut(volume, "azureDisk") {
-        tree::fill(disk, "cachingMode", "ReadWrite");
-        tree::fill(disk, "kind", "Shared");
-        tree::fill(disk, "fsType", "ext4");
+        tree::fill_absent(disk, "cachingMode", "ReadWrite");
+        tree::fill_absent(disk, "kind", "Shared");
+        tree::fill_absent(disk, "fsType", "ext4");
         tree::fill(disk, "readOnly", false);
     }
     if let Some(io) = tree::at_mut(volume, "scaleIO") {

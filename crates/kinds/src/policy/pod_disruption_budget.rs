@@ -13,7 +13,7 @@ pub(crate) fn kind() -> Kind {
         .with_generation()
         .forbid_unconditional_update()
         .validate(budget)
-        .subresource(Subresource::status())
+        .subresource(Subresource::status().validate(|new, _| status(new)))
         .table(
             vec![
                 Column::name(),
@@ -36,6 +36,17 @@ pub(crate) fn kind() -> Kind {
                 ]
             },
         )
+}
+
+fn status(budget: &Value) -> Vec<Error> {
+    let path = Path::new("status");
+    let conditions = tree::list(budget, "status.conditions");
+    let mut errors = checks::conditions(conditions, &path.child("conditions"));
+    for field in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        let value = tree::count(budget, &format!("status.{field}"));
+        errors.extend(validate::nonnegative(value, &path.child(field)));
+    }
+    errors
 }
 
 fn budget(budget: &Value) -> Vec<Error> {

@@ -29,7 +29,7 @@ pub(crate) fn kind() -> Kind {
     Kind::cluster("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
         .short_names(&["pc"])
         .with_generation()
-        .default(|class| tree::fill(class, "preemptionPolicy", "PreemptLowerPriority"))
+        .default(|class| tree::fill_absent(class, "preemptionPolicy", "PreemptLowerPriority"))
         .validate(class)
         .validate_update(|new, old| {
             let mut errors = Vec::new();

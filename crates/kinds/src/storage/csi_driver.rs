@@ -94,7 +94,7 @@ fn default(driver: &mut Value) {
     for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
         tree::fill(spec, field, false);
     }
-    tree::fill(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    tree::fill_absent(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
     if tree::list(spec, "volumeLifecycleModes").is_empty() {
         tree::set(spec, "volumeLifecycleModes", vec!["Persistent"]);
     }

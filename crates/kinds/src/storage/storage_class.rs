@@ -16,8 +16,8 @@ pub(crate) fn kind() -> Kind {
         .short_names(&["sc"])
         .returns_deleted_object()
         .default(|class| {
-            tree::fill(class, "reclaimPolicy", "Delete");
-            tree::fill(class, "volumeBindingMode", "Immediate");
+            tree::fill_absent(class, "reclaimPolicy", "Delete");
+            tree::fill_absent(class, "volumeBindingMode", "Immediate");
         })
         .validate(class)
         .validate_update(changes)
@@ -146,7 +146,7 @@ fn topologies(class: &Value, path: &Path) -> Vec<Error> {
 
 /// What may not change.
 fn changes(new: &Value, old: &Value) -> Vec<Error> {
-    let mut errors = Vec::new();
+    let mut errors = class(new);
     for field in ["parameters", "provisioner", "reclaimPolicy"] {
         if !tree::same(new.get(field), old.get(field)) {
             let detail = format!("updates to {field} are forbidden.");

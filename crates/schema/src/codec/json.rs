@@ -44,6 +44,24 @@ pub fn decode_json(ty: TypeRef<'_>, bytes: &[u8]) -> Result<Decoded, DecodeError
     })
 }
 
+/// What strict clients are told of fields that a JSON text has twice, whatever the text is about.
+///
+/// # Errors
+/// When the text is no JSON.
+pub fn repeated_fields(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
+    let text = String::from_utf8_lossy(bytes);
+    let (mut strict, mut path) = (Vec::new(), Vec::new());
+    let mut scan = Scanner::new(&text);
+    scan.any(
+        0,
+        &mut Free {
+            strict: &mut strict,
+            path: &mut path,
+        },
+    )?;
+    Ok(strict)
+}
+
 /// Decodes a tree that something else (a patch, a conversion) made.
 ///
 /// # Errors
@@ -163,6 +181,8 @@ impl<'a, 's> Decoder<'a, 's> {
                 };
                 self.scan.any(depth, &mut heard)?
             }
+            // It reads its own text, whatever that is.
+            (TypeDef::Quantity, b'{' | b'[') => quantity("{}")?,
             (_, b'{') => return self.type_error("object", ty),
             (_, b'[') => return self.type_error("array", ty),
             (_, b'"') => {

@@ -13,7 +13,7 @@ pub mod yaml;
 
 use serde_json::Value;
 
-pub use json::{TypeMeta, decode_json, decode_value, type_meta};
+pub use json::{TypeMeta, decode_json, decode_value, repeated_fields, type_meta};
 pub use yaml::decode_yaml;
 
 /// A decoded tree and what strict validation holds against its source.

@@ -25,10 +25,60 @@ pub(super) fn compare(ty: TypeRef<'_>, old: &Value, new: &Value) -> Difference {
         removed: before.difference(&after),
         modified,
     };
+    parts(Some(ty), new, Some(old), &mut difference.added);
+    parts(Some(ty), old, Some(new), &mut difference.removed);
     for set in [&mut difference.added, &mut difference.removed, &mut difference.modified] {
         set.member = false;
     }
     difference
+}
+
+/// Adds what is divided in `here` and absent in `there`: it comes or goes itself, beside its parts.
+fn parts(ty: Option<TypeRef<'_>>, here: &Value, there: Option<&Value>, set: &mut FieldSet) {
+    let mut descend = |element: PathElement, ty: Option<TypeRef<'_>>, here: &Value, there: Option<&Value>| {
+        let child = set.child(element.clone());
+        parts(ty, here, there, child);
+        if child.is_empty() {
+            set.children.remove(&element);
+        }
+    };
+    let fields = || here.as_object().into_iter().flatten();
+    match division(ty, here) {
+        Division::Whole => return,
+        Division::Fields(ty) => {
+            for (name, here) in fields() {
+                let ty = ty.field(name).map(|field| field.ty());
+                let there = there.and_then(|there| there.get(name));
+                descend(PathElement::Field(name.clone()), ty, here, there);
+            }
+        }
+        Division::Keys(ty) => {
+            for (name, here) in fields() {
+                let there = there.and_then(|there| there.get(name));
+                descend(PathElement::Field(name.clone()), Some(ty), here, there);
+            }
+        }
+        Division::Untyped => {
+            for (name, here) in fields() {
+                let there = there.and_then(|there| there.get(name));
+                descend(PathElement::Field(name.clone()), None, here, there);
+            }
+        }
+        Division::Elements(kind, ty) => {
+            let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
+            let named = |list: &Value| -> Vec<(PathElement, Value)> {
+                let each = items(list).into_iter();
+                each.filter_map(|item| Some((element_of(kind, ty, &item)?, item)))
+                    .collect()
+            };
+            let others = there.map(named).unwrap_or_default();
+            for (element, here) in named(here) {
+                let there = others.iter().find(|(candidate, _)| *candidate == element);
+                descend(element, Some(ty), &here, there.map(|(_, item)| item));
+            }
+        }
+    }
+    set.member |= there.is_none();
 }
 
 /// Adds the leaves that both have with different values.

@@ -64,15 +64,11 @@ pub fn update(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &W
         managers::remove(new);
         return;
     }
-    let Some(live) = live else {
-        // All of a new object is its writer's: nothing has to be compared.
-        let mut managers = Managers::default();
-        managers.put(writer.update_id(), writer, owned_fields(ty, new, &[]), now);
-        managers.write(new);
-        return;
-    };
-    let mut managers = Managers::read(live);
-    let difference = compare(ty, live, new);
+    let mut managers = live.map(Managers::read).unwrap_or_default();
+    // An object that nobody has set yet has what its type always has.
+    let mut nothing = Value::Object(serde_json::Map::new());
+    crate::normalize(ty, &mut nothing);
+    let difference = compare(ty, live.unwrap_or(&nothing), new);
     let strip = |mut set: FieldSet| {
         for path in NEVER_OWNED {
             set.remove_branch(path);

@@ -136,6 +136,6 @@ fn creation_owns_everything_but_what_the_server_sets() {
     update(ty(), None, &mut object, &writer("creator"), NOW);
     assert_eq!(
         object["metadata"]["managedFields"][0]["fieldsV1"],
-        json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:replicas": {}}})
+        json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:replicas": {}}})
     );
 }

@@ -60,7 +60,7 @@ pub(super) fn template_defaults(object: &mut Value) {
         };
         tree::set(spec, "backoffLimit", limit);
     }
-    tree::fill(spec, "completionMode", "NonIndexed");
+    tree::fill_absent(spec, "completionMode", "NonIndexed");
     tree::fill(spec, "suspend", false);
     tree::fill(spec, "manualSelector", false);
     let has_policy = tree::at(spec, "podFailurePolicy").is_some();

@@ -112,7 +112,7 @@ fn families(new: &mut Value, old: Option<&Value>, pick: &mut dyn Pick) -> Vec<Er
         ("", false) => "SingleStack",
         (old, _) => old,
     };
-    tree::fill(tree::child(new, "spec"), "ipFamilyPolicy", policy);
+    tree::fill_absent(tree::child(new, "spec"), "ipFamilyPolicy", policy);
     let errors = validation::cluster_ips(new);
     if !errors.is_empty() {
         return errors;

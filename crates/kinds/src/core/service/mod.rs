@@ -147,13 +147,13 @@ fn defaults(service: &mut Value) {
         tree::fill(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
-        tree::fill(spec, "internalTrafficPolicy", "Cluster");
+        tree::fill_absent(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         tree::fill(spec, "allocateLoadBalancerNodePorts", true);
         for ingress in tree::items_mut(service, "status.loadBalancer.ingress") {
             if !tree::is_unset(ingress, "ip") {
-                tree::fill(ingress, "ipMode", "VIP");
+                tree::fill_absent(ingress, "ipMode", "VIP");
             }
         }
     }
