@@ -236,6 +236,31 @@ pub(crate) fn foreign_kind(expected: &Gvk, version: &str, kind: &str) -> String 
     )
 }
 
+fn undecodable(expected: &Gvk, bytes: &[u8], encoding: Encoding, error: &dyn std::fmt::Display) -> Status {
+    let named: Option<(String, String)> = (encoding == Encoding::Json)
+        .then(|| serde_json::from_slice::<Value>(bytes).ok())
+        .flatten()
+        .filter(|value| !api::meta::kind(value).is_empty())
+        .map(|value| {
+            (
+                api::meta::kind(&value).to_owned(),
+                api::meta::api_version(&value).to_owned(),
+            )
+        });
+    Status::bad_request(match named {
+        Some((kind, version)) => format!(
+            "{kind} in version {} cannot be handled as a {}: {error}",
+            api::field::go_quote(version.rsplit('/').next().unwrap_or("")),
+            expected.kind
+        ),
+        None => format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            expected.kind,
+            summary(bytes)
+        ),
+    })
+}
+
 /// The start of a body for an error message (`summarizeData`).
 fn summary(bytes: &[u8]) -> String {
     const LONGEST: usize = 30;
