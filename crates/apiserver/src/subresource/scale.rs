@@ -181,8 +181,8 @@ impl Change {
         let bad = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
         match patch {
             Patch::Json(patch) => json_patch::patch(&mut scale, patch).map_err(|e| bad(&e))?,
-            Patch::Merge(patch) => json_patch::merge(&mut scale, patch),
-            Patch::Strategic(patch) => {
+            Patch::Merge(patch, _) => json_patch::merge(&mut scale, patch),
+            Patch::Strategic(patch, _) => {
                 scale = schema::patch::strategic::apply(ty, &scale, patch).map_err(|e| bad(&e))?;
             }
             Patch::Apply(_) => {}
