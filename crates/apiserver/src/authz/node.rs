@@ -129,7 +129,7 @@ async fn related(state: &State, node: &str, attributes: &Attributes) -> Decision
         match attributes.resource.as_str() {
             "persistentvolumes" => claims(&pod).any(|claim| {
                 let bound = state.resource("", "v1", "persistentvolumeclaims").and_then(|r| {
-                    let claim = r.cached(entry.namespace(), claim)?;
+                    let claim = r.cached(entry.namespace(), &claim)?;
                     value_at(&claim, "spec.volumeName")?.as_str().map(str::to_owned)
                 });
                 bound.as_deref() == Some(attributes.name.as_str())
@@ -152,21 +152,23 @@ fn is_named(value: &Value, path: &str, name: &str) -> bool {
     value_at(value, path).and_then(Value::as_str) == Some(name)
 }
 
-fn claims(pod: &Value) -> impl Iterator<Item = &str> {
-    list(pod, "spec.volumes").filter_map(|v| value_at(v, "persistentVolumeClaim.claimName").and_then(Value::as_str))
+/// The claims that a pod names, and those of its ephemeral volumes.
+fn claims(pod: &Value) -> impl Iterator<Item = String> {
+    list(pod, "spec.volumes").filter_map(|volume| {
+        let named = value_at(volume, "persistentVolumeClaim.claimName").and_then(Value::as_str);
+        let generated = || {
+            volume.get("ephemeral")?;
+            Some(format!("{}-{}", api::meta::name(pod), volume.get("name")?.as_str()?))
+        };
+        named.map(str::to_owned).or_else(generated)
+    })
 }
 
 /// Whether the pod needs the object of that name.
 fn refers(pod: &Value, resource: &str, name: &str) -> bool {
     match resource {
         "serviceaccounts" => is_named(pod, "spec.serviceAccountName", name),
-        "persistentvolumeclaims" => {
-            let generated = |v: &Value| {
-                let volume = v.get("name").and_then(Value::as_str).unwrap_or("");
-                v.get("ephemeral").is_some() && name == format!("{}-{volume}", api::meta::name(pod))
-            };
-            claims(pod).any(|claim| claim == name) || list(pod, "spec.volumes").any(generated)
-        }
+        "persistentvolumeclaims" => claims(pod).any(|claim| claim == name),
         "secrets" => {
             list(pod, "spec.imagePullSecrets").any(|s| is_named(s, "name", name))
                 || list(pod, "spec.volumes").any(|v| {

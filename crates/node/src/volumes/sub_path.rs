@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -89,16 +90,25 @@ fn open_or_make(root: &Opened, path: &Path) -> io::Result<Opened> {
     }
     let mut so_far = PathBuf::new();
     let mut last = beneath(root, Path::new("."))?;
+    // As the volume's own folder: whoever may write there may write here (`SafeMakeDir`).
+    let mode = Mode::from_bits_truncate(fstat(last.0)?.st_mode & 0o7777);
     for part in path.components() {
         let Component::Normal(name) = part else { continue };
         so_far.push(name);
         last = match beneath(root, &so_far) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match mkdirat(Some(last.0), Path::new(name), Mode::from_bits_truncate(0o750)) {
-                    Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                let made = match mkdirat(Some(last.0), Path::new(name), Mode::from_bits_truncate(0o750)) {
+                    Ok(()) => true,
+                    Err(nix::errno::Errno::EEXIST) => false,
                     Err(errno) => return Err(errno.into()),
+                };
+                let opened = beneath(root, &so_far)?;
+                if made {
+                    // What was opened, whatever has its name by now.
+                    let itself = format!("/proc/self/fd/{}", opened.0);
+                    fs::set_permissions(itself, fs::Permissions::from_mode(mode.bits()))?;
                 }
-                beneath(root, &so_far)?
+                opened
             }
             other => other?,
         };
@@ -166,7 +176,8 @@ mod tests {
         assert!(at("a/file").unwrap().is_file());
         assert!(at("in/file").unwrap().is_file());
         assert!(at("new/deep").unwrap().is_dir());
-        assert!(volume.join("new/deep").is_dir());
+        let mode = |part: &str| fs::metadata(volume.join(part)).unwrap().permissions().mode();
+        assert_eq!(mode("new/deep"), mode("."), "what is made is as open as the volume");
         for part in ["out/passwd", "up/x", "../x", "/etc"] {
             assert!(at(part).is_err(), "{part}");
         }
