@@ -109,6 +109,7 @@ impl Workload {
     }
 
     /// Pods that are measured.
+    #[cfg(test)]
     pub fn measured(&self) -> u32 {
         let counts = self.steps.iter().map(|step| match step {
             Step::Pods(pods) if pods.role == Role::Measured => pods.count,
