@@ -19,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quota", &["api"]),
     ("devices", &["api", "cel"]),
     ("controllers", &["api", "placement", "quota"]),
-    ("scheduler", &["api", "placement"]),
+    ("scheduler", &["api", "devices", "placement"]),
     ("podlife", &["api"]),
     ("proxy", &["api"]),
     ("dnszone", &["api"]),

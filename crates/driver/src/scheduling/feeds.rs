@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use client::{Caches, Object};
+use api::{Gvr, Value};
+use client::{Cache, CacheOptions, Caches, Object};
+use controllers::Untyped;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -61,6 +63,10 @@ impl Feeds {
             Resource::ReplicaSet => self.follow::<ReplicaSet>(resource),
             Resource::StatefulSet => self.follow::<StatefulSet>(resource),
             Resource::PodDisruptionBudget => self.follow::<PodDisruptionBudget>(resource),
+            Resource::ResourceClaim => self.follow_values(resource, "resourceclaims"),
+            Resource::ResourceSlice => self.follow_values(resource, "resourceslices"),
+            Resource::DeviceClass => self.follow_values(resource, "deviceclasses"),
+            Resource::DeviceTaintRule => self.follow_values(resource, "devicetaintrules"),
             // Told by other means, or by nobody: nothing to wait for.
             _ => {
                 self.complete.insert(resource);
@@ -69,8 +75,21 @@ impl Feeds {
     }
 
     fn follow<K: Object>(&self, resource: Resource) {
-        let (cache, tell, stop) = (self.caches.get::<K>(), self.tell.clone(), self.stop.clone());
-        let share = |object: Arc<K>| -> Shared { object };
+        self.follow_cache(resource, self.caches.get::<K>(), |object| object);
+    }
+
+    /// A kind of `resource.k8s.io`, as JSON.
+    fn follow_values(&self, resource: Resource, plural: &str) {
+        let gvr = Gvr::new("resource.k8s.io", "v1", plural);
+        let cache = self.caches.untyped::<Untyped>(&gvr, CacheOptions::default());
+        self.follow_cache(resource, cache, |object| {
+            let value: Value = controllers::to_value(&*object);
+            Arc::new(value)
+        });
+    }
+
+    fn follow_cache<K: Object>(&self, resource: Resource, cache: Cache<K>, share: fn(Arc<K>) -> Shared) {
+        let (tell, stop) = (self.tell.clone(), self.stop.clone());
         tokio::spawn(async move {
             let body = async {
                 cache.synced().await;

@@ -1,6 +1,7 @@
 //! The plugins, one file each.
 
 pub mod default_preemption;
+mod dynamic_resources;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -55,6 +56,9 @@ pub fn registry() -> Vec<Registered> {
         entry("NodePorts", 0, |_| Arc::new(node_ports::NodePorts)),
         entry("NodeResourcesFit", 1, |args| {
             Arc::new(node_resources_fit::NodeResourcesFit::new(args))
+        }),
+        entry("DynamicResources", 0, |_| {
+            Arc::new(dynamic_resources::DynamicResources::default())
         }),
         entry("PodTopologySpread", 2, |args| {
             Arc::new(pod_topology_spread::PodTopologySpread::new(args))
