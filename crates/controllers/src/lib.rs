@@ -77,7 +77,8 @@ pub use untyped::{Selection, Untyped, UntypedKind};
 pub use volume::local_path::{LocalVolumes, PROVISIONER as LOCAL_PATH};
 pub use volume::{claims_of_pod as volume_claims_of_pod, takers_of_volume, wishes_of_claim};
 pub use world::{
-    BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Failure, Key, ORPHANS, Remaining, Scaled, Turn, View, World,
+    BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Failure, Key, ORPHANS, Remaining, Scaled, Turn, View,
+    World,
 };
 
 /// Name of the controller of disruption budgets, which looks at scales of any kind.

@@ -175,10 +175,12 @@ impl Sync<'_> {
         if self.is_suspended() && !is {
             plan.act(Action::event(about(), "Suspended", "Job suspended"));
             self.set("Suspended", "True", "JobSuspended", "Job suspended");
+            // While a job is suspended is the only time when its start may go (JobStatus.startTime); it comes anew
+            // when the job is resumed.
+            self.status.start_time = None;
         } else if !self.is_suspended() && is {
             plan.act(Action::event(about(), "Resumed", "Job resumed"));
             self.set("Suspended", "False", "JobResumed", "Job resumed");
-            self.status.start_time = Some(seconds(self.turn.now));
         }
     }
 

@@ -248,11 +248,13 @@ fn a_suspended_job_has_no_pods() {
         .change::<Job>("ns", "sum", json!({"spec": {"suspend": false}}));
     world.settle();
     assert_eq!(world.running().len(), 1);
+    assert!(world.status()["startTime"].is_string());
     world
         .fake
         .change::<Job>("ns", "sum", json!({"spec": {"suspend": true}}));
     world.settle();
     assert!(world.running().is_empty());
+    assert_eq!(world.status()["startTime"], Value::Null);
 }
 
 #[test]
