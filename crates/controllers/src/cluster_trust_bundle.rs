@@ -109,12 +109,12 @@ mod tests {
             wanted.starts_with("kubernetes.io:kube-apiserver-serving:") && wanted.len() == 37 + 24,
             "{wanted}"
         );
-        assert_eq!(names(&fake), [wanted.clone()]);
+        assert_eq!(names(&fake), std::slice::from_ref(&wanted));
         put(&mut fake, "kubernetes.io:kube-apiserver-serving:old", SIGNER, "OLD");
         put(&mut fake, "example.com:x", "example.com/x", "OTHER");
         put(&mut fake, &wanted, SIGNER, "SPOILT");
         fake.settle(reconcile, &key);
-        assert_eq!(names(&fake), [wanted.clone()]);
+        assert_eq!(names(&fake), std::slice::from_ref(&wanted));
         let bundle = fake.untyped(BUNDLES).get("", &wanted).unwrap();
         assert_eq!(bundle.text("spec.trustBundle"), "PEM");
     }

@@ -3,23 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-const UNJUDGED: &str = include_str!("../data/unjudged.txt");
 const TEXT: &str = include_str!("../data/accepted.txt");
-
-/// Differences that nobody has judged yet, as `seed | case | difference`: what the server still owes, or what belongs
-/// among the accepted ones.
-pub fn unjudged() -> BTreeSet<String> {
-    UNJUDGED.lines().map(str::to_owned).collect()
-}
-
-/// Lists them anew.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_unjudged(lines: &[String]) -> std::io::Result<()> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/unjudged.txt");
-    std::fs::write(path, lines.join("\n") + "\n")
-}
 
 /// One line of `data/accepted.txt`: `seed | case | line of difference | reason`, where `*` stands for
 /// any text.

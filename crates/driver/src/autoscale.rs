@@ -139,7 +139,7 @@ impl Autoscaler {
             _ => Ok(()),
         };
         let outcome = outcome.map_err(|error| error.report());
-        let outcome = outcome.as_ref().map(|()| ()).map_err(String::as_str);
+        let outcome = outcome.as_ref().copied().map_err(String::as_str);
         let plan = conclude(&sight, decision, outcome, &mut known.memory);
         self.known.lock().insert(key.clone(), known);
         self.executor.execute(plan).await;

@@ -158,7 +158,7 @@ impl Controller {
     }
 
     fn remotes(&mut self, state: &Arc<State>, objects: &BTreeMap<String, Value>) {
-        let built_in = !objects.contains_key(&self.built_in.name);
+        let built_in = state.kubelet_tls.is_some() && !objects.contains_key(&self.built_in.name);
         let mut changed = self.serves_built_in != built_in;
         self.serves_built_in = built_in;
         self.known.retain(|name, _| {

@@ -7,6 +7,7 @@
 //!
 //! # Invariants
 //! - It is served only while no APIService of that version exists: who installs metrics-server gets metrics-server.
+//! - It is not served by a server that cannot ask node agents.
 //! - Nothing is asked of any node while nobody asks here.
 //! - A node that does not answer is left out of the list, and so is what no two samples are known of.
 

@@ -289,8 +289,8 @@ impl Runner {
                 Done::Reported
             });
         }
-        for other in displaced.iter().cloned() {
-            let writer = self.writer.clone();
+        for other in displaced.iter() {
+            let (writer, other) = (self.writer.clone(), other.clone());
             self.work.spawn(async move {
                 writer.clear_nomination(&other).await;
                 Done::Reported

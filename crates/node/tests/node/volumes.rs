@@ -126,12 +126,12 @@ async fn what_is_not_supported_is_said() {
     world.pod(
         "p",
         with_volume(
-            json!({"persistentVolumeClaim": {"claimName": "c"}}),
+            json!({"iscsi": {"targetPortal": "192.0.2.1", "iqn": "iqn.2001-04.com.example:disk", "lun": 0}}),
             json!({"mountPath": "/v"}),
         ),
     );
     world
-        .event("volumes of type persistentVolumeClaim are not supported by this node; use emptyDir")
+        .event("volumes of type iscsi are not supported by this node; use emptyDir")
         .await;
     world.pod(
         "q",

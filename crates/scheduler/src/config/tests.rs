@@ -21,7 +21,11 @@ fn an_empty_file_is_the_default_profile() {
     let read = read(json!({})).unwrap();
     let [profile] = read.profiles.as_slice() else { panic!() };
     assert_eq!(profile.scheduler_name, "default-scheduler");
-    assert_eq!(names(profile, Point::PostFilter), ["DefaultPreemption*1"]);
+    // A claim that nobody uses is given back before pods are ended.
+    assert_eq!(
+        names(profile, Point::PostFilter),
+        ["DynamicResources*1", "DefaultPreemption*1"]
+    );
     assert_eq!(
         names(profile, Point::Score),
         [
@@ -42,7 +46,7 @@ fn plugins_are_enabled_disabled_and_reordered() {
     let read = read(json!({"profiles": [
         {"schedulerName": "a", "plugins": {
             "score": {"disabled": [{"name": "*"}], "enabled": [{"name": "NodeResourcesFit", "weight": 7}]},
-            "postFilter": {"disabled": [{"name": "DefaultPreemption"}]},
+            "postFilter": {"disabled": [{"name": "DynamicResources"}, {"name": "DefaultPreemption"}]},
         }},
         {"schedulerName": "b", "plugins": {
             "multiPoint": {"disabled": [{"name": "ImageLocality"}], "enabled": [{"name": "TaintToleration", "weight": 9}]},

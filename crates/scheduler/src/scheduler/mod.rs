@@ -351,9 +351,8 @@ impl Scheduler {
         for plugin in verdict.plugins() {
             self.metrics.turned_down(plugin);
         }
-        match &report.nominate {
-            Some(node) => self.cluster.nominate(&pod, node.as_deref()),
-            None => {}
+        if let Some(node) = &report.nominate {
+            self.cluster.nominate(&pod, node.as_deref());
         }
         let hints = ProfileHints {
             profiles: &self.profiles,
