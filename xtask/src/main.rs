@@ -3,6 +3,7 @@
 mod ci;
 mod diff;
 mod schema;
+mod simulate;
 mod tidy;
 
 use anyhow::bail;
@@ -11,6 +12,7 @@ const TASKS: &str = "\
 tasks:
   ci                                     format, tidy, lints, release build, all tests
   tidy                                   crate edges, file sizes, banned calls
+  simulate [--seeds N] [--seed S]        controllers under faults, in memory; see docs/controllers.md
   schema --api DIR --apimachinery DIR --aggregator DIR --apiextensions DIR
                                          regenerate crates/schema/data from upstream's sources
   diff [--peer KUBECONFIG] [--server KUBECONFIG] [--record] [--only NAME]
@@ -22,6 +24,7 @@ fn main() -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
         Some("ci") => ci::run(),
         Some("tidy") => tidy::run(),
+        Some("simulate") => simulate::run(&args[1..]),
         Some("schema") => schema::run(&args[1..]),
         Some("diff") => diff::run(&args[1..]),
         Some(task) => bail!("no task named {task}\n{TASKS}"),

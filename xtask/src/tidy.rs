@@ -30,6 +30,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kinds", &["api", "schema", "apiserver"]),
     ("differential", &["schema"]),
     ("driver", &["api", "client", "controllers", "scheduler"]),
+    // A tool of development: nothing that is shipped uses it.
+    (
+        "simulation",
+        &[
+            "api",
+            "apiserver",
+            "client",
+            "controllers",
+            "driver",
+            "kinds",
+            "quota",
+            "scheduler",
+            "schema",
+        ],
+    ),
     ("node", &["api", "client", "net", "podlife", "runtime", "streams"]),
     ("dns", &["client", "dnszone"]),
     ("cli", &["api", "client", "schema", "streams"]),

@@ -319,7 +319,7 @@ pub(crate) fn complete_stored(kind: &Kind, value: &mut Value) {
 }
 
 /// Brings an object into its type's shape.
-pub(crate) fn normalize(kind: &Kind, value: &mut Value) {
+pub fn normalize(kind: &Kind, value: &mut Value) {
     if kind.custom.is_none() {
         return schema::normalize(kind.schema.get(kind.root), value);
     }
@@ -329,7 +329,7 @@ pub(crate) fn normalize(kind: &Kind, value: &mut Value) {
 }
 
 /// Brings an object into its type's shape and fills in defaults, the schema's and the kind's.
-pub(crate) fn complete(kind: &Kind, value: &mut Value) {
+pub fn complete(kind: &Kind, value: &mut Value) {
     if let Some(custom) = &kind.custom {
         custom.complete(value);
         return normalize(kind, value);

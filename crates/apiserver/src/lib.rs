@@ -50,6 +50,7 @@ mod resource;
 mod respond;
 mod reviews;
 mod route;
+pub mod rules;
 mod serve;
 mod server;
 mod state;

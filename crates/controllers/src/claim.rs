@@ -6,7 +6,9 @@ use api::Value;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use serde_json::json;
 
-use crate::object::{controller_of, controller_reference, is_deleting, namespace, selects, to_value, uid};
+use crate::object::{
+    controller_of, controller_reference, is_deleting, namespace, selects, selects_everything, to_value, uid,
+};
 use crate::world::{ORPHANS, View};
 use crate::{Action, Confirm, Object, Plan, Target};
 
@@ -44,7 +46,8 @@ pub(crate) fn claim_with<O: Object, K: Object>(
             plan.act(release(owner, &*object));
         }
     }
-    if is_deleting(owner) {
+    // A selector of everything is an accident: what it would adopt is others' work.
+    if is_deleting(owner) || selects_everything(selector) {
         return claimed;
     }
     for orphan in candidates.by_index(ORPHANS, namespace(owner)) {
@@ -110,7 +113,7 @@ pub(crate) fn claimants<C: Object, K: Object>(
     if let Some(orphan) = new.filter(|object| controller_of(*object).is_none() && !is_deleting(*object)) {
         let labels = orphan.metadata().labels.as_ref();
         for controller in controllers.list(namespace(orphan)) {
-            if selector(&controller).is_some_and(|s| !crate::object::selects_everything(s) && selects(s, labels)) {
+            if selector(&controller).is_some_and(|s| !selects_everything(s) && selects(s, labels)) {
                 keys.push(crate::Key::of(&*controller));
             }
         }

@@ -14,7 +14,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::execute::{Executor, FIELD_MANAGER};
+use crate::execute::Executor;
+use crate::hands::{FIELD_MANAGER, Live};
 use crate::metadata::Metadata;
 use crate::queue::Queue;
 use crate::world::CacheWorld;
@@ -27,7 +28,7 @@ const ATTEMPTS: u32 = 4;
 const CUSTOM_VERSIONS: [&str; 2] = ["v1beta2", "v1beta1"];
 
 struct Autoscaler {
-    executor: Executor,
+    executor: Executor<Live>,
     metadata: Metadata,
     world: Arc<CacheWorld>,
     settings: Settings,
@@ -42,7 +43,7 @@ struct Known {
 }
 
 /// Scales until `stop`.
-pub(crate) async fn run(world: Arc<CacheWorld>, metadata: Metadata, executor: Executor, stop: CancellationToken) {
+pub(crate) async fn run(world: Arc<CacheWorld>, metadata: Metadata, executor: Executor<Live>, stop: CancellationToken) {
     let queue: Arc<Queue<Key>> = Arc::default();
     let sink = queue.clone();
     let ours = resource();
@@ -94,6 +95,7 @@ impl Autoscaler {
     async fn look(&self, key: &Key) -> bool {
         let hpa = match self
             .executor
+            .hands
             .client
             .dynamic(&resource())
             .get(&key.namespace, &key.name)
@@ -167,7 +169,7 @@ impl Autoscaler {
             let quoted = (api::field::go_quote(kind), api::field::go_quote(&group));
             return Err(format!("no matches for kind {} in group {}", quoted.0, quoted.1));
         };
-        let handle = self.executor.client.dynamic(&resource);
+        let handle = self.executor.hands.client.dynamic(&resource);
         let object = handle.get_sub(meta::namespace(hpa), name, "scale").await;
         let object = object.map_err(|error| error.report())?;
         let name = name.to_owned();
@@ -175,7 +177,7 @@ impl Autoscaler {
     }
 
     async fn rescale(&self, namespace: &str, mut target: ScaleTarget, replicas: i32) -> Result<(), ClientError> {
-        let handle = self.executor.client.dynamic(&target.resource);
+        let handle = self.executor.hands.client.dynamic(&target.resource);
         let mut attempt = 1;
         loop {
             target.object["spec"]["replicas"] = json!(replicas);
@@ -259,6 +261,7 @@ impl Autoscaler {
             }
         };
         self.executor
+            .hands
             .client
             .get_json(&path)
             .await
@@ -269,6 +272,7 @@ impl Autoscaler {
     async fn custom_version(&self) -> Result<&'static str, String> {
         let group: Value = self
             .executor
+            .hands
             .client
             .get_json("/apis/custom.metrics.k8s.io")
             .await

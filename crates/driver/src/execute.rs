@@ -5,21 +5,14 @@ use std::sync::Arc;
 use api::{Gvr, Status, Value, meta};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use client::{
-    Client, ClientError, DeleteParams, Deleted, EventRecorder, EventSpec, Handle, ListParams, PatchKind, Preconditions,
-    WriteParams,
-};
+use client::{ClientError, DeleteParams, EventSpec, Preconditions};
 use controllers::{Action, Confirm, Failure, Mint, Plan, Propagation, Step, Target, Told, Verb};
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::expectation::Expectation;
+use crate::hands::{Hands, Place};
 use crate::keys::Keys;
-use crate::rewrite::rewrite;
 use crate::volume_disk::{DiskError, LocalDisk, Work};
-
-/// Field manager of all controllers, as upstream's.
-pub(crate) const FIELD_MANAGER: &str = "kube-controller-manager";
 
 /// What upstream's controllers update, and may not patch (their roles say so): resource and
 /// subresource. Here the patch is made on the live object, which is then put.
@@ -41,21 +34,22 @@ const UPDATE_ATTEMPTS: u32 = 3;
 
 /// What became of a plan.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// What the caches will show.
-    pub(crate) expectations: Vec<Expectation>,
+    pub expectations: Vec<Expectation>,
     /// The first failure.
-    pub(crate) failure: Option<Failure>,
+    pub failure: Option<Failure>,
 }
 
 /// Executes actions and tells of them. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Executor {
-    pub(crate) client: Client,
-    pub(crate) recorder: EventRecorder,
+pub struct Executor<H> {
+    /// What it reaches the API with.
+    pub hands: H,
     /// What makes what only holders of keys can; nothing is made without.
-    pub(crate) keys: Option<Arc<dyn Keys>>,
-    pub(crate) local_disk: Option<LocalDisk>,
+    pub keys: Option<Arc<dyn Keys>>,
+    /// Where volumes are made; none are without.
+    pub local_disk: Option<LocalDisk>,
 }
 
 /// Why an action failed.
@@ -81,9 +75,9 @@ impl ActionError {
     }
 }
 
-impl Executor {
+impl<H: Hands> Executor<H> {
     /// Executes a plan.
-    pub(crate) async fn execute(&self, plan: Plan) -> Outcome {
+    pub async fn execute(&self, plan: Plan) -> Outcome {
         let mut outcome = Outcome::default();
         for step in plan.steps {
             match step {
@@ -109,16 +103,14 @@ impl Executor {
     }
 
     async fn all(&self, actions: Vec<Action>, outcome: &mut Outcome) {
-        let mut running = JoinSet::new();
-        for action in actions {
+        let acting = actions.into_iter().map(|action| {
             let executor = self.clone();
-            running.spawn(async move { executor.act(action).await });
-        }
-        while let Some(result) = running.join_next().await {
+            async move { executor.act(action).await }
+        });
+        for result in self.hands.together(acting.collect()).await {
             match result {
-                Ok(Ok(expectations)) => outcome.expectations.extend(expectations),
-                Ok(Err(failure)) => outcome.failure = outcome.failure.take().or(Some(failure)),
-                Err(error) => tracing::error!(%error, "an action panicked"),
+                Ok(expectations) => outcome.expectations.extend(expectations),
+                Err(failure) => outcome.failure = outcome.failure.take().or(Some(failure)),
             }
         }
     }
@@ -168,7 +160,7 @@ impl Executor {
     fn tell(&self, told: &Told, text: Option<&controllers::Text>, warning: bool, name: &str, error: &str) {
         let Some(text) = text else { return };
         let about = told.about.clone();
-        self.recorder.record(EventSpec {
+        self.hands.tell(EventSpec {
             api_version: about.api_version,
             kind: about.kind,
             namespace: about.namespace,
@@ -189,7 +181,7 @@ impl Executor {
         }) else {
             return Ok(false);
         };
-        let live = match self.handle(&target.resource).get(&target.namespace, &target.name).await {
+        let live = match self.hands.get(place(target)).await {
             Ok(object) => Some(object),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error),
@@ -202,9 +194,9 @@ impl Executor {
     }
 
     async fn review(&self, spec: &Value) -> Result<bool, ClientError> {
-        let reviews = self.handle(&Gvr::new("authorization.k8s.io", "v1", "subjectaccessreviews"));
+        let reviews = Gvr::new("authorization.k8s.io", "v1", "subjectaccessreviews");
         let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
-        let answer = reviews.create("", &review, &params()).await?;
+        let answer = self.hands.create(&reviews, "", &review).await?;
         Ok(answer["status"]["allowed"] == true)
     }
 
@@ -234,10 +226,6 @@ impl Executor {
         Ok(object)
     }
 
-    fn handle(&self, resource: &Gvr) -> Handle<Value> {
-        self.client.dynamic(resource)
-    }
-
     async fn do_it(&self, verb: &Verb) -> Result<Done, ActionError> {
         match verb {
             Verb::Create {
@@ -256,9 +244,7 @@ impl Executor {
                 subresource,
                 object,
             } => {
-                let (handle, params) = (self.handle(&target.resource), params());
-                let (namespace, name) = (&target.namespace, &target.name);
-                let put = handle.update_sub(namespace, name, subresource, object, &params).await;
+                let put = self.hands.update(place(target), subresource, object).await;
                 wrote_or_gone(&target.resource, put)
             }
             Verb::Mint {
@@ -269,9 +255,7 @@ impl Executor {
                 mint,
             } => {
                 let object = self.make(object, pointer, mint)?;
-                let (handle, params) = (self.handle(&target.resource), params());
-                let (namespace, name) = (&target.namespace, &target.name);
-                let put = handle.update_sub(namespace, name, subresource, &object, &params).await;
+                let put = self.hands.update(place(target), subresource, &object).await;
                 wrote_or_gone(&target.resource, put)
             }
             Verb::Delete {
@@ -286,7 +270,7 @@ impl Executor {
                 finalizers,
             } => self.finalize(target, empty_of, finalizers).await,
             Verb::Rewrite { resource } => {
-                rewrite(&self.client, resource, &params()).await?;
+                self.hands.rewrite(resource).await?;
                 Ok(Done::default())
             }
             Verb::MakeVolume { name, bytes } => self.on_disk(name, Work::Make(*bytes)).await,
@@ -309,7 +293,7 @@ impl Executor {
         object: &Value,
         if_absent: bool,
     ) -> Result<Done, ActionError> {
-        match self.handle(resource).create(namespace, object, &params()).await {
+        match self.hands.create(resource, namespace, object).await {
             Ok(created) => Ok(Done::wrote(resource, &created)),
             Err(error) if if_absent && error.is_already_exists() => Ok(Done::moot()),
             // All further creations there fail as well, and its content goes with it.
@@ -328,26 +312,15 @@ impl Executor {
                 body["metadata"][field] = json!(value);
             }
         }
-        let handle = self.handle(&target.resource);
-        let patched = handle
-            .patch_sub(
-                &target.namespace,
-                &target.name,
-                subresource,
-                PatchKind::Merge,
-                &body,
-                &params(),
-            )
-            .await;
+        let patched = self.hands.merge(place(target), subresource, &body).await;
         wrote_or_gone(&target.resource, patched)
     }
 
     /// Applies a merge patch by reading and putting.
     async fn update(&self, target: &Target, subresource: &str, patch: &Value) -> Result<Done, ActionError> {
-        let handle = self.handle(&target.resource);
         let mut attempt = 1;
         loop {
-            let live = match handle.get(&target.namespace, &target.name).await {
+            let live = match self.hands.get(place(target)).await {
                 Ok(live) => live,
                 Err(error) if error.is_not_found() => return Ok(Done::moot()),
                 Err(error) => return Err(error.into()),
@@ -364,10 +337,7 @@ impl Executor {
             if wanted == live {
                 return Ok(Done::wrote(&target.resource, &live));
             }
-            match handle
-                .update_sub(&target.namespace, &target.name, subresource, &wanted, &params())
-                .await
-            {
+            match self.hands.update(place(target), subresource, &wanted).await {
                 Err(error) if error.is_conflict() && attempt < UPDATE_ATTEMPTS => attempt += 1,
                 put => return wrote_or_gone(&target.resource, put),
             }
@@ -404,31 +374,25 @@ impl Executor {
                 uid: target.uid.clone().unwrap_or_default(),
             }],
         };
-        match self
-            .handle(&target.resource)
-            .delete(&target.namespace, &target.name, &params)
-            .await
-        {
-            Ok(Deleted::Object(_) | Deleted::Status(_)) => Ok(done),
+        match self.hands.delete(place(target), &params).await {
+            Ok(()) => Ok(done),
             Err(error) if error.is_not_found() => Ok(Done { moot: true, ..done }),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn delete_all(&self, resource: &Gvr, namespace: &str) -> Result<Done, ActionError> {
-        let handle = self.handle(resource);
-        match handle
-            .delete_collection(namespace, &DeleteParams::default(), &ListParams::default())
-            .await
-        {
+        match self.hands.delete_all(resource, namespace).await {
             Ok(()) => Ok(Done::default()),
             Err(error) if error.is_not_found() => Ok(Done::moot()),
             Err(error) if error.code() == Some(405) => {
-                for object in handle.list_all(namespace, &ListParams::default()).await?.items {
-                    match handle
-                        .delete(namespace, meta::name(&object), &DeleteParams::default())
-                        .await
-                    {
+                for object in self.hands.list(resource, namespace).await? {
+                    let at = Place {
+                        resource,
+                        namespace,
+                        name: meta::name(&object),
+                    };
+                    match self.hands.delete(at, &DeleteParams::default()).await {
                         Err(error) if !error.is_not_found() => return Err(error.into()),
                         _ => {}
                     }
@@ -440,14 +404,10 @@ impl Executor {
     }
 
     async fn finalize(&self, target: &Target, empty_of: &[Gvr], finalizers: &[String]) -> Result<Done, ActionError> {
-        let one = ListParams {
-            limit: 1,
-            ..ListParams::default()
-        };
         for resource in empty_of {
-            match self.handle(resource).metadata_only().list(&target.name, &one).await {
-                Ok(list) if list.items.is_empty() => {}
-                Ok(_) => {
+            match self.hands.any(resource, &target.name).await {
+                Ok(false) => {}
+                Ok(true) => {
                     let (namespace, resource) = (target.name.clone(), resource.resource.clone());
                     return Err(ActionError::NotEmpty { namespace, resource });
                 }
@@ -455,8 +415,7 @@ impl Executor {
                 Err(error) => return Err(error.into()),
             }
         }
-        let handle = self.handle(&target.resource);
-        let mut namespace = match handle.get("", &target.name).await {
+        let mut namespace = match self.hands.get(place(target)).await {
             Ok(namespace) => namespace,
             Err(error) if error.is_not_found() => return Ok(Done::moot()),
             Err(error) => return Err(error.into()),
@@ -465,10 +424,7 @@ impl Executor {
             return Ok(Done::moot());
         }
         namespace["spec"]["finalizers"] = json!(finalizers);
-        match handle
-            .update_sub::<_, Value>("", &target.name, "finalize", &namespace, &params())
-            .await
-        {
+        match self.hands.update(place(target), "finalize", &namespace).await {
             Ok(_) => Ok(Done::default()),
             Err(error) if error.is_not_found() => Ok(Done::moot()),
             Err(error) => Err(error.into()),
@@ -476,8 +432,12 @@ impl Executor {
     }
 }
 
-fn params() -> WriteParams {
-    WriteParams::manager(FIELD_MANAGER)
+fn place(target: &Target) -> Place<'_> {
+    Place {
+        resource: &target.resource,
+        namespace: &target.namespace,
+        name: &target.name,
+    }
 }
 
 fn wrote_or_gone(resource: &Gvr, written: Result<Value, ClientError>) -> Result<Done, ActionError> {

@@ -6,18 +6,27 @@ use api::Gvr;
 
 /// A cache that is this far behind is not waited for (upstream's `ExpectationsTimeout` is 5 minutes;
 /// ours may be short, since running on a stale view only costs a refused write).
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A write that the caches have not necessarily seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expectation {
+pub enum Expectation {
     /// This resource's cache reaches a revision.
-    Seen { resource: Gvr, revision: u64 },
+    Seen {
+        /// The resource.
+        resource: Gvr,
+        /// The revision.
+        revision: u64,
+    },
     /// This object is gone, or seen to be going, or another one of its name.
     Going {
+        /// Its resource.
         resource: Gvr,
+        /// Its namespace.
         namespace: String,
+        /// Its name.
         name: String,
+        /// Its UID.
         uid: String,
     },
 }

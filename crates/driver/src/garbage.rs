@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
 use crate::expectation::{Expectation, Sight};
+use crate::hands::Live;
 use crate::metadata::{Metadata, node_of};
 use crate::queue::Queue;
 use crate::runner::{Turns, run};
@@ -15,7 +16,7 @@ use crate::runner::{Turns, run};
 const WORKERS: usize = 20;
 
 /// Collects garbage until `stop`.
-pub(crate) async fn collect(metadata: Metadata, executor: Executor, stop: CancellationToken) {
+pub(crate) async fn collect(metadata: Metadata, executor: Executor<Live>, stop: CancellationToken) {
     let queue: Arc<Queue<NodeKey>> = Arc::default();
     let (sink, graph) = (queue.clone(), metadata.clone());
     metadata.listen(move |resource, change| {

@@ -17,13 +17,16 @@
 //! What any controller decides. It sees the cluster through the API only, as each controller's own
 //! identity.
 
+mod agenda;
 mod autoscale;
 mod execute;
 mod expectation;
 mod garbage;
+mod hands;
 mod heartbeat;
 mod keys;
 mod leader;
+mod memory;
 mod metadata;
 mod queue;
 mod rewrite;
@@ -35,10 +38,15 @@ mod start;
 mod volume_disk;
 mod world;
 
+pub use agenda::Agenda;
+pub use execute::{Executor, Outcome};
+pub use expectation::{Expectation, PATIENCE};
+pub use hands::{Hands, Live, Place};
 pub use keys::Keys;
 pub use leader::{LeaderElection, Leadership, Terms};
+pub use memory::Memory;
 pub use queue::Queue;
 pub use scheduling::SchedulerHandle;
 pub use selection::{GARBAGE_COLLECTOR, OFF_BY_DEFAULT, Selection, UnknownController};
-pub use start::{Candidacy, Driver, Identity, Options};
+pub use start::{Candidacy, Driver, Identity, Options, keys_of_contents, looks_at_contents, needs_keys};
 pub use volume_disk::{DiskError, LocalDisk, VolumeDisk};

@@ -1,6 +1,5 @@
 //! The work queue (client-go `util/workqueue`): keys, each at most once, never the same one at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -8,9 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// First and longest wait of a key that keeps failing, as client-go's.
-const BACKOFF_MIN: Duration = Duration::from_millis(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(1000);
+use crate::agenda::Agenda;
 
 /// A queue of keys.
 ///
@@ -19,21 +16,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1000);
 #[derive(Debug)]
 pub struct Queue<K> {
     /// A std-style lock is right: it is held for a few map operations, never across an await.
-    state: Mutex<State<K>>,
+    state: Mutex<Agenda<K, Instant>>,
     changed: Notify,
-}
-
-#[derive(Debug)]
-struct State<K> {
-    ready: VecDeque<K>,
-    /// In `ready`, or to be put there when they are done.
-    dirty: HashSet<K>,
-    running: HashSet<K>,
-    /// By due time and a number that keeps equal times apart.
-    delayed: BTreeMap<(Instant, u64), K>,
-    due: HashMap<K, (Instant, u64)>,
-    counter: u64,
-    failures: HashMap<K, u32>,
 }
 
 impl<K: Clone + Eq + Hash> Default for Queue<K> {
@@ -45,17 +29,8 @@ impl<K: Clone + Eq + Hash> Default for Queue<K> {
 impl<K: Clone + Eq + Hash> Queue<K> {
     /// An empty queue.
     pub fn new() -> Self {
-        let state = State {
-            ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            running: HashSet::new(),
-            delayed: BTreeMap::new(),
-            due: HashMap::new(),
-            counter: 0,
-            failures: HashMap::new(),
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -74,35 +49,25 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Runs a key that failed, later each time.
     pub fn add_failed(&self, key: K) {
-        let mut state = self.state.lock();
-        let failures = state.failures.entry(key.clone()).or_default();
-        let wait = BACKOFF_MAX.min(BACKOFF_MIN * 2u32.saturating_pow((*failures).min(20)));
-        *failures += 1;
-        state.delay(key, Instant::now() + wait);
-        drop(state);
+        self.state.lock().add_failed(key, Instant::now());
         self.changed.notify_one();
     }
 
     /// The key has succeeded: its next failure is its first.
     pub fn forget(&self, key: &K) {
-        self.state.lock().failures.remove(key);
+        self.state.lock().forget(key);
     }
 
     /// The key's turn is over; until then it is not handed out again.
     pub fn done(&self, key: &K) {
-        let mut state = self.state.lock();
-        state.running.remove(key);
-        if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
-            drop(state);
+        if self.state.lock().done(key) {
             self.changed.notify_one();
         }
     }
 
     /// How many keys are ready or delayed.
     pub fn len(&self) -> usize {
-        let state = self.state.lock();
-        state.dirty.len() + state.due.len()
+        self.state.lock().len()
     }
 
     /// Whether no key is ready or delayed.
@@ -115,16 +80,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         loop {
             let next_due = {
                 let mut state = self.state.lock();
-                state.wake(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
-                    state.running.insert(key.clone());
-                    if !state.ready.is_empty() {
+                if let Some(key) = state.next(Instant::now()) {
+                    if state.has_ready() {
                         self.changed.notify_one();
                     }
                     return key;
                 }
-                state.delayed.keys().next().map(|(due, _)| *due)
+                state.next_due()
             };
             match next_due {
                 Some(due) => {
@@ -135,47 +97,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 }
                 None => self.changed.notified().await,
             }
-        }
-    }
-}
-
-impl<K: Clone + Eq + Hash> State<K> {
-    fn add(&mut self, key: K) {
-        if let Some(due) = self.due.remove(&key) {
-            self.delayed.remove(&due);
-        }
-        if !self.dirty.insert(key.clone()) {
-            return;
-        }
-        if !self.running.contains(&key) {
-            self.ready.push_back(key);
-        }
-    }
-
-    fn delay(&mut self, key: K, at: Instant) {
-        if self.dirty.contains(&key) {
-            return;
-        }
-        if let Some(known) = self.due.get(&key) {
-            if known.0 <= at {
-                return;
-            }
-            self.delayed.remove(known);
-        }
-        self.counter += 1;
-        let due = (at, self.counter);
-        self.delayed.insert(due, key.clone());
-        self.due.insert(key, due);
-    }
-
-    fn wake(&mut self, now: Instant) {
-        while let Some((due, _)) = self.delayed.first_key_value() {
-            if due.0 > now {
-                return;
-            }
-            let (_, key) = self.delayed.pop_first().expect("just seen");
-            self.due.remove(&key);
-            self.add(key);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Turns: a key is taken, what it wrote is awaited, it is decided and executed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use controllers::{Failure, Plan, Turn};
+use controllers::{Plan, Turn};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
-use crate::expectation::{Expectation, Sight, all_seen};
+use crate::expectation::{Sight, all_seen};
+use crate::hands::Live;
+use crate::memory::Memory;
 use crate::queue::Queue;
 
 /// What is run.
@@ -24,22 +26,13 @@ pub(crate) struct Turns<K, S, D> {
     /// Its keys.
     pub(crate) queue: Arc<Queue<K>>,
     /// Its hands.
-    pub(crate) executor: Executor,
+    pub(crate) executor: Executor<Live>,
     /// Tells when the caches have seen a write.
     pub(crate) sight: S,
     /// Turns at once.
     pub(crate) workers: usize,
     /// Its mind.
     pub(crate) decide: D,
-}
-
-/// What is kept of a key between its turns; losing it costs a refused write.
-#[derive(Clone, Debug, Default)]
-struct Memory {
-    expectations: Vec<Expectation>,
-    failure: Option<Failure>,
-    memo: Option<Timestamp>,
-    notes: BTreeMap<String, Timestamp>,
 }
 
 struct Shared<K, S, D> {
@@ -111,12 +104,7 @@ where
             return;
         }
         let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let turn = Turn {
-            now: Timestamp::now(),
-            failure: known.failure,
-            memo: known.memo,
-            notes: known.notes,
-        };
+        let turn = known.turn(Timestamp::now());
         let decided = catch_unwind(AssertUnwindSafe(|| (self.turns.decide)(&key, &turn)));
         let Ok(plan) = decided else {
             tracing::error!(controller = self.turns.name, key = key.named(), "a controller panicked");
@@ -124,7 +112,7 @@ where
             queue.done(&key);
             return;
         };
-        let (again, memo, notes) = (plan.requeue_after, plan.memo, plan.notes.clone());
+        let (again, kept) = (plan.requeue_after, Memory::of(&plan));
         let outcome = self.turns.executor.execute(plan).await;
         drop(permit);
         let failed = outcome.failure.is_some();
@@ -132,19 +120,9 @@ where
             let (controller, error) = (self.turns.name, &failure.message);
             tracing::debug!(controller, key = key.named(), error, "a plan failed, will retry");
         }
-        let memory = Memory {
-            expectations: outcome.expectations,
-            failure: outcome.failure,
-            memo,
-            notes,
-        };
-        {
-            let mut all = self.memory.lock();
-            if memory.expectations.is_empty() && !failed && memo.is_none() && memory.notes.is_empty() {
-                all.remove(&key);
-            } else {
-                all.insert(key.clone(), memory);
-            }
+        match kept.after(outcome) {
+            Some(memory) => drop(self.memory.lock().insert(key.clone(), memory)),
+            None => drop(self.memory.lock().remove(&key)),
         }
         if failed {
             queue.add_failed(key.clone());

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use client::{Caches, Client, EventRecorder};
 use controllers::{BUDGETS, Controller, Key, Network, QUOTAS, World, autoscale, quotas_in};
-use k8s_openapi::api::core::v1::Namespace;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::execute::Executor;
 use crate::garbage;
+use crate::hands::Live;
 use crate::keys::Keys;
 use crate::leader::{LeaderElection, Terms};
 use crate::metadata::Metadata;
@@ -191,21 +191,19 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
             let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
             tasks.spawn(crate::autoscale::run(world, metadata, scaler, stop));
         }
-        let can = |name: &str| self.keys.is_some() || !NEED_KEYS.contains(&name);
+        let can = |name: &str| self.keys.is_some() || !needs_keys(name);
         let chosen = self.controllers.iter();
         for controller in chosen.filter(|controller| self.selection.runs(controller.name) && can(controller.name)) {
             let queue: Arc<Queue<Key>> = Arc::default();
             for trigger in controller.triggers {
                 world.attach(*trigger, &queue);
             }
-            if controller.name == NAMESPACES {
-                follow_contents(&self.caches, &metadata, &queue);
-            }
             if controller.name == BUDGETS {
                 follow_scales(&world, &scales, &queue);
             }
-            if controller.name == QUOTAS {
-                follow_counts(&world, &metadata, &queue);
+            let needs_contents = looks_at_contents(controller.name);
+            if needs_contents {
+                follow_contents(controller.name, &world, &metadata, &queue);
             }
             let (decider, reconcile) = (world.clone(), controller.reconcile);
             let turns = Turns {
@@ -217,7 +215,6 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
                 decide: move |key: &Key, turn: &controllers::Turn| reconcile(&*decider, key, turn),
             };
             let (world, metadata, stop) = (world.clone(), metadata.clone(), stop.clone());
-            let needs_contents = [NAMESPACES, QUOTAS].contains(&controller.name);
             tasks.spawn(async move {
                 let ready = async {
                     world.synced().await;
@@ -237,7 +234,7 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
         }
     }
 
-    fn executor(&self, account: &'static str, component: &str, stop: &CancellationToken) -> Executor {
+    fn executor(&self, account: &'static str, component: &str, stop: &CancellationToken) -> Executor<Live> {
         let identity = match account {
             "" => Identity::ControllerManager,
             account => Identity::Controller(account),
@@ -245,15 +242,18 @@ impl<C: Fn(Identity) -> Client> Manager<C> {
         let client = (self.clients)(identity);
         let recorder = EventRecorder::start(client.clone(), component, "", stop.clone());
         Executor {
-            client,
-            recorder,
+            hands: Live { client, recorder },
             keys: self.keys.clone(),
             local_disk: self.local_disk.clone(),
         }
     }
 }
 
-/// The controllers that can do nothing without the cluster's keys: they do not run then, as upstream's.
+/// Whether a controller can do nothing without the cluster's keys: it does not run then, as upstream's.
+pub fn needs_keys(controller: &str) -> bool {
+    NEED_KEYS.contains(&controller)
+}
+
 const NEED_KEYS: [&str; 2] = [
     "certificatesigningrequest-signing-controller",
     "serviceaccount-token-controller",
@@ -262,18 +262,9 @@ const NEED_KEYS: [&str; 2] = [
 /// The controller that looks at what is in namespaces.
 const NAMESPACES: &str = "namespace-controller";
 
-/// Runs a namespace that is being deleted whenever something in it changes.
-fn follow_contents(caches: &Caches, metadata: &Metadata, queue: &Arc<Queue<Key>>) {
-    let (namespaces, queue) = (caches.get::<Namespace>(), queue.clone());
-    metadata.listen(move |_, change| {
-        let Some(namespace) = change.object().metadata.namespace.as_deref() else {
-            return;
-        };
-        let known = namespaces.get("", namespace);
-        if known.is_some_and(|known| known.metadata.deletion_timestamp.is_some()) {
-            queue.add(Key::new("", namespace));
-        }
-    });
+/// Whether a controller looks at whole namespaces: all that is in them, of any kind.
+pub fn looks_at_contents(controller: &str) -> bool {
+    [NAMESPACES, QUOTAS].contains(&controller)
 }
 
 /// Runs a namespace's disruption budgets when a scale in it is known.
@@ -287,16 +278,29 @@ fn follow_scales(world: &Arc<CacheWorld>, scales: &Scales, queue: &Arc<Queue<Key
     });
 }
 
-/// Runs a namespace's quotas whenever an object comes into it or leaves it.
-fn follow_counts(world: &Arc<CacheWorld>, metadata: &Metadata, queue: &Arc<Queue<Key>>) {
+/// What a controller that looks at whole namespaces runs after an object of any kind came into one, left it
+/// (`moved`), or changed in it: the namespace, while it is being deleted; the quotas, when what there is has changed.
+pub fn keys_of_contents(controller: &str, world: &dyn World, namespace: &str, moved: bool) -> Vec<Key> {
+    match controller {
+        NAMESPACES => {
+            let known = world.namespaces().get("", namespace);
+            let going = known.is_some_and(|known| known.metadata.deletion_timestamp.is_some());
+            going.then(|| Key::new("", namespace)).into_iter().collect()
+        }
+        QUOTAS if moved => quotas_in(world, namespace),
+        _ => Vec::new(),
+    }
+}
+
+fn follow_contents(controller: &'static str, world: &Arc<CacheWorld>, metadata: &Metadata, queue: &Arc<Queue<Key>>) {
     let (world, queue) = (Arc::downgrade(world), queue.clone());
     metadata.listen(move |_, change| {
-        if change.old.is_some() && change.new.is_some() {
-            return;
-        }
         let namespace = change.object().metadata.namespace.as_deref();
         if let (Some(world), Some(namespace)) = (world.upgrade(), namespace) {
-            quotas_in(&*world, namespace).into_iter().for_each(|key| queue.add(key));
+            let moved = change.old.is_none() || change.new.is_none();
+            for key in keys_of_contents(controller, &*world, namespace, moved) {
+                queue.add(key);
+            }
         }
     });
 }

@@ -231,7 +231,7 @@ fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOpti
 
 /// What a delete does to an object.
 #[derive(Debug, PartialEq)]
-enum Decision {
+pub enum Decision {
     /// It is removed.
     Remove,
     /// It stays, changed like this.
@@ -241,7 +241,7 @@ enum Decision {
 }
 
 /// The rules of graceful deletion, finalizers and propagation.
-fn decide(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Decision {
+pub fn decide(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Decision {
     let deletion = &kind.strategy.deletion;
     let mut object = old.clone();
     let mut graceful = false;

@@ -45,7 +45,7 @@ pub(crate) fn generate_name(prefix: &str) -> String {
 ///
 /// # Errors
 /// 400 on a mismatch.
-pub(crate) fn ensure_namespace(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), Status> {
+pub fn ensure_namespace(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), Status> {
     let expected = if kind.is_namespaced() { namespace } else { "" };
     let actual = meta::namespace(object);
     if actual == expected {
@@ -72,13 +72,13 @@ pub(crate) fn name_rule(rule: &NameRule) -> api::validate::NameRule {
 }
 
 /// Validates the metadata of a new object.
-pub(crate) fn validate(kind: &Kind, object: &Value) -> Vec<Error> {
+pub fn validate(kind: &Kind, object: &Value) -> Vec<Error> {
     let rule = name_rule(&kind.strategy.name);
     api::validate::object_meta(object, kind.is_namespaced(), rule, &Path::new("metadata"))
 }
 
 /// Validates the metadata of a changed object.
-pub(crate) fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Error> {
+pub fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Error> {
     let path = Path::new("metadata");
     let rule = api::validate::path_segment_name;
     let mut errors = api::validate::object_meta(new, kind.is_namespaced(), rule, &path);
@@ -91,7 +91,7 @@ pub(crate) fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Erro
 }
 
 /// Removes repeated owner references; says which uids were repeated.
-pub(crate) fn dedup_owner_references(object: &mut Value) -> Vec<String> {
+pub fn dedup_owner_references(object: &mut Value) -> Vec<String> {
     let list = object.get_mut("metadata").and_then(|m| m.get_mut("ownerReferences"));
     let Some(list) = list.and_then(Value::as_array_mut) else {
         return Vec::new();

@@ -126,7 +126,8 @@ fn validate_manager(manager: &str) -> Vec<Error> {
 
 /// Who takes care of dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Propagation {
+#[expect(missing_docs, reason = "the names are the policies")]
+pub enum Propagation {
     Orphan,
     Background,
     Foreground,
@@ -134,7 +135,8 @@ pub(crate) enum Propagation {
 
 /// The options of a delete.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DeleteOptions {
+#[expect(missing_docs, reason = "the fields are the options")]
+pub struct DeleteOptions {
     pub dry_run: bool,
     pub grace_period_seconds: Option<i64>,
     pub uid: Option<String>,
@@ -148,7 +150,7 @@ impl DeleteOptions {
     ///
     /// # Errors
     /// 400 if it cannot be read, 422 if a value is not allowed.
-    pub fn read(call: &Call, body: &Bytes) -> Result<DeleteOptions, Status> {
+    pub(crate) fn read(call: &Call, body: &Bytes) -> Result<DeleteOptions, Status> {
         if body.is_empty() {
             return DeleteOptions::from_query(call);
         }

@@ -433,7 +433,7 @@ impl Attempt<'_> {
 }
 
 /// Takes a top-level field from the old object.
-fn put_back(new: &mut Value, old: &Value, field: &str) {
+pub fn put_back(new: &mut Value, old: &Value, field: &str) {
     let Some(map) = new.as_object_mut() else { return };
     match old.get(field) {
         Some(value) => drop(map.insert(field.to_owned(), value.clone())),
@@ -442,7 +442,7 @@ fn put_back(new: &mut Value, old: &Value, field: &str) {
 }
 
 /// A part update keeps everything but the part and metadata.
-fn prepare_part(part: &Part, context: &crate::kind::Context<'_>, new: &mut Value, old: &Value) {
+pub fn prepare_part(part: &Part, context: &crate::kind::Context<'_>, new: &mut Value, old: &Value) {
     if let Some(prepare) = &part.prepare {
         prepare(context, new, old);
         return;
@@ -466,7 +466,7 @@ fn prepare_part(part: &Part, context: &crate::kind::Context<'_>, new: &mut Value
 }
 
 /// Metadata that only the server writes.
-fn keep_metadata(new: &mut Value, old: &Value) {
+pub fn keep_metadata(new: &mut Value, old: &Value) {
     if meta::uid(new).is_empty() {
         meta::set_uid(new, meta::uid(old));
     }
@@ -486,7 +486,8 @@ fn keep_metadata(new: &mut Value, old: &Value) {
     meta::remove(new, "selfLink");
 }
 
-fn generation_moves(kind: &Kind, new: &Value, old: &Value) -> bool {
+/// Whether an update moves the generation.
+pub fn generation_moves(kind: &Kind, new: &Value, old: &Value) -> bool {
     match &kind.strategy.generation {
         Generation::Unused => false,
         Generation::When(changed) => changed(new, old),
@@ -505,7 +506,7 @@ fn generation_moves(kind: &Kind, new: &Value, old: &Value) -> bool {
 
 /// Whether this update takes away the last thing that kept a deleted object
 /// (`ShouldDeleteDuringUpdate`).
-fn deletes(kind: &Kind, new: &Value, old: &Value) -> bool {
+pub fn deletes(kind: &Kind, new: &Value, old: &Value) -> bool {
     meta::finalizers(new).is_empty()
         && meta::is_deleting(old)
         && meta::deletion_grace_period_seconds(old).unwrap_or(0) == 0

@@ -80,6 +80,10 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
     if selects_everything(&spec.selector) {
         return refuse_to_select_all(&deployment);
     }
+    // A number below zero is corrupted, and says nothing about how many are wanted.
+    if spec.replicas.is_some_and(|count| count < 0) {
+        return plan;
+    }
     let claimed = claim(&*deployment, &spec.selector, world.replica_sets(), |_| true, &mut plan);
     let mut sync = Sync {
         world,

@@ -118,6 +118,11 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
     let Some(selector) = &spec.selector else {
         return plan;
     };
+    // Numbers below zero are corrupted: no server takes them. They end no pods.
+    let numbers = [spec.parallelism, spec.completions, spec.backoff_limit];
+    if numbers.into_iter().flatten().any(|number| number < 0) {
+        return plan;
+    }
     let pods = claim_with(&*job, selector, world.pods(), |_| true, Some(FINALIZER), &mut plan);
     let sync = Sync::new(&job, spec.clone(), turn, pods);
     sync.sync(&mut plan);

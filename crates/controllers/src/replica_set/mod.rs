@@ -48,8 +48,9 @@ pub(crate) fn sync<O: Object>(world: &dyn World, owner: &O, set: &ReplicaSet, tu
     let mut plan = Plan::nothing();
     let spec = &set.spec;
     let pods = claim(owner, &spec.selector, world.pods(), is_active, &mut plan);
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-    if !is_deleting(owner) {
+    // A number below zero is corrupted, and says nothing about how many are wanted.
+    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).ok();
+    if let Some(wanted) = wanted.filter(|_| !is_deleting(owner)) {
         if pods.len() < wanted {
             create(owner, set, (wanted - pods.len()).min(BURST), &mut plan);
         } else if pods.len() > wanted {

@@ -107,7 +107,9 @@ pub fn reconcile(world: &dyn World, key: &Key, turn: &Turn) -> Plan {
         collisions: set.status.as_ref().and_then(|status| status.collision_count),
         hash_label: HASH_LABEL,
     };
-    if is_deleting(&*set) {
+    let start = set.spec.ordinals.as_ref().and_then(|ordinals| ordinals.start);
+    // Numbers below zero are corrupted, and say nothing about which pods are wanted.
+    if is_deleting(&*set) || set.spec.replicas.is_some_and(|count| count < 0) || start.is_some_and(|at| at < 0) {
         return plan;
     }
     let Ok(history) = recorded.history(world, &mut plan) else {
