@@ -84,7 +84,7 @@ fn feeds() -> Vec<(Resource, Feed, Share)> {
 }
 
 fn scheduler(seeds: &mut Rng) -> Scheduler {
-    Scheduler::new(vec![plugins::default_profile()], Patience::default(), seeds.next())
+    Scheduler::new(vec![plugins::default_profile()], Patience::default(), seeds.draw())
 }
 
 impl SchedulerActor {

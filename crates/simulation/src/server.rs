@@ -149,7 +149,7 @@ impl Server {
         self.admit_new(resource, namespace, &mut object)?;
         rules::complete(kind, &mut object);
         if meta::name(&object).is_empty() {
-            let name = self.generated(&meta::generate_name(&object).to_owned());
+            let name = self.generated(meta::generate_name(&object));
             meta::set_name(&mut object, &name);
         }
         let name = meta::name(&object).to_owned();
