@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Answers lists with the scripted documents in turn, and hands out each watch's sending end.
+/// Answers lists with the scripted documents in turn, a Status with its code, and hands out each watch's sending end.
 struct Script {
     lists: Mutex<VecDeque<Value>>,
     watches: mpsc::UnboundedSender<(String, mpsc::UnboundedSender<Value>)>,
@@ -24,6 +24,7 @@ impl Transport for Script {
     fn call(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, ClientError>> {
         Box::pin(async move {
             let query = request.uri().query().unwrap_or_default().to_owned();
+            let mut code = 200;
             let body = if query.contains("watch=true") {
                 let (lines, receiver) = mpsc::unbounded_channel::<Value>();
                 self.watches.send((query, lines)).expect("the test listens");
@@ -35,9 +36,12 @@ impl Transport for Script {
                 StreamBody::new(frames).boxed_unsync()
             } else {
                 let list = self.lists.lock().pop_front().expect("no more lists are scripted");
+                code = list["code"].as_u64().map_or(200, |code| code as u16);
                 full_body(serde_json::to_vec(&list).expect("JSON"))
             };
-            Ok(Response::new(body))
+            let mut response = Response::new(body);
+            *response.status_mut() = http::StatusCode::from_u16(code).expect("a status");
+            Ok(response)
         })
     }
 }
@@ -151,4 +155,15 @@ async fn pages_are_followed() {
     let (cache, _watches) = start(vec![first, list(5, vec![pod("b", 4, "n1")])]);
     cache.synced().await;
     assert_eq!(cache.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_does_not_serve_is_empty_until_it_does() {
+    let absent = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404,
+        "message": "the server could not find the requested resource"});
+    let (cache, mut watches) = start(vec![absent, list(5, vec![pod("a", 3, "n1")])]);
+    cache.synced().await;
+    assert_eq!((cache.revision(), cache.len()), (0, 0));
+    watches.recv().await.expect("a watch, once it is served");
+    assert_eq!((cache.revision(), cache.len()), (5, 1));
 }

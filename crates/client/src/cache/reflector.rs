@@ -44,6 +44,8 @@ trait Sink: Send + Sync {
     fn listed(&self, json: &str) -> Result<(), serde_json::Error>;
     /// The list was that of this revision, and is complete: what it did not have is gone.
     fn complete(&self, revision: &str);
+    /// The server does not have such objects: there are none, until there are. Nothing, if some were known before.
+    fn unserved(&self);
     /// An object that was added or changed; answers with its revision.
     fn put(&self, json: &str) -> Result<String, serde_json::Error>;
     /// An object that is gone; answers with the revision of that.
@@ -90,6 +92,11 @@ impl Reflector {
                         next = Next::Watch(revision);
                         continue;
                     }
+                    // A server of another version may not serve this: nobody waits for it.
+                    Err(error) if error.is_not_found() => {
+                        self.kept.unserved();
+                        (Next::List, Err(error))
+                    }
                     Err(error) => (Next::List, Err(error)),
                 },
                 Next::Watch(mut last) => match self.watch(&mut last).await {
@@ -100,8 +107,12 @@ impl Reflector {
                 },
             };
             if let Err(error) = &outcome {
-                let resource = self.handle.resource();
-                tracing::warn!(%resource, error = error.report(), "a cache lost the server, will retry");
+                let (resource, cause) = (self.handle.resource(), error.report());
+                if error.is_not_found() {
+                    tracing::debug!(%resource, cause, "the server does not serve what a cache wants, will retry");
+                } else {
+                    tracing::warn!(%resource, error = cause, "a cache lost the server, will retry");
+                }
             }
             if begun.elapsed() >= HEALTHY_AFTER {
                 backoff = BACKOFF_MIN;
@@ -206,6 +217,12 @@ impl<K: Object> Sink for Kept<K> {
         }
         self.inner.revision.send_replace(revision.parse().unwrap_or(0));
         self.inner.synced.send_replace(true);
+    }
+
+    fn unserved(&self) {
+        if *self.inner.revision.borrow() == 0 {
+            self.inner.synced.send_replace(true);
+        }
     }
 
     fn put(&self, json: &str) -> Result<String, serde_json::Error> {
