@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("pki", &[]),
+    ("typed", &[]),
     ("streams", &[]),
     ("schema", &["api"]),
     ("cel", &["api"]),
@@ -18,18 +19,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("placement", &[]),
     ("quota", &["api"]),
     ("devices", &["api", "cel"]),
-    ("controllers", &["api", "placement", "quota"]),
-    ("scheduler", &["api", "devices", "placement"]),
+    ("controllers", &["api", "placement", "quota", "typed"]),
+    ("scheduler", &["api", "devices", "placement", "typed"]),
     ("podlife", &["api"]),
     ("proxy", &["api"]),
     ("dnszone", &["api"]),
-    ("client", &["api"]),
+    ("client", &["api", "typed"]),
     ("runtime", &["api"]),
     ("net", &["api", "proxy"]),
     ("apiserver", &["api", "cel", "quota", "schema", "store", "streams"]),
     ("kinds", &["api", "schema", "apiserver"]),
     ("differential", &["schema"]),
-    ("driver", &["api", "client", "controllers", "scheduler"]),
+    ("driver", &["api", "client", "controllers", "scheduler", "typed"]),
     // A tool of development: nothing that is shipped uses it.
     (
         "simulation",
@@ -43,9 +44,13 @@ const EDGES: &[(&str, &[&str])] = &[
             "quota",
             "scheduler",
             "schema",
+            "typed",
         ],
     ),
-    ("node", &["api", "client", "net", "podlife", "runtime", "streams"]),
+    (
+        "node",
+        &["api", "client", "net", "podlife", "runtime", "streams", "typed"],
+    ),
     ("dns", &["client", "dnszone"]),
     ("cli", &["api", "client", "schema", "streams"]),
 ];
@@ -53,6 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Crates without I/O, clock or randomness: none of [`IMPURE`] may be among their dependencies.
 const PURE: &[&str] = &[
     "api",
+    "typed",
     "schema",
     "placement",
     "quota",

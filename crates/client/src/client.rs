@@ -10,6 +10,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use typed::Decoded;
 
 use crate::handle::{Deleted, Handle, List, Object};
 use crate::{
@@ -99,7 +100,7 @@ impl Client {
     }
 
     /// Requests about objects of any resource, of which only what `T` names is decoded.
-    pub fn resource<T: DeserializeOwned>(&self, resource: &Gvr) -> Handle<T> {
+    pub fn resource<T: Decoded>(&self, resource: &Gvr) -> Handle<T> {
         Handle::new(self.clone(), resource.clone())
     }
 

@@ -1,47 +1,37 @@
 //! Requests about the objects of one resource.
 
-use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use api::{Gvr, Status, Value};
 use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue};
 use http::{Method, Request};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
-use k8s_openapi::{Metadata, Resource};
-use serde::de::DeserializeOwned;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use typed::Decoded;
+pub use typed::Object;
 
 use crate::client::{build, encode};
 use crate::params::{Query, escape};
 use crate::watch::WatchStream;
 use crate::{Client, ClientError, DeleteParams, ListParams, PatchKind, WatchParams, WriteParams};
 
-/// A typed Kubernetes object, as `k8s-openapi` generates them.
-pub trait Object:
-    Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
-{
-}
-
-impl<K> Object for K where
-    K: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
-{
-}
-
 /// A page of objects.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(bound(deserialize = "T: DeserializeOwned"))]
+#[derive(Clone, Debug)]
 pub struct List<T> {
     /// Revision and continue token.
-    #[serde(default)]
     pub metadata: ListMeta,
     /// The objects.
-    #[serde(default = "Vec::new", deserialize_with = "null_is_empty")]
     pub items: Vec<T>,
 }
 
-fn null_is_empty<'de, T: DeserializeOwned, D: serde::Deserializer<'de>>(de: D) -> Result<Vec<T>, D::Error> {
-    Ok(Option::<Vec<T>>::deserialize(de)?.unwrap_or_default())
+/// A page as it came.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: ListMeta,
+    items: Option<Vec<Box<RawValue>>>,
 }
 
 /// What a delete was answered with.
@@ -78,7 +68,7 @@ impl<K: Object> Handle<K> {
     }
 }
 
-impl<T: DeserializeOwned> Handle<T> {
+impl<T: Decoded> Handle<T> {
     pub(crate) fn new(client: Client, resource: Gvr) -> Self {
         Self {
             client,
@@ -89,7 +79,7 @@ impl<T: DeserializeOwned> Handle<T> {
     }
 
     /// The same requests, with objects decoded as something else.
-    pub(crate) fn decoding<O: DeserializeOwned>(self) -> Handle<O> {
+    pub(crate) fn decoding<O: Decoded>(self) -> Handle<O> {
         Handle {
             client: self.client,
             resource: self.resource,
@@ -155,7 +145,8 @@ impl<T: DeserializeOwned> Handle<T> {
     pub async fn get_sub(&self, namespace: &str, name: &str, subresource: &str) -> Result<T, ClientError> {
         let path = self.path(namespace, name, subresource);
         let request = self.read(build(Method::GET, &path, None, Bytes::new())?, METADATA);
-        self.client.request_json(request).await
+        let body = self.client.request_bytes(request).await?;
+        T::from_json(&body).map_err(|source| answer(&path, source))
     }
 
     /// Lists one page.
@@ -167,7 +158,8 @@ impl<T: DeserializeOwned> Handle<T> {
         params.query(&mut query);
         let path = query.finish(self.path(namespace, "", ""));
         let request = self.read(build(Method::GET, &path, None, Bytes::new())?, METADATA_LIST);
-        self.client.request_json(request).await
+        let body = self.client.request_bytes(request).await?;
+        list(&body).map_err(|source| answer(&path, source))
     }
 
     /// Lists everything, page by page (`params.limit` is the page size).
@@ -219,7 +211,7 @@ impl<T: DeserializeOwned> Handle<T> {
     ///
     /// # Errors
     /// The request failed.
-    pub async fn create_sub<B: Serialize + ?Sized, R: DeserializeOwned>(
+    pub async fn create_sub<B: Serialize + ?Sized, R: Decoded>(
         &self,
         namespace: &str,
         name: &str,
@@ -255,7 +247,7 @@ impl<T: DeserializeOwned> Handle<T> {
     ///
     /// # Errors
     /// The request failed.
-    pub async fn update_sub<B: Serialize + ?Sized, R: DeserializeOwned>(
+    pub async fn update_sub<B: Serialize + ?Sized, R: Decoded>(
         &self,
         namespace: &str,
         name: &str,
@@ -324,9 +316,7 @@ impl<T: DeserializeOwned> Handle<T> {
                 serde_json::from_slice(&body).map_err(decode)?,
             )));
         }
-        Ok(Deleted::Object(Box::new(
-            serde_json::from_slice(&body).map_err(decode)?,
-        )))
+        Ok(Deleted::Object(Box::new(T::from_json(&body).map_err(decode)?)))
     }
 
     /// Deletes all that is selected.
@@ -346,7 +336,7 @@ impl<T: DeserializeOwned> Handle<T> {
         self.client.request_bytes(request).await.map(drop)
     }
 
-    async fn write<B: Serialize + ?Sized, R: DeserializeOwned>(
+    async fn write<B: Serialize + ?Sized, R: Decoded>(
         &self,
         method: Method,
         content_type: Option<&'static str>,
@@ -356,13 +346,10 @@ impl<T: DeserializeOwned> Handle<T> {
     ) -> Result<R, ClientError> {
         let mut query = Query::default();
         params.query(&mut query);
-        let request = build(
-            method,
-            &query.finish(path),
-            content_type,
-            encode(&self.resource.resource, body)?,
-        )?;
-        self.client.request_json(request).await
+        let path = query.finish(path);
+        let request = build(method, &path, content_type, encode(&self.resource.resource, body)?)?;
+        let body = self.client.request_bytes(request).await?;
+        R::from_json(&body).map_err(|source| answer(&path, source))
     }
 
     fn read(&self, mut request: Request<Bytes>, metadata: &'static str) -> Request<Bytes> {
@@ -370,6 +357,23 @@ impl<T: DeserializeOwned> Handle<T> {
             request.headers_mut().insert(ACCEPT, HeaderValue::from_static(metadata));
         }
         request
+    }
+}
+
+fn list<T: Decoded>(json: &[u8]) -> Result<List<T>, serde_json::Error> {
+    let page: Page = serde_json::from_slice(json)?;
+    let items = page.items.unwrap_or_default();
+    let items = items.iter().map(|item| T::from_json(item.get().as_bytes()));
+    Ok(List {
+        metadata: page.metadata,
+        items: items.collect::<Result<_, _>>()?,
+    })
+}
+
+fn answer(path: &str, source: serde_json::Error) -> ClientError {
+    ClientError::Decode {
+        what: format!("the answer of {path}"),
+        source,
     }
 }
 

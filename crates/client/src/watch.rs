@@ -6,8 +6,8 @@ use api::Status;
 use bytes::{Buf, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use typed::Decoded;
 
 use crate::{Body, ClientError};
 
@@ -51,7 +51,7 @@ impl<T> std::fmt::Debug for WatchStream<T> {
     }
 }
 
-impl<T: DeserializeOwned> WatchStream<T> {
+impl<T: Decoded> WatchStream<T> {
     pub(crate) fn new(path: String, body: Body) -> Self {
         Self {
             path,
@@ -133,20 +133,20 @@ struct BookmarkMetadata {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
-fn decode<T: DeserializeOwned>(line: &[u8], path: &str) -> Result<WatchEvent<T>, ClientError> {
+fn decode<T: Decoded>(line: &[u8], path: &str) -> Result<WatchEvent<T>, ClientError> {
     decode_frame(line).map_err(|source| ClientError::Decode {
         what: format!("an event of {path}"),
         source,
     })
 }
 
-fn decode_frame<T: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<T>, serde_json::Error> {
+fn decode_frame<T: Decoded>(line: &[u8]) -> Result<WatchEvent<T>, serde_json::Error> {
     let frame: Frame<'_> = serde_json::from_slice(line)?;
     let object = frame.object.get();
     Ok(match frame.kind {
-        "ADDED" => WatchEvent::Added(serde_json::from_str(object)?),
-        "MODIFIED" => WatchEvent::Modified(serde_json::from_str(object)?),
-        "DELETED" => WatchEvent::Deleted(serde_json::from_str(object)?),
+        "ADDED" => WatchEvent::Added(T::from_json(object.as_bytes())?),
+        "MODIFIED" => WatchEvent::Modified(T::from_json(object.as_bytes())?),
+        "DELETED" => WatchEvent::Deleted(T::from_json(object.as_bytes())?),
         "BOOKMARK" => {
             let bookmark: Bookmark = serde_json::from_str(object)?;
             let end = bookmark.metadata.annotations.get("k8s.io/initial-events-end");

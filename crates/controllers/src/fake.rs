@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use api::{Gvr, Value};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::object::{gvr_of, to_value};
@@ -103,7 +103,7 @@ pub struct FakeView<K> {
     kind: PhantomData<K>,
 }
 
-impl<K: Object + DeserializeOwned> View<K> for FakeView<K> {
+impl<K: Object> View<K> for FakeView<K> {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let key = (gvr_of::<K>(), namespace.to_owned(), name.to_owned());
         self.objects.borrow().get(&key).map(typed)
@@ -157,8 +157,8 @@ impl<K: Object + DeserializeOwned> View<K> for FakeView<K> {
     }
 }
 
-fn typed<K: DeserializeOwned>(object: &Value) -> Arc<K> {
-    Arc::new(serde_json::from_value(object.clone()).expect("an object of its kind"))
+fn typed<K: Object>(object: &Value) -> Arc<K> {
+    Arc::new(K::from_tree(object).expect("an object of its kind"))
 }
 
 /// RFC 7386.
@@ -237,7 +237,7 @@ impl Fake {
     }
 
     /// Changes an object by a merge patch.
-    pub fn change<K: Object>(&mut self, namespace: &str, name: &str, patch: Value) {
+    pub fn change<K: Resource>(&mut self, namespace: &str, name: &str, patch: Value) {
         let key = (gvr_of::<K>(), namespace.to_owned(), name.to_owned());
         let mut objects = self.objects.borrow_mut();
         let object = objects.get_mut(&key).unwrap_or_else(|| panic!("no {key:?}"));
@@ -246,14 +246,14 @@ impl Fake {
         object["metadata"]["resourceVersion"] = json!(self.counter.to_string());
     }
 
-    pub fn remove<K: Object>(&mut self, namespace: &str, name: &str) {
+    pub fn remove<K: Resource>(&mut self, namespace: &str, name: &str) {
         self.objects
             .borrow_mut()
             .remove(&(gvr_of::<K>(), namespace.to_owned(), name.to_owned()));
     }
 
     /// The JSON of an object.
-    pub fn json<K: Object>(&self, namespace: &str, name: &str) -> Value {
+    pub fn json<K: Resource>(&self, namespace: &str, name: &str) -> Value {
         let key = (gvr_of::<K>(), namespace.to_owned(), name.to_owned());
         self.objects
             .borrow()
@@ -263,7 +263,7 @@ impl Fake {
     }
 
     /// The JSON of all objects of a kind.
-    pub fn all<K: Object>(&self) -> Vec<Value> {
+    pub fn all<K: Resource>(&self) -> Vec<Value> {
         let resource = gvr_of::<K>();
         self.objects
             .borrow()

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::json;
+use typed::Decoded;
 
 use crate::claim::claim;
 use crate::object::{controller_reference, name, namespace, to_value};
@@ -150,6 +151,6 @@ impl History {
     pub(crate) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
         let mut template = revision.data.0["spec"]["template"].clone();
         template.as_object_mut()?.remove("$patch");
-        serde_json::from_value(template).ok()
+        PodTemplateSpec::from_tree(&template).ok()
     }
 }

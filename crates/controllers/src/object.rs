@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::{Metadata, Resource};
 use serde::Serialize;
-
-/// A typed object.
-pub trait Object: Resource + Metadata<Ty = ObjectMeta> + Serialize {}
-impl<K: Resource + Metadata<Ty = ObjectMeta> + Serialize> Object for K {}
+pub use typed::Object;
 
 /// The resource of a typed kind.
 pub fn gvr_of<K: Resource>() -> Gvr {

@@ -1,8 +1,9 @@
 //! ReplicationControllers: the elder brother of ReplicaSets, and run as one (upstream `pkg/controller/replication`).
 
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use typed::Decoded;
 
 use crate::controller::{Controller, Trigger, own_key};
 use crate::object::{controller_of, has_labels, is_deleting, namespace, to_value};
@@ -57,7 +58,7 @@ fn as_set(controller: &ReplicationController) -> ReplicaSet {
             },
             template: spec.template,
         },
-        status: status.and_then(|status| serde_json::from_value(status).ok()),
+        status: status.and_then(|status| ReplicaSetStatus::from_tree(&status).ok()),
     }
 }
 

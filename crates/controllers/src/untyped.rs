@@ -25,6 +25,8 @@ pub struct Untyped {
     pub body: Map<String, Value>,
 }
 
+typed::decoded!(Untyped);
+
 impl Resource for Untyped {
     const API_VERSION: &'static str = "";
     const GROUP: &'static str = "";

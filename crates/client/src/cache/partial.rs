@@ -24,6 +24,8 @@ impl PartialObject {
     }
 }
 
+typed::decoded!(PartialObject);
+
 impl Resource for PartialObject {
     const API_VERSION: &'static str = "meta.k8s.io/v1";
     const GROUP: &'static str = "meta.k8s.io";

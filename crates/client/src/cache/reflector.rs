@@ -199,7 +199,7 @@ impl<K: Object> Sink for Kept<K> {
     }
 
     fn listed(&self, json: &str) -> Result<(), serde_json::Error> {
-        let mut object: K = serde_json::from_str(json)?;
+        let mut object = K::from_json(json.as_bytes())?;
         self.trim(&mut object);
         self.listed.lock().push(object);
         Ok(())
@@ -226,7 +226,7 @@ impl<K: Object> Sink for Kept<K> {
     }
 
     fn put(&self, json: &str) -> Result<String, serde_json::Error> {
-        let object: K = serde_json::from_str(json)?;
+        let object = K::from_json(json.as_bytes())?;
         let revision = object.metadata().resource_version.clone().unwrap_or_default();
         self.store(object);
         self.advance(&revision);
@@ -234,7 +234,7 @@ impl<K: Object> Sink for Kept<K> {
     }
 
     fn gone(&self, json: &str) -> Result<String, serde_json::Error> {
-        let object: K = serde_json::from_str(json)?;
+        let object = K::from_json(json.as_bytes())?;
         let revision = object.metadata().resource_version.clone().unwrap_or_default();
         self.delete(&Key::of(&object));
         self.advance(&revision);

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodResourceClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
+use typed::Decoded;
 
 use super::{CLAIMS, Named, TEMPLATES, claims, is_for, is_scheduled};
 use crate::object::{controller_reference, is_deleting, name, namespace, uid};
@@ -81,7 +82,7 @@ fn make<'p>(
 }
 
 fn from_template(template: &Untyped, pod: &Pod, claim: &PodResourceClaim) -> Untyped {
-    let metadata: ObjectMeta = serde_json::from_value(template.at("spec.metadata").clone()).unwrap_or_default();
+    let metadata: ObjectMeta = ObjectMeta::from_tree(template.at("spec.metadata")).unwrap_or_default();
     let mut annotations = metadata.annotations.unwrap_or_default();
     annotations.insert(POD_CLAIM.to_owned(), claim.name.clone());
     let mut object = Untyped {

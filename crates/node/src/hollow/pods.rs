@@ -196,6 +196,8 @@ struct Written {
     metadata: WrittenMetadata,
 }
 
+typed::decoded!(Written);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WrittenMetadata {

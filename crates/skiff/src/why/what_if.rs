@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
+use typed::Decoded;
 
 /// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl NewNode {
                 "capacity": resources, "allocatable": resources, "conditions": [{"type": "Ready", "status": "True"}],
             },
         });
-        serde_json::from_value(node).context("the node that is added")
+        Node::from_tree(&node).context("the node that is added")
     }
 }
 

@@ -3,6 +3,7 @@
 use api::Value;
 use k8s_openapi::api::core::v1::{Affinity, NodeAffinity, NodeSelector, PodSpec};
 use placement::RequiredTerms;
+use typed::Decoded;
 
 use crate::node::NodeInfo;
 
@@ -20,7 +21,7 @@ impl devices::Node for NodeView<'_> {
 
 /// Whether a node selector selects a node; one that cannot be read selects none.
 pub(super) fn selects(selector: &Value, node: &NodeInfo) -> bool {
-    let Ok(selector) = serde_json::from_value::<NodeSelector>(selector.clone()) else {
+    let Ok(selector) = NodeSelector::from_tree(selector) else {
         return false;
     };
     let spec = PodSpec {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use scheduler::cycle::{Attempt, Failure, NoJudge, schedule};
 use scheduler::{Cluster, PodInfo, Profile, plugins};
 use serde_json::{Value, json};
+use typed::Decoded;
 
 use super::super::api::{Server, own_cpu};
 use super::cases::{Pods, Role, Step, Workload};
@@ -72,7 +73,7 @@ impl Core {
                 _ => format!("scheduler-perf-{}", self.nodes + index),
             };
             let zone = (index as usize).checked_rem(zones.len()).map(|at| zones[at]);
-            let node: Node = serde_json::from_value(template.node(&name, zone)).context("a node's template")?;
+            let node = Node::from_tree(&template.node(&name, zone)).context("a node's template")?;
             self.cluster.set_node(Arc::new(node));
         }
         self.nodes += count;
@@ -127,7 +128,7 @@ fn infos(pods: &Pods, cluster: &Cluster) -> Result<Vec<Arc<PodInfo>>> {
 }
 
 fn info(object: Value, cluster: &Cluster) -> Result<Arc<PodInfo>> {
-    let pod: Pod = serde_json::from_value(object).context("a pod's template")?;
+    let pod = Pod::from_tree(&object).context("a pod's template")?;
     Ok(Arc::new(PodInfo::new(&pod, cluster.interner())))
 }
 

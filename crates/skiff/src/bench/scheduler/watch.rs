@@ -43,6 +43,8 @@ struct Seen {
     metadata: SeenMetadata,
 }
 
+typed::decoded!(Seen);
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SeenMetadata {
