@@ -230,3 +230,86 @@ fn the_protobuf_form_holds_the_definitions() {
         assert!(text.contains(wanted), "{wanted}");
     }
 }
+
+/// The fields of a message, read without knowing it: (number, bytes or nothing).
+fn fields(mut rest: &[u8]) -> Vec<(u64, &[u8])> {
+    fn varint(rest: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..).step_by(7) {
+            let byte = rest[0];
+            *rest = &rest[1..];
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
+    }
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let tag = varint(&mut rest);
+        let length = match tag & 7 {
+            0 => {
+                varint(&mut rest);
+                0
+            }
+            1 => 8,
+            2 => usize::try_from(varint(&mut rest)).expect("a length"),
+            other => panic!("wire type {other}"),
+        };
+        let (content, after) = rest.split_at(length);
+        found.push((tag >> 3, content));
+        rest = after;
+    }
+    found
+}
+
+/// The value of an entry `{name = 1, value = 2}`.
+fn entry<'b>(message: &'b [u8], number: u64, name: &str) -> &'b [u8] {
+    let entries = fields(message).into_iter().filter(|(n, _)| *n == number);
+    let entry = entries
+        .map(|(_, entry)| fields(entry))
+        .find(|e| e[0].1 == name.as_bytes());
+    entry.unwrap_or_else(|| panic!("no {name}"))[1].1
+}
+
+fn only(message: &[u8], number: u64) -> &[u8] {
+    let found: Vec<&[u8]> = fields(message)
+        .into_iter()
+        .filter(|(n, _)| *n == number)
+        .map(|(_, content)| content)
+        .collect();
+    assert_eq!(found.len(), 1, "field {number}");
+    found[0]
+}
+
+/// Field numbers of `openapiv3/OpenAPIv3.proto`.
+#[test]
+fn v3_has_a_protobuf_form() {
+    let bytes = gnostic::encode_v3(&apps());
+    assert_eq!(only(&bytes, 1), b"3.0.0");
+    assert_eq!(only(only(&bytes, 2), 1), b"Kubernetes");
+    let schemas = only(only(&bytes, 5), 1);
+    let deployment = only(entry(schemas, 1, "io.k8s.api.apps.v1.Deployment"), 1);
+    assert_eq!(only(deployment, 25), b"object");
+    let spec = only(entry(only(deployment, 31), 1, "spec"), 1);
+    assert_eq!(
+        only(only(only(spec, 26), 2), 1),
+        b"#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec",
+        "allOf of a reference"
+    );
+    assert_eq!(only(spec, 33), b"", "a default that is an object is an empty choice");
+    let gvk = entry(deployment, 36, "x-kubernetes-group-version-kind");
+    assert!(only(gvk, 2).starts_with(b"[{\"group\":\"apps\""));
+    let path = entry(only(&bytes, 4), 1, "/apis/apps/v1/namespaces/{namespace}/deployments");
+    let list = only(path, 4);
+    assert_eq!(only(list, 5), b"listAppsV1NamespacedDeployment");
+    let ok = only(entry(only(list, 8), 2, "200"), 1);
+    let media = entry(only(ok, 3), 1, "application/json");
+    assert_eq!(
+        only(only(only(media, 1), 2), 1),
+        b"#/components/schemas/io.k8s.api.apps.v1.DeploymentList"
+    );
+    let scheme = only(entry(only(only(&bytes, 5), 7), 1, "BearerToken"), 1);
+    assert_eq!(only(scheme, 1), b"apiKey");
+}

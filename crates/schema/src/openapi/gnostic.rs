@@ -1,158 +1,142 @@
-//! A v2 document as protobuf (`gnostic-models/openapiv2`), which client-go asks for as
-//! `application/com.github.proto-openapi.spec.v2@v1.0+protobuf`.
+//! Documents as protobuf (`gnostic-models`), which client-go asks for as
+//! `application/com.github.proto-openapi.spec.v2@v1.0+protobuf` and `…spec.v3@v1.0+protobuf`.
+//!
+//! What a message is made of stands in tables, one a version of the specification; this file writes
+//! any document by them. Members that are in no table are left out.
+
+mod swagger;
+mod v3;
 
 use serde_json::{Map, Value};
 
 use crate::codec::protobuf::wire::Back;
 
-/// Encodes a document that [`super::v2`] made. Members that it never has are not looked for.
+/// Encodes a v2 (Swagger) document.
 pub fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Back::with_capacity(4 << 20);
-    if let Some(document) = document.as_object() {
-        self::document(&mut out, document);
-    }
+    written(&swagger::DOCUMENT, document)
+}
+
+/// Encodes a v3 document.
+pub fn encode_v3(document: &Value) -> Vec<u8> {
+    written(&v3::DOCUMENT, document)
+}
+
+fn written(message: &Message, document: &Value) -> Vec<u8> {
+    let mut out = Back::with_capacity(64 * 1024);
+    message.write(&mut out, document);
     out.finish()
 }
 
 type Object = Map<String, Value>;
 
-fn document(out: &mut Back, from: &Object) {
-    nested(out, 13, from, "securityDefinitions", |out, from| {
-        for (name, value) in from.iter().rev() {
-            named(out, 1, name, value, |out, from| {
-                message(out, 2, |out| api_key(out, from))
-            });
+/// The members of an object and where they are written, in the order of the numbers. The key `x-` stands
+/// for all extensions, `*` for all members that are in no other row; both are repeated names and values.
+struct Message(&'static [(u32, &'static str, As)]);
+
+/// How a value is written.
+enum As {
+    Text,
+    Texts,
+    Bool,
+    Double,
+    Whole,
+    /// As YAML, of which JSON is a part.
+    Any,
+    /// A message of texts: a type, or the scopes of a requirement.
+    TextList,
+    /// A number, a truth value or a text (v3's `DefaultType`).
+    Scalar,
+    One(&'static Message),
+    /// A message whose only field, of this number, is the value.
+    Wrapped(u32, &'static As),
+    /// A choice of the message (1) or a reference (2).
+    OrReference(&'static Message),
+    /// A choice of the value (1) or a truth value (2).
+    OrBool(&'static As),
+    /// Each item of a list.
+    Each(&'static As),
+    /// v2's choices of parameters, and the reference to one.
+    Parameter,
+    /// The same without the reference: what the document declares by name.
+    Declaration,
+}
+
+static REFERENCE: Message = Message(&[(1, "$ref", As::Text), (2, "description", As::Text)]);
+
+impl Message {
+    fn write(&self, out: &mut Back, value: &Value) {
+        let Some(from) = value.as_object() else { return };
+        let extends = self.0.iter().any(|(_, key, _)| *key == "x-");
+        for (number, key, how) in self.0.iter().rev() {
+            match *key {
+                "x-" => named_each(out, *number, how, from, |name| name.starts_with("x-")),
+                "*" => named_each(out, *number, how, from, |name| {
+                    !(extends && name.starts_with("x-") || self.0.iter().any(|(_, known, _)| *known == name))
+                }),
+                key => {
+                    if let Some(value) = from.get(key) {
+                        how.write(out, *number, value);
+                    }
+                }
+            }
         }
-    });
-    each(out, 12, from, "security", |out, from| {
-        for name in from.keys().rev() {
-            named(out, 1, name, &Value::Object(Object::new()), |_, _| ());
-        }
-    });
-    nested(out, 9, from, "definitions", |out, from| {
-        named_each(out, 1, from, schema)
-    });
-    nested(out, 8, from, "paths", |out, from| named_each(out, 2, from, path_item));
-    nested(out, 2, from, "info", |out, from| {
-        text(out, 2, from, "version");
-        text(out, 1, from, "title");
-    });
-    text(out, 1, from, "swagger");
-}
-
-fn api_key(out: &mut Back, from: &Object) {
-    for (number, key) in [(4, "description"), (3, "in"), (2, "name"), (1, "type")] {
-        text(out, number, from, key);
     }
 }
 
-fn path_item(out: &mut Back, from: &Object) {
-    each(out, 9, from, "parameters", parameters_item);
-    for (number, method) in [
-        (8, "patch"),
-        (7, "head"),
-        (6, "options"),
-        (5, "delete"),
-        (4, "post"),
-        (3, "put"),
-        (2, "get"),
-    ] {
-        nested(out, number, from, method, operation);
-    }
-}
-
-fn operation(out: &mut Back, from: &Object) {
-    extensions(out, 13, from);
-    texts(out, 10, from, "schemes");
-    nested(out, 9, from, "responses", |out, from| {
-        named_each(out, 1, from, |out, from| message(out, 1, |out| response(out, from)));
-    });
-    each(out, 8, from, "parameters", parameters_item);
-    texts(out, 7, from, "consumes");
-    texts(out, 6, from, "produces");
-    text(out, 5, from, "operationId");
-    text(out, 3, from, "description");
-    texts(out, 1, from, "tags");
-}
-
-fn response(out: &mut Back, from: &Object) {
-    nested(out, 2, from, "schema", |out, from| {
-        message(out, 1, |out| schema(out, from))
-    });
-    text(out, 1, from, "description");
-}
-
-/// `ParametersItem` > `Parameter` > body, query or path.
-fn parameters_item(out: &mut Back, from: &Object) {
-    message(out, 1, |out| match from.get("in").and_then(Value::as_str) {
-        Some("body") => message(out, 1, |out| {
-            nested(out, 5, from, "schema", schema);
-            boolean(out, 4, from, "required");
-            text(out, 3, from, "in");
-            text(out, 2, from, "name");
-        }),
-        Some("path") => message(out, 2, |out| {
-            message(out, 4, |out| {
-                boolean(out, 19, from, "uniqueItems");
-                text(out, 5, from, "type");
-                named_parameter(out, from);
-            });
-        }),
-        _ => message(out, 2, |out| {
-            message(out, 3, |out| {
-                boolean(out, 20, from, "uniqueItems");
-                text(out, 6, from, "type");
-                named_parameter(out, from);
-            });
-        }),
-    });
-}
-
-fn named_parameter(out: &mut Back, from: &Object) {
-    text(out, 4, from, "name");
-    text(out, 3, from, "description");
-    text(out, 2, from, "in");
-    boolean(out, 1, from, "required");
-}
-
-fn schema(out: &mut Back, from: &Object) {
-    extensions(out, 31, from);
-    nested(out, 25, from, "properties", |out, from| {
-        named_each(out, 1, from, schema)
-    });
-    each(out, 24, from, "allOf", schema);
-    nested(out, 23, from, "items", |out, from| {
-        message(out, 1, |out| schema(out, from))
-    });
-    if let Some(ty) = from.get("type").and_then(Value::as_str) {
-        message(out, 22, |out| out.string(1, ty));
-    }
-    nested(out, 21, from, "additionalProperties", |out, from| {
-        message(out, 1, |out| schema(out, from))
-    });
-    for value in array(from, "enum").iter().rev() {
-        message(out, 20, |out| any(out, value));
-    }
-    texts(out, 19, from, "required");
-    if let Some(value) = from.get("default") {
-        message(out, 5, |out| any(out, value));
-    }
-    text(out, 4, from, "description");
-    text(out, 2, from, "format");
-    text(out, 1, from, "$ref");
-}
-
-/// `Any` as YAML, of which JSON is a part.
-fn any(out: &mut Back, value: &Value) {
-    out.string(2, &format!("{value}\n"));
-}
-
-fn extensions(out: &mut Back, number: u32, from: &Object) {
-    for (name, value) in from.iter().rev().filter(|(name, _)| name.starts_with("x-")) {
+/// Members as repeated `{name = 1, value = 2}`.
+fn named_each(out: &mut Back, number: u32, how: &As, from: &Object, wanted: impl Fn(&str) -> bool) {
+    for (name, value) in from.iter().rev().filter(|(name, _)| wanted(name)) {
         message(out, number, |out| {
-            message(out, 2, |out| any(out, value));
+            how.write(out, 2, value);
             out.string(1, name);
         });
+    }
+}
+
+impl As {
+    /// Zero values are not written, as everywhere in proto3.
+    fn write(&self, out: &mut Back, number: u32, value: &Value) {
+        match self {
+            As::Text => text(out, number, value),
+            As::Texts => items(value).rev().for_each(|item| out.string(number, &plain(item))),
+            As::Bool => {
+                if value == &Value::Bool(true) {
+                    out.varint(number, 1);
+                }
+            }
+            As::Double => match value.as_f64() {
+                Some(double) if double != 0.0 => out.fixed64(number, double.to_bits()),
+                _ => {}
+            },
+            As::Whole => match value.as_i64() {
+                Some(whole) if whole != 0 => out.varint(number, whole as u64),
+                _ => {}
+            },
+            As::Any => message(out, number, |out| out.string(2, &format!("{value}\n"))),
+            As::TextList => message(out, number, |out| match value {
+                Value::Array(_) => As::Texts.write(out, 1, value),
+                _ => text(out, 1, value),
+            }),
+            As::Scalar => message(out, number, |out| match value {
+                Value::Number(double) => out.fixed64(1, double.as_f64().unwrap_or_default().to_bits()),
+                Value::Bool(bit) => out.varint(2, (*bit).into()),
+                Value::String(text) => out.string(3, text),
+                _ => {}
+            }),
+            As::One(inner) => message(out, number, |out| inner.write(out, value)),
+            As::Wrapped(only, how) => message(out, number, |out| how.write(out, *only, value)),
+            As::OrReference(inner) => message(out, number, |out| match value.get("$ref") {
+                Some(_) => message(out, 2, |out| REFERENCE.write(out, value)),
+                None => message(out, 1, |out| inner.write(out, value)),
+            }),
+            As::OrBool(how) => message(out, number, |out| match value {
+                Value::Bool(bit) => out.varint(2, (*bit).into()),
+                _ => how.write(out, 1, value),
+            }),
+            As::Each(how) => items(value).rev().for_each(|item| how.write(out, number, item)),
+            As::Parameter => swagger::parameter(out, number, value),
+            As::Declaration => swagger::declared(out, number, value),
+        }
     }
 }
 
@@ -162,52 +146,16 @@ fn message(out: &mut Back, number: u32, content: impl FnOnce(&mut Back)) {
     out.close(number, mark);
 }
 
-fn nested(out: &mut Back, number: u32, from: &Object, key: &str, content: impl FnOnce(&mut Back, &Object)) {
-    if let Some(inner) = from.get(key).and_then(Value::as_object) {
-        message(out, number, |out| content(out, inner));
+fn text(out: &mut Back, number: u32, value: &Value) {
+    if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
+        out.string(number, text);
     }
 }
 
-fn each(out: &mut Back, number: u32, from: &Object, key: &str, content: impl Fn(&mut Back, &Object)) {
-    for item in array(from, key).iter().rev().filter_map(Value::as_object) {
-        message(out, number, |out| content(out, item));
-    }
+fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+    value.as_array().map_or(&[][..], Vec::as_slice).iter()
 }
 
-/// Members as repeated `{name = 1, value = 2}`.
-fn named_each(out: &mut Back, number: u32, from: &Object, content: impl Fn(&mut Back, &Object)) {
-    for (name, value) in from.iter().rev() {
-        named(out, number, name, value, &content);
-    }
-}
-
-fn named(out: &mut Back, number: u32, name: &str, value: &Value, content: impl FnOnce(&mut Back, &Object)) {
-    message(out, number, |out| {
-        if let Some(value) = value.as_object() {
-            message(out, 2, |out| content(out, value));
-        }
-        out.string(1, name);
-    });
-}
-
-fn array<'v>(from: &'v Object, key: &str) -> &'v [Value] {
-    from.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn text(out: &mut Back, number: u32, from: &Object, key: &str) {
-    if let Some(value) = from.get(key).and_then(Value::as_str) {
-        out.string(number, value);
-    }
-}
-
-fn texts(out: &mut Back, number: u32, from: &Object, key: &str) {
-    for value in array(from, key).iter().rev().filter_map(Value::as_str) {
-        out.string(number, value);
-    }
-}
-
-fn boolean(out: &mut Back, number: u32, from: &Object, key: &str) {
-    if from.get(key).and_then(Value::as_bool) == Some(true) {
-        out.varint(number, 1);
-    }
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,8 +1,8 @@
 //! OpenAPI documents from the schema and a list of endpoints.
 //!
 //! [`v3`] makes one document a group version (what `kubectl explain` and client-side checks read),
-//! [`v2`] one for all, as JSON; [`gnostic::encode`] turns the latter into the protobuf form that
-//! client-go asks for. Names, extensions and operation ids are upstream's (kube-openapi `builder`,
+//! [`v2`] one for all, as JSON; [`gnostic`] turns both into the protobuf forms that clients ask for,
+//! [`merge`](mod@merge) adds the documents of other servers. Names, extensions and operation ids are upstream's (kube-openapi `builder`,
 //! `builder3`, `pkg/generators`).
 //!
 //! Building inflates the documentation texts and makes a tree of some megabytes: callers keep the
@@ -12,6 +12,7 @@ mod custom;
 mod definitions;
 mod document;
 pub mod gnostic;
+pub mod merge;
 mod operations;
 mod parameters;
 

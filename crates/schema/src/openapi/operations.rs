@@ -10,10 +10,8 @@ use super::{Answer, Dialect, Endpoint, Verb};
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-const CBOR: &str = "application/cbor";
 const PATCHES: &[&str] = &[
     "application/apply-patch+yaml",
-    "application/apply-patch+cbor",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
@@ -76,8 +74,8 @@ impl Definitions<'_> {
             self.responses(OK, Some(answer), Answer::Object, false),
         );
         if self.dialect == Dialect::V2 {
-            out.insert("consumes".to_owned(), json!([JSON, YAML, PROTOBUF, CBOR]));
-            out.insert("produces".to_owned(), json!([JSON, YAML, PROTOBUF, CBOR]));
+            out.insert("consumes".to_owned(), json!([JSON, YAML, PROTOBUF]));
+            out.insert("produces".to_owned(), json!([JSON, YAML, PROTOBUF]));
             out.insert("schemes".to_owned(), json!(["https"]));
         }
         json!({"get": out})
@@ -294,7 +292,7 @@ impl Definitions<'_> {
 
 fn media(object: bool, streams: bool) -> Vec<&'static str> {
     let mut out = if object {
-        vec![JSON, YAML, PROTOBUF, CBOR]
+        vec![JSON, YAML, PROTOBUF]
     } else {
         vec!["*/*"]
     };
@@ -303,7 +301,6 @@ fn media(object: bool, streams: bool) -> Vec<&'static str> {
             "application/json;stream=watch",
             "application/vnd.kubernetes.protobuf;stream=watch",
         ]);
-        out.push("application/cbor-seq");
     }
     out
 }

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// It does not begin with `k8s\0`.
-    #[error("provided data does not appear to be a protobuf message, expected prefix 6b387300")]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     NoMagic,
     /// A length or varint reaches beyond the end.
     #[error("unexpected EOF")]
