@@ -4,7 +4,6 @@ use api::{Gvr, Map, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -25,28 +24,7 @@ pub struct Untyped {
     pub body: Map<String, Value>,
 }
 
-typed::decoded!(Untyped);
-
-impl Resource for Untyped {
-    const API_VERSION: &'static str = "";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "";
-    const VERSION: &'static str = "";
-    const URL_PATH_SEGMENT: &'static str = "";
-    type Scope = NamespaceResourceScope;
-}
-
-impl Metadata for Untyped {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+typed::object_of_any_kind!(Untyped);
 
 impl Untyped {
     /// The value at a path of fields with dots between; null if there is none.

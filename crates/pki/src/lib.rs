@@ -15,6 +15,7 @@ mod files;
 mod request;
 mod subject;
 mod tls;
+mod unverified;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use files::FileError;
 pub use request::SignError;
 pub use subject::{AltNames, Subject, Usage};
 pub use tls::{TlsError, asking_server_config, chain_and_key, client_config, client_verifier, server_config};
+pub use unverified::{any_certificate, unverifying_config};
 
 /// How a set of certificates could not be opened or made.
 #[derive(Debug, thiserror::Error)]

@@ -53,9 +53,40 @@ macro_rules! decoded {
     )+};
 }
 
-/// What [`decoded!`] names.
+/// Makes an [`Object`] of a structure with `metadata`, whose group and kind are its handle's and not its own.
+#[macro_export]
+macro_rules! object_of_any_kind {
+    ($type:ty) => {
+        $crate::decoded!($type);
+
+        impl $crate::reexported::Resource for $type {
+            const API_VERSION: &'static str = "";
+            const GROUP: &'static str = "";
+            const KIND: &'static str = "";
+            const VERSION: &'static str = "";
+            const URL_PATH_SEGMENT: &'static str = "";
+            type Scope = $crate::reexported::NamespaceResourceScope;
+        }
+
+        impl $crate::reexported::Metadata for $type {
+            type Ty = $crate::reexported::ObjectMeta;
+
+            fn metadata(&self) -> &$crate::reexported::ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut $crate::reexported::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+/// What the macros name.
 #[doc(hidden)]
 pub mod reexported {
+    pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    pub use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
     pub use serde_json::{Error, from_slice};
 }
 
