@@ -6,6 +6,7 @@ mod connect_options;
 mod eviction;
 mod links;
 mod log_options;
+mod log_socket;
 pub(crate) mod proxy;
 mod scale;
 mod token;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use api::{Status, Value, meta};
 
-use super::log_options;
 use super::proxy::{self, Destination};
+use super::{log_options, log_socket};
 use crate::authz::{self, Attributes};
 use crate::body::Body;
 use crate::cache::{At, ListParams, Selection};
@@ -82,10 +82,16 @@ pub(super) async fn handle(
     if connect == Connect::Log && call.query.flag("insecureSkipTLSVerifyBackend") {
         to.tls = proxy::Tls::KubeletUnverified;
     }
-    let answer = proxy::forward(state, call, &to, &path, &options, body).await?;
     if connect == Connect::Log {
-        return log_options::answer(answer, meta::name(&pod)).await;
+        let answer = proxy::ask(state, call, &to, &path, &options).await?;
+        let log = log_options::answer(answer, meta::name(&pod)).await?;
+        return if log_socket::is_wanted(call) {
+            log_socket::answer(call, log)
+        } else {
+            Ok(log)
+        };
     }
+    let answer = proxy::forward(state, call, &to, &path, &options, body).await?;
     Ok(answer)
 }
 

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -90,6 +90,9 @@ pub(super) async fn forward_path(
     content: Body,
 ) -> Result<Answer, Status> {
     let path = &call.info.path;
+    // Only what reads is redirected: others would lose their method.
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    let rest = if rest.is_empty() && !reads { "/" } else { rest };
     if call.headers.contains_key(UPGRADE) {
         let rest = if rest.is_empty() { "/" } else { rest };
         return forward(state, call, to, rest, call.query.pairs(), content).await;
@@ -201,6 +204,41 @@ pub(super) async fn forward(
     query: &[(String, String)],
     content: Body,
 ) -> Result<Answer, Status> {
+    send(
+        state,
+        call,
+        to,
+        path,
+        query,
+        content,
+        call.headers.contains_key(UPGRADE),
+    )
+    .await
+}
+
+/// As [`forward`], without content, and without asking for an upgrade that the client may want of us.
+///
+/// # Errors
+/// As [`forward`].
+pub(super) async fn ask(
+    state: &Arc<State>,
+    call: &Call,
+    to: &Destination,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<Answer, Status> {
+    send(state, call, to, path, query, body::empty(), false).await
+}
+
+async fn send(
+    state: &Arc<State>,
+    call: &Call,
+    to: &Destination,
+    path: &str,
+    query: &[(String, String)],
+    content: Body,
+    upgrading: bool,
+) -> Result<Answer, Status> {
     let refused = |error: &dyn std::fmt::Display| {
         let (host, port) = (&to.host, to.port);
         Status::service_unavailable(format!("error trying to reach service: {host}:{port}: {error}"))
@@ -214,9 +252,8 @@ pub(super) async fn forward(
             tracing::debug!(%error, "a proxied connection ended badly");
         }
     });
-    let upgrading = call.headers.get(UPGRADE).cloned();
-    let request = request(call, to, path, query, content, upgrading.is_some())
-        .map_err(|error| Status::internal(error.to_string()))?;
+    let request =
+        request(call, to, path, query, content, upgrading).map_err(|error| Status::internal(error.to_string()))?;
     let mut answer = sender.send_request(request).await.map_err(|error| refused(&error))?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(call, &mut answer);

@@ -304,6 +304,8 @@ async fn proxied_pages_lead_through_the_proxy() {
     let bare = server.get(&format!("{proxy}?a=b")).await;
     assert_eq!(bare.code, 301);
     assert_eq!(bare.headers["location"], "/api/v1/nodes/n/proxy/?a=b");
+    let deleted = server.delete(proxy).await;
+    assert_eq!((deleted.code, deleted.text().as_str()), (200, "DELETE / true"));
     let page = server.get(&format!("{proxy}/page")).await;
     assert_eq!(
         page.text(),
@@ -336,6 +338,46 @@ async fn a_watch_over_web_socket_sends_a_message_an_event() {
     let event: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap();
     assert_eq!(event["type"], "ADDED");
     assert_eq!(event["object"]["metadata"]["name"], "p");
+}
+
+#[tokio::test]
+async fn a_log_over_web_socket_comes_in_messages() {
+    let authority = Authority::new();
+    let (_server, port, _shutdown) = cluster(&authority).await;
+    for (protocol, kind, said) in [
+        (
+            "binary.k8s.io",
+            fastwebsockets::OpCode::Binary,
+            "GET /containerLogs/ns/p/c true",
+        ),
+        (
+            "base64.binary.k8s.io",
+            fastwebsockets::OpCode::Text,
+            "R0VUIC9jb250YWluZXJMb2dzL25zL3AvYyB0cnVl",
+        ),
+    ] {
+        let stream = connect(port, authority.client("root", "system:masters", "http/1.1")).await;
+        let request = Request::builder()
+            .uri("/api/v1/namespaces/ns/pods/p/log?container=c")
+            .header("host", "127.0.0.1")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-protocol", protocol)
+            .header("sec-websocket-key", fastwebsockets::handshake::generate_key())
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let (mut socket, answer) = fastwebsockets::handshake::client(&TokioExecutor::new(), request, stream)
+            .await
+            .unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+        socket.set_auto_close(false);
+        assert!(socket.read_frame().await.unwrap().payload.is_empty());
+        let frame = socket.read_frame().await.unwrap();
+        assert_eq!(frame.opcode, kind);
+        assert_eq!(String::from_utf8_lossy(&frame.payload), said);
+        assert_eq!(socket.read_frame().await.unwrap().opcode, fastwebsockets::OpCode::Close);
+    }
 }
 
 #[tokio::test]

@@ -182,6 +182,9 @@ pub(super) enum Failed {
 pub(super) fn denied(hook: &str, status: Option<Status>) -> Status {
     let by = format!("admission webhook {} denied the request", api::field::go_quote(hook));
     let mut status = status.unwrap_or_else(|| Status::failure(0, "", ""));
+    // A webhook need not say what it sends, but clients must see what they get.
+    "Status".clone_into(&mut status.kind);
+    "v1".clone_into(&mut status.api_version);
     status.code = if status.code < 400 { 400 } else { status.code };
     if matches!(status.status.as_str(), "" | "Success") {
         status.status = "Failure".to_owned();
@@ -349,6 +352,7 @@ mod tests {
             "h",
             Some(serde_json::from_value(json!({"reason": "Gone", "code": 200})).unwrap()),
         );
+        assert_eq!((reason.kind.as_str(), reason.api_version.as_str()), ("Status", "v1"));
         assert_eq!(
             (reason.code, reason.message.as_str()),
             (400, "admission webhook \"h\" denied the request: Gone")
