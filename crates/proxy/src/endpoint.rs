@@ -12,7 +12,7 @@ use crate::config::ProxyConfig;
 use crate::ruleset::{Family, Protocol};
 
 const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
-const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
+pub(crate) const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 pub(crate) const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
 /// Address and port of an endpoint.

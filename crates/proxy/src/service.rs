@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort as ApiPort, ServiceSpec};
 
 use crate::config::ProxyConfig;
-use crate::endpoint::{LABEL_PROXY_NAME, Uses};
+use crate::endpoint::{LABEL_HEADLESS, LABEL_PROXY_NAME, Uses};
 use crate::ruleset::{Family, Protocol};
 
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -84,14 +84,14 @@ pub(crate) fn key(service: &Service) -> (&str, &str) {
 }
 
 /// The ports of a service that get rules in this family: none for headless and ExternalName
-/// services and for those that another proxy claims.
+/// services, for those labelled as headless, and for those that another proxy claims.
 pub(crate) fn ports(service: &Service, family: Family, cfg: &ProxyConfig) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let claimed = service
         .metadata
         .labels
         .as_ref()
-        .is_some_and(|labels| labels.contains_key(LABEL_PROXY_NAME));
+        .is_some_and(|labels| labels.contains_key(LABEL_PROXY_NAME) || labels.contains_key(LABEL_HEADLESS));
     if claimed || spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
     }

@@ -387,6 +387,7 @@ fn services_without_rules() {
             "another proxy's",
             svc("s", IP).label("service.kubernetes.io/service-proxy-name"),
         ),
+        ("nobody's", svc("s", IP).label("service.kubernetes.io/headless")),
         ("another family", svc("s", "fd96::1")),
     ] {
         let ruleset = one(service, vec![ep("10.244.0.1")]);
