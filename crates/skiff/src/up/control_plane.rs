@@ -56,7 +56,7 @@ impl ControlPlane {
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!("listen on {listen} (is another API server running? --secure-port chooses another port)")
         })?;
-        let server = ApiServer::new(config(options, store, &pki, &url)?).context("start the API server")?;
+        let server = ApiServer::new(config(options, store, &pki)?).context("start the API server")?;
         server.use_front_proxy(apiserver::FrontProxy {
             identity: pki::chain_and_key(&pki.front_proxy_client)?,
             verifier: pki::client_verifier(&pki.front_proxy_ca_pem)?,
@@ -162,7 +162,7 @@ fn open_pki(options: &Options, address: IpAddr) -> Result<Pki> {
     Ok(Pki::open(&options.data_dir.join("pki"), &config)?)
 }
 
-fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apiserver::Config> {
+fn config(options: &Options, store: Store, pki: &Pki) -> Result<apiserver::Config> {
     let pools = vec![
         Pool {
             name: kinds::pools::SERVICE_IPV4.into(),
@@ -173,6 +173,8 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             values: Values::Ports(30000..=32767),
         },
     ];
+    // Where it is reached from, pods among others: not the loopback address of the kubeconfig.
+    let address = SocketAddr::new(options.address(), options.secure_port).to_string();
     let issuer = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
     Ok(apiserver::Config {
         kinds: kinds::all(),
@@ -183,14 +185,14 @@ fn config(options: &Options, store: Store, pki: &Pki, url: &str) -> Result<apise
             issuer,
             signing_key_pem: pki.service_account_key_pem.clone(),
             public_keys_pem: vec![pki.service_account_public_pem.clone()],
-            jwks_uri: format!("{url}/openid/v1/jwks"),
+            jwks_uri: format!("https://{address}/openid/v1/jwks"),
         }),
         client_certificates: Some(pki::client_verifier(&pki.ca_pem)?),
         kubelet_tls: Some(Arc::new(pki::client_config(
             &pki.ca_pem,
             Some(&pki.apiserver_kubelet_client),
         )?)),
-        address: SocketAddr::new(options.address(), options.secure_port).to_string(),
+        address,
         audit: options.api.audit()?,
         limits: options.api.limits(),
         admission: apiserver::Admission {
