@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,6 +81,8 @@ pub(crate) struct Signal {
 #[derive(Default)]
 pub(crate) struct Workers {
     all: Mutex<HashMap<String, watch::Sender<Signal>>>,
+    /// UIDs of pods that were taken since this agent started.
+    admitted: Mutex<BTreeSet<String>>,
 }
 
 impl Workers {
@@ -141,6 +143,17 @@ impl Workers {
 
     pub fn remove(&self, uid: &str) {
         self.all.lock().remove(uid);
+        self.admitted.lock().remove(uid);
+    }
+
+    /// Takes the pod, unless something speaks against it beside those that were taken; one pod at a time.
+    pub fn admit<R>(&self, uid: &str, check: impl FnOnce(&BTreeSet<String>) -> Option<R>) -> Option<R> {
+        let mut admitted = self.admitted.lock();
+        let refusal = check(&admitted);
+        if refusal.is_none() {
+            admitted.insert(uid.to_owned());
+        }
+        refusal
     }
 
     pub fn has(&self, uid: &str) -> bool {

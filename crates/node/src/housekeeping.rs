@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use podlife::reclaim::{self, ImagePolicy, ImageUse};
 use podlife::spec;
-use runtime::{ContainerFilter, ContainerState, ContainerStatus};
+use runtime::{ContainerFilter, ContainerState, ContainerStatus, Image};
 
 use crate::context::Context;
 use crate::labels;
@@ -42,6 +42,51 @@ pub(crate) async fn run(ctx: Arc<Context>) {
             tracing::warn!(error, "cannot remove images");
             ctx.recorder.node(Type::Warning, "ImageGCFailed", error);
         }
+    }
+}
+
+/// Removes all that nobody uses: containers that ended of pods that ended, and images.
+pub(crate) async fn remove_unused(ctx: &Context) {
+    let Ok(containers) = ctx.runtime().list_containers(ContainerFilter::default()).await else {
+        return;
+    };
+    let ended: HashSet<String> = ctx
+        .pods
+        .list()
+        .iter()
+        .filter(|pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        })
+        .filter_map(|pod| pod.metadata.uid.clone())
+        .collect();
+    remove_dead(ctx, &containers).await;
+    for container in &containers {
+        let of_ended = container
+            .labels
+            .get(labels::POD_UID)
+            .is_some_and(|uid| ended.contains(uid));
+        if of_ended && container.state == ContainerState::Exited {
+            remove_container(ctx, &container.id, &container.log_path).await;
+        }
+    }
+    let containers = ctx.runtime().list_containers(ContainerFilter::default()).await;
+    let (Ok(containers), Ok(all)) = (containers, ctx.runtime().list_images().await) else {
+        return;
+    };
+    let uses = image_uses(ctx, &containers, &all, &mut Seen::default());
+    for id in reclaim::unused_images(&uses) {
+        tracing::info!(image = id, "removing an unused image: the disk is nearly full");
+        if let Err(error) = ctx.runtime().remove_image(&id).await {
+            tracing::warn!(%error, image = id, "cannot remove an image");
+        }
+    }
+}
+
+async fn remove_container(ctx: &Context, id: &str, log: &Path) {
+    match ctx.runtime().remove_container(id).await {
+        Ok(()) => remove_logs(log),
+        Err(error) => tracing::warn!(%error, container = id, "cannot remove a dead container"),
     }
 }
 
@@ -106,11 +151,8 @@ async fn remove_dead(ctx: &Context, containers: &[ContainerStatus]) {
                 .then(b.restart_count.cmp(&a.restart_count))
         });
         for id in reclaim::dead_containers(list) {
-            let log = containers.iter().find(|c| c.id == id).map(|c| c.log_path.clone());
-            if let Err(error) = ctx.runtime().remove_container(&id).await {
-                tracing::warn!(%error, container = id, "cannot remove a dead container");
-            } else if let Some(log) = log {
-                remove_logs(&log);
+            if let Some(container) = containers.iter().find(|c| c.id == id) {
+                remove_container(ctx, &id, &container.log_path).await;
             }
         }
     }
@@ -158,9 +200,8 @@ fn plain(container: &ContainerStatus) -> podlife::Container {
 #[derive(Default)]
 struct Seen(HashMap<String, (Timestamp, Timestamp)>);
 
-async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut Seen) -> Result<(), String> {
+fn image_uses(ctx: &Context, containers: &[ContainerStatus], all: &[Image], seen: &mut Seen) -> Vec<ImageUse> {
     let now = ctx.clock.now();
-    let all = ctx.runtime().list_images().await.map_err(|error| error.to_string())?;
     let mut used: HashSet<&str> = containers.iter().map(|c| c.image_id.as_str()).collect();
     used.extend(containers.iter().map(|c| c.image.as_str()));
     // What a pod is about to start is in use as well.
@@ -170,8 +211,7 @@ async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut
         .flat_map(|s| spec::containers(s).into_iter().filter_map(|(_, c)| c.image))
         .collect();
     seen.0.retain(|id, _| all.iter().any(|image| image.id == *id));
-    let uses: Vec<ImageUse> = all
-        .iter()
+    all.iter()
         .map(|image| {
             let names = || image.repo_tags.iter().chain(&image.repo_digests);
             let in_use =
@@ -189,14 +229,19 @@ async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut
                 pinned: image.pinned,
             }
         })
-        .collect();
+        .collect()
+}
+
+async fn remove_images(ctx: &Context, containers: &[ContainerStatus], seen: &mut Seen) -> Result<(), String> {
+    let all = ctx.runtime().list_images().await.map_err(|error| error.to_string())?;
+    let uses = image_uses(ctx, containers, &all, seen);
     let disk = ctx.runtime().image_fs_info().await.map_err(|error| error.to_string())?;
     for id in reclaim::images(
         &uses,
         disk.capacity_bytes,
         disk.available_bytes,
         ImagePolicy::default(),
-        now,
+        ctx.clock.now(),
     ) {
         tracing::info!(image = id, "removing an unused image: the disk is filling up");
         ctx.runtime()

@@ -26,7 +26,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
             let (true, None) = (limited, &pod.metadata.deletion_timestamp) else {
                 continue;
             };
-            let found = usage(&ctx, &pod).await;
+            let (found, _) = usage(&ctx, &pod).await;
             let spec = pod.spec.as_ref().expect("it has limits");
             if let (Some(message), Some(uid)) = (over_local_storage(spec, &found), &pod.metadata.uid) {
                 tracing::warn!(
@@ -40,8 +40,9 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     }
 }
 
-async fn usage(ctx: &Context, pod: &Pod) -> StorageUse {
-    let mut found = StorageUse::default();
+/// What a pod takes of the disk: bytes, and files.
+pub(crate) async fn usage(ctx: &Context, pod: &Pod) -> (StorageUse, StorageUse) {
+    let (mut bytes, mut files) = (StorageUse::default(), StorageUse::default());
     let dir = ctx.pod_dir(pod);
     let spec = pod.spec.clone().unwrap_or_default();
     let mut folders: Vec<(String, PathBuf)> = Vec::new();
@@ -55,43 +56,46 @@ async fn usage(ctx: &Context, pod: &Pod) -> StorageUse {
             folders.push((volume.name.clone(), folder));
         }
     }
-    let logs = dir.logs();
-    let names: Vec<String> = podlife::spec::containers(&spec)
+    let names = podlife::spec::containers(&spec)
         .into_iter()
-        .map(|(_, container)| container.name)
-        .collect();
-    let measured = tokio::task::spawn_blocking(move || {
-        let volumes: Vec<(String, u64)> = folders
-            .into_iter()
-            .map(|(name, path)| (name, bytes_below(&path)))
-            .collect();
-        let logs: Vec<(String, u64)> = names
-            .into_iter()
-            .map(|name| {
-                let bytes = bytes_below(&logs.join(&name));
-                (name, bytes)
-            })
-            .collect();
-        (volumes, logs)
-    });
-    if let Ok((volumes, logs)) = measured.await {
-        found.volumes.extend(volumes);
-        found.containers.extend(logs);
+        .map(|(_, container)| container.name);
+    let logs: Vec<(String, PathBuf)> = names.map(|name| (name.clone(), dir.logs().join(name))).collect();
+    if let Ok((volumes, logs)) = tokio::task::spawn_blocking(move || (measure(folders), measure(logs))).await {
+        for (name, below) in volumes {
+            bytes.volumes.insert(name.clone(), below.bytes);
+            files.volumes.insert(name, below.files);
+        }
+        for (name, below) in logs {
+            bytes.containers.insert(name.clone(), below.bytes);
+            files.containers.insert(name, below.files);
+        }
     }
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     for container in worker::containers(ctx, uid).await.unwrap_or_default() {
         if let Ok(stats) = ctx.runtime().container_stats(&container.id).await {
-            *found.containers.entry(container.name).or_default() += stats.writable_layer_bytes;
+            let name = container.name;
+            *bytes.containers.entry(name.clone()).or_default() += stats.writable_layer_bytes;
+            *files.containers.entry(name).or_default() += stats.writable_layer_inodes;
         }
     }
-    found
+    (bytes, files)
 }
 
-/// What files and folders below take of the disk; other file systems that are mounted there, and what cannot be seen,
-/// are left out.
-fn bytes_below(path: &Path) -> u64 {
-    let Ok(top) = path.symlink_metadata() else { return 0 };
-    let mut bytes = 0;
+fn measure(folders: Vec<(String, PathBuf)>) -> Vec<(String, Below)> {
+    folders.into_iter().map(|(name, path)| (name, below(&path))).collect()
+}
+
+/// What files and folders take of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Below {
+    bytes: u64,
+    files: u64,
+}
+
+/// What is below the folder; other file systems that are mounted there, and what cannot be seen, are left out.
+fn below(path: &Path) -> Below {
+    let mut all = Below::default();
+    let Ok(top) = path.symlink_metadata() else { return all };
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -100,13 +104,14 @@ fn bytes_below(path: &Path) -> u64 {
                 continue;
             }
             // A file with several names counts once for each, as nobody wins by that.
-            bytes += found.blocks() * 512;
+            all.bytes += found.blocks() * 512;
+            all.files += 1;
             if found.is_dir() {
                 folders.push(entry.path());
             }
         }
     }
-    bytes
+    all
 }
 
 #[cfg(test)]
@@ -116,11 +121,12 @@ mod tests {
     #[test]
     fn what_is_below() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(bytes_below(&dir.path().join("absent")), 0);
+        assert_eq!(below(&dir.path().join("absent")), Below::default());
         std::fs::create_dir(dir.path().join("deep")).unwrap();
         std::fs::write(dir.path().join("deep/file"), vec![1; 100_000]).unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let bytes = bytes_below(dir.path());
-        assert!((100_000..300_000).contains(&bytes), "{bytes}");
+        let found = below(dir.path());
+        assert!((100_000..300_000).contains(&found.bytes), "{found:?}");
+        assert_eq!(found.files, 3);
     }
 }

@@ -38,7 +38,10 @@ pub(crate) fn capacity(ctx: &Context) -> BTreeMap<String, Quantity> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pressure {
     pub memory: bool,
+    /// Bytes of the disk.
     pub disk: bool,
+    /// Files of the disk.
+    pub inodes: bool,
     pub pids: bool,
 }
 
@@ -53,8 +56,8 @@ pub(crate) fn pressure(ctx: &Context) -> Pressure {
     let least = &ctx.config.thresholds;
     Pressure {
         memory: memory_available > 0 && least.memory.is_short(memory_available, ctx.facts.memory_bytes),
-        disk: least.disk.is_short(disk.available, disk.capacity)
-            || least.inodes.is_short(disk.inodes_free, disk.inodes),
+        disk: least.met_disk(&disk).is_some(),
+        inodes: least.met_inodes(&disk).is_some(),
         pids: least.pids.is_short(max_pids.saturating_sub(pids), max_pids),
     }
 }
@@ -146,7 +149,7 @@ async fn conditions(ctx: &Context, previous: Option<&NodeStatus>, now: Timestamp
         ),
         under(
             "DiskPressure",
-            pressure.disk,
+            pressure.disk || pressure.inodes,
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
         ),

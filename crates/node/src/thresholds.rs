@@ -7,6 +7,8 @@ use std::str::FromStr;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use podlife::amount;
 
+use crate::machine::Filesystem;
+
 /// How much is to be left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Left {
@@ -24,6 +26,30 @@ impl Left {
             Left::Percent(percent) => all > 0 && (left as f64) < all as f64 * percent / 100.0,
         }
     }
+
+    /// An amount of things that are counted, without a unit.
+    pub(crate) fn in_numbers(self) -> String {
+        match self {
+            Left::Amount(amount) => amount.to_string(),
+            percent => percent.to_string(),
+        }
+    }
+}
+
+impl Thresholds {
+    /// The threshold that the file system's bytes are below.
+    pub(crate) fn met_disk(&self, found: &Filesystem) -> Option<Left> {
+        let all = [Some(self.disk), self.image_disk];
+        let short = |left: &Left| left.is_short(found.available, found.capacity);
+        all.into_iter().flatten().find(short)
+    }
+
+    /// The threshold that the file system's files are below.
+    pub(crate) fn met_inodes(&self, found: &Filesystem) -> Option<Left> {
+        let all = [Some(self.inodes), self.image_inodes];
+        let short = |left: &Left| left.is_short(found.inodes_free, found.inodes);
+        all.into_iter().flatten().find(short)
+    }
 }
 
 impl fmt::Display for Left {
@@ -36,7 +62,8 @@ impl fmt::Display for Left {
     }
 }
 
-/// Of each thing that can become short. Images lie on the same file system as everything else.
+/// Of each thing that can become short. Images lie on the same file system as everything else, so what is left of it for
+/// them only counts where it is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
     /// Memory.
@@ -45,6 +72,10 @@ pub struct Thresholds {
     pub disk: Left,
     /// Its files.
     pub inodes: Left,
+    /// The file system, as that of the images (`imagefs`, `containerfs`).
+    pub image_disk: Option<Left>,
+    /// Its files, as that of the images.
+    pub image_inodes: Option<Left>,
     /// Processes.
     pub pids: Left,
 }
@@ -55,6 +86,8 @@ impl Default for Thresholds {
             memory: Left::Amount(100 << 20),
             disk: Left::Percent(10.0),
             inodes: Left::Percent(5.0),
+            image_disk: None,
+            image_inodes: None,
             pids: Left::Amount(100),
         }
     }
@@ -86,9 +119,8 @@ impl FromStr for Thresholds {
                 "nodefs.available" => &mut all.disk,
                 "nodefs.inodesFree" => &mut all.inodes,
                 "pid.available" => &mut all.pids,
-                "imagefs.available" | "imagefs.inodesFree" | "containerfs.available" | "containerfs.inodesFree" => {
-                    return Err(failed("images and containers lie on nodefs"));
-                }
+                "imagefs.available" | "containerfs.available" => all.image_disk.insert(left),
+                "imagefs.inodesFree" | "containerfs.inodesFree" => all.image_inodes.insert(left),
                 _ => return Err(failed("the signal is not known")),
             };
             *place = left;
@@ -119,16 +151,34 @@ mod tests {
         assert_eq!(some.memory, Left::Amount(1 << 30));
         assert_eq!(some.disk, Left::Percent(2.5));
         assert_eq!(some.inodes, Thresholds::default().inodes);
+        let images = read("imagefs.available<15%,imagefs.inodesFree<7").unwrap();
+        assert_eq!(images.image_disk, Some(Left::Percent(15.0)));
+        assert_eq!(images.image_inodes, Some(Left::Amount(7)));
         for wrong in [
             "memory.available",
             "memory.available<x",
             "disk<1%",
             "nodefs.available<101%",
-            "imagefs.available<1%",
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
+    }
+
+    #[test]
+    fn images_lie_on_the_same_file_system() {
+        let disk = Filesystem {
+            capacity: 100,
+            available: 12,
+            inodes: 100,
+            inodes_free: 6,
+        };
+        let mut least = Thresholds::default();
+        assert_eq!((least.met_disk(&disk), least.met_inodes(&disk)), (None, None));
+        least.image_disk = Some(Left::Percent(15.0));
+        least.image_inodes = Some(Left::Amount(7));
+        assert_eq!(least.met_disk(&disk), Some(Left::Percent(15.0)));
+        assert_eq!(least.met_inodes(&disk), Some(Left::Amount(7)));
     }
 
     #[test]

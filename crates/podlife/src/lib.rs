@@ -18,6 +18,7 @@
 //!
 //! Does not know: the runtime, the API, files, the clock. Time is an argument.
 
+pub mod admission;
 pub mod amount;
 pub mod backoff;
 pub mod condition;

@@ -46,6 +46,12 @@ impl Default for ImagePolicy {
     }
 }
 
+/// All images that nobody uses, for a disk that must get space back.
+pub fn unused_images(all: &[ImageUse]) -> Vec<String> {
+    let unused = all.iter().filter(|image| !image.in_use && !image.pinned);
+    unused.map(|image| image.id.clone()).collect()
+}
+
 /// Images to remove, in this order, from a disk with these bytes (pkg/kubelet/images/image_gc_manager.go).
 pub fn images(all: &[ImageUse], capacity: u64, available: u64, policy: ImagePolicy, now: Timestamp) -> Vec<String> {
     if capacity == 0 {
@@ -106,7 +112,7 @@ pub struct PodUse {
     pub critical: bool,
 }
 
-/// The pod to evict first (`rankMemoryPressure`, pkg/kubelet/eviction/helpers.go): those above their requests, of
+/// The pod to evict first (`rankMemoryPressure` and `rankDiskPressureFunc`, pkg/kubelet/eviction/helpers.go): those above their requests, of
 /// lower priority, further above.
 pub fn first_to_evict(pods: &[PodUse]) -> Option<&PodUse> {
     let above = |pod: &PodUse| pod.used > pod.requested;

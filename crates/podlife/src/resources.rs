@@ -120,6 +120,12 @@ pub fn pod_memory_request(pod_spec: &PodSpec) -> i64 {
     effective(pod_spec, overhead(pod_spec, "memory", amount::value), of)
 }
 
+/// What the pod asks for of the node's disk, bytes.
+pub fn pod_storage_request(pod_spec: &PodSpec) -> i64 {
+    let of = |c: &Container| request(c.resources.as_ref(), "ephemeral-storage").map_or(0, amount::value);
+    effective(pod_spec, overhead(pod_spec, "ephemeral-storage", amount::value), of)
+}
+
 /// The limit of the pod as a whole; `None` unless every container has one.
 fn pod_limit(pod_spec: &PodSpec, name: &str, read: fn(&Quantity) -> i64) -> Option<i64> {
     let over = overhead(pod_spec, name, read);

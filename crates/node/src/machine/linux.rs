@@ -72,7 +72,7 @@ impl Machine for Linux {
     }
 
     fn mount_tmpfs(&self, target: &Path, size: Option<u64>) -> io::Result<()> {
-        let options = size.map_or("mode=0777".to_string(), |bytes| format!("mode=0777,size={bytes}"));
+        let options = size.map_or("mode=1777".to_string(), |bytes| format!("mode=1777,size={bytes}"));
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         Ok(mount(
             Some("tmpfs"),

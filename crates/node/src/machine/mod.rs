@@ -18,7 +18,7 @@ pub trait Machine: Send + Sync + 'static {
     /// The file system at the path.
     fn filesystem(&self, path: &Path) -> io::Result<Filesystem>;
 
-    /// Mounts a tmpfs (mode 0777), of so many bytes at most.
+    /// Mounts a tmpfs (mode 1777), of so many bytes at most.
     fn mount_tmpfs(&self, target: &Path, size: Option<u64>) -> io::Result<()>;
 
     /// Makes `source` (which may be `/proc/self/fd/…`) visible at `target`.

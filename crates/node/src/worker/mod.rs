@@ -5,6 +5,7 @@
 //! next turn. So losing any of them but the last one costs nothing, and a new worker for a pod that runs already simply
 //! goes on.
 
+mod admission;
 mod cleanup;
 mod container_config;
 mod image;
@@ -170,6 +171,7 @@ impl Worker {
     /// Runs until the pod is gone, or the node stops.
     pub async fn run(mut self) {
         self.ctx.sources.follow(&self.pod);
+        self.admit();
         loop {
             self.take_signal();
             let wake = self.turn().await;

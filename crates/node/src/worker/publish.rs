@@ -110,12 +110,15 @@ impl Worker {
     }
 }
 
-/// What runs, as the status tells it: a container counts as started when its start is complete, its postStart hook too.
+/// What runs, as the status tells it: a container counts as started when its start is complete, its postStart hook too;
+/// one that is only made is not there yet.
 fn shown(runtime: &RuntimeStatus, starting: &BTreeSet<String>) -> RuntimeStatus {
     let mut shown = runtime.clone();
-    shown
-        .containers
-        .retain(|c| c.state != ContainerState::Running || !starting.contains(&c.name));
+    shown.containers.retain(|c| match c.state {
+        ContainerState::Created => false,
+        ContainerState::Running => !starting.contains(&c.name),
+        ContainerState::Exited | ContainerState::Unknown => true,
+    });
     shown
 }
 
@@ -208,6 +211,7 @@ mod tests {
         let runtime = RuntimeStatus {
             containers: vec![
                 container("new", ContainerState::Running),
+                container("made", ContainerState::Created),
                 container("old", ContainerState::Exited),
             ],
             ..RuntimeStatus::default()

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use api::Gvr;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use podlife::decide::SANDBOX;
 
 use super::{Done, Worker, sandbox_config};
@@ -70,6 +71,12 @@ async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String>
         ctx.recorder.pod(pod, Type::Warning, reason, message.clone());
         return Err(message);
     }
+    if let Err(why) = check_runtime(ctx, spec).await {
+        let message = format!("Failed to create pod sandbox: {why}");
+        ctx.recorder
+            .pod(pod, Type::Warning, "FailedCreatePodSandBox", message.clone());
+        return Err(message);
+    }
     let config = sandbox_config::build(ctx, pod, spec, attempt);
     if let Err(error) = ctx.runtime().run_pod_sandbox(config).await {
         let message = format!("Failed to create pod sandbox: {}", with_sources(&error));
@@ -78,6 +85,37 @@ async fn make(ctx: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<(), String>
         return Err(message);
     }
     Ok(())
+}
+
+/// Handlers of runtime classes: the only runtime there is, by the name that it has elsewhere too.
+const HANDLERS: [&str; 3] = ["", "runc", "skiff"];
+
+/// Whether the pod gets the runtime that it asks for.
+async fn check_runtime(ctx: &Context, spec: &PodSpec) -> Result<(), String> {
+    if let Some(message) = unsupported(spec) {
+        return Err(message.into());
+    }
+    let Some(class) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let classes = Gvr::new("node.k8s.io", "v1", "runtimeclasses");
+    let found = ctx.client().dynamic(&classes).get("", class).await;
+    let found = found.map_err(|error| format!("cannot read RuntimeClass {class}: {}", error.report()))?;
+    let handler = found["handler"].as_str().unwrap_or_default();
+    if HANDLERS.contains(&handler) {
+        return Ok(());
+    }
+    Err(format!(
+        "failed to get sandbox runtime: no runtime for {handler:?} is configured"
+    ))
+}
+
+/// What the pod counts on for its safety and would not get.
+fn unsupported(spec: &PodSpec) -> Option<&'static str> {
+    (spec.host_users == Some(false)).then_some(
+        "hostUsers is false, but this node's runtime has no user namespaces; \
+         leave hostUsers out to run the pod with the node's users",
+    )
 }
 
 /// A claim on devices that the pod must not run without. Nothing here talks to drivers, so none is ever prepared.
@@ -116,6 +154,16 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn no_pod_runs_with_fewer_walls_than_it_asked_for() {
+        let spec = |users: Option<bool>| PodSpec {
+            host_users: users,
+            ..PodSpec::default()
+        };
+        assert_eq!((unsupported(&spec(None)), unsupported(&spec(Some(true)))), (None, None));
+        assert!(unsupported(&spec(Some(false))).is_some_and(|message| message.contains("user namespaces")));
+    }
 
     #[test]
     fn pods_wait_for_their_devices() {

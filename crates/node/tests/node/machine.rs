@@ -12,6 +12,8 @@ pub struct FakeMachine {
     pub mounts: Mutex<Vec<PathBuf>>,
     /// Memory is short.
     pub short: AtomicBool,
+    /// The disk is nearly full.
+    pub full: AtomicBool,
 }
 
 impl Machine for FakeMachine {
@@ -42,7 +44,11 @@ impl Machine for FakeMachine {
     fn filesystem(&self, _: &Path) -> io::Result<Filesystem> {
         Ok(Filesystem {
             capacity: 100 << 30,
-            available: 50 << 30,
+            available: if self.full.load(Ordering::Relaxed) {
+                5 << 30
+            } else {
+                50 << 30
+            },
             inodes: 1000,
             inodes_free: 900,
         })

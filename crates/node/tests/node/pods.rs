@@ -370,3 +370,83 @@ async fn a_pod_above_its_requests_goes_when_memory_is_short() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(world.get("within")["status"]["phase"], "Running");
 }
+
+#[tokio::test(start_paused = true)]
+async fn images_that_nobody_uses_and_a_pod_above_its_requests_go_when_the_disk_is_short() {
+    let world = World::start().await;
+    world.runtime.add_image("unused:1");
+    world.pod(
+        "within",
+        json!({"containers": [{"name": "w", "image": "img:1", "resources": {"requests": {"ephemeral-storage": "1Mi"}}}]}),
+    );
+    world.simple("above");
+    world.ready("above").await;
+    world.ready("within").await;
+    world.machine.full.store(true, std::sync::atomic::Ordering::Relaxed);
+    let pod = world.phase("above", "Failed").await;
+    world.machine.full.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 10240Mi, available: 5242880Ki. \
+             Container a was using "
+        ),
+        "{message}"
+    );
+    world.event("Attempting to reclaim ephemeral-storage").await;
+    let images: Vec<String> = world.runtime.state.lock().images.keys().cloned().collect();
+    assert_eq!(images, ["img:1"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.get("within")["status"]["phase"], "Running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_class_that_the_node_does_not_have_keeps_its_pods_from_starting() {
+    let world = World::start().await;
+    for (name, handler) in [("known", "runc"), ("unknown", "kata")] {
+        let meta = json!({"name": name});
+        world.api.put(
+            "runtimeclasses",
+            json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": meta, "handler": handler}),
+        );
+        let containers = json!([{"name": name, "image": "img:1"}]);
+        world.pod(name, json!({"runtimeClassName": name, "containers": containers}));
+    }
+    world.ready("known").await;
+    world
+        .event("FailedCreatePodSandBox: Failed to create pod sandbox: failed to get sandbox runtime: no runtime for \"kata\" is configured")
+        .await;
+    assert!(world.runtime.container("unknown").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_do_not_fit_on_the_node_fail() {
+    let mut world = World::start().await;
+    let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let spec = |name: &str| json!({"containers": [{"name": name, "image": "img:1", "ports": ports}]});
+    world.pod("first", spec("f"));
+    world.ready("first").await;
+    world.pod("second", spec("s"));
+    let pod = world.phase("second", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "NodePorts");
+    assert_eq!(
+        pod["status"]["message"],
+        "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    );
+    assert!(world.runtime.container("s").is_none());
+    world.pod(
+        "large",
+        json!({"containers": [{"name": "l", "image": "img:1", "resources": {"requests": {"cpu": "5"}}}]}),
+    );
+    let pod = world.phase("large", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "OutOfcpu");
+    world
+        .event("OutOfcpu: Node didn't have enough resource: cpu, requested: 5000, used: 0, capacity: 4000")
+        .await;
+    // What runs already is not asked again.
+    world.stop_node().await;
+    world.start_node().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.get("first")["status"]["phase"], "Running");
+}

@@ -360,7 +360,7 @@ impl Runtime for FakeRuntime {
                 ..MemoryUsage::default()
             },
             process_count: 1,
-            writable_layer_bytes: 0,
+            writable_layer_bytes: 100_000,
             writable_layer_inodes: 0,
         })
     }
@@ -415,7 +415,8 @@ impl Runtime for FakeRuntime {
         Ok(self.state.lock().images[&request.image].clone())
     }
 
-    async fn remove_image(&self, _: &str) -> Result<()> {
+    async fn remove_image(&self, id: &str) -> Result<()> {
+        self.state.lock().images.retain(|_, image| image.id != id);
         Ok(())
     }
 
