@@ -56,7 +56,8 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
         ),
         "/metrics" => {
             count_stored(state);
-            respond::bytes(200, crate::metrics::MEDIA_TYPE, state.metrics.text())
+            let more = state.more_metrics.get().map(|text| text()).unwrap_or_default();
+            respond::bytes(200, crate::metrics::MEDIA_TYPE, state.metrics.text() + &more)
         }
         "/debug/api_priority_and_fairness/dump_priority_levels" => respond::text(200, state.flow_control.dump_levels()),
         "/.well-known/openid-configuration" => match &state.tokens {

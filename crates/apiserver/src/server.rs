@@ -159,6 +159,11 @@ impl ApiServer {
         let _ = self.state.mounted.set(Mounted { prefix, answer });
     }
 
+    /// What `text` says, in Prometheus' text form, follows the server's own numbers. Only the first call counts.
+    pub fn add_metrics(&self, text: impl Fn() -> String + Send + Sync + 'static) {
+        let _ = self.state.more_metrics.set(Box::new(text));
+    }
+
     /// Waits until the caches are filled and allocations are mended.
     pub async fn ready(&self) {
         startup::ready(&self.state).await;

@@ -62,6 +62,8 @@ pub(crate) struct State {
     pub front_proxy: OnceLock<FrontProxy>,
     /// What else is answered, below a path of its own.
     pub mounted: OnceLock<Mounted>,
+    /// Numbers of other components of this process.
+    pub more_metrics: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
     /// What nodes and pods used lately.
     pub usage: crate::usage::Samples,
     /// Told when the served kinds have changed.

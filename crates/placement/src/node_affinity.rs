@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
@@ -106,6 +106,14 @@ impl RequiredTerms {
         RequiredTerms {
             selector: spec.node_selector.clone().unwrap_or_default(),
             terms: required.map(|selector| selector.node_selector_terms.iter().map(Term::of).collect()),
+        }
+    }
+
+    /// Those of a selector of nodes, as volumes have it.
+    pub fn of_selector(selector: &NodeSelector) -> RequiredTerms {
+        RequiredTerms {
+            selector: BTreeMap::new(),
+            terms: Some(selector.node_selector_terms.iter().map(Term::of).collect()),
         }
     }
 

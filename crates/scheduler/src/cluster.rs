@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::framework::{Resource, Shared};
 use crate::index::Index;
 use crate::intern::Interner;
 use crate::node::{NodeInfo, Slot};
 use crate::pod::{PodInfo, PodKey};
 use crate::shape::Namespaces;
+use crate::storage::{PodClaim, Storage, claims};
 
 /// Nodes with the pods on them, those included that were placed here but whose binding has not come
 /// back as an event yet.
@@ -32,6 +34,9 @@ pub struct Cluster {
     namespaces: Arc<Namespaces>,
     index: Index,
     interner: Arc<Interner>,
+    storage: Arc<Storage>,
+    /// How many volumes of pods that count mean a claim, by `namespace/name`.
+    claim_uses: HashMap<String, u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +50,38 @@ impl Cluster {
     #[must_use]
     pub fn interner(&self) -> &Interner {
         &self.interner
+    }
+
+    /// What is known of storage.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// An object of storage came, changed or went.
+    pub fn observe_storage(&mut self, resource: Resource, old: Option<&Shared>, new: Option<&Shared>) {
+        Arc::make_mut(&mut self.storage).observe(resource, old, new);
+    }
+
+    /// Whether a pod that counts uses the claim (upstream `IsPVCUsedByPods`).
+    #[must_use]
+    pub fn is_claim_used(&self, namespace: &str, name: &str) -> bool {
+        !self.claim_uses.is_empty() && self.claim_uses.contains_key(&format!("{namespace}/{name}"))
+    }
+
+    fn count_claims(&mut self, pod: &PodInfo, there: bool) {
+        for claim in claims(pod) {
+            let PodClaim::Named(name) = claim else { continue };
+            let key = format!("{}/{name}", pod.key.namespace);
+            if there {
+                *self.claim_uses.entry(key).or_default() += 1;
+            } else if let Some(uses) = self.claim_uses.get_mut(&key) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.claim_uses.remove(&key);
+                }
+            }
+        }
     }
 
     /// The indexes of topologies, counts of pods and terms.
@@ -220,6 +257,7 @@ impl Cluster {
         let info = &mut self.slots[slot as usize];
         if let Some(pod) = info.remove_pod(key) {
             self.index.pod_removed(&pod, slot, &self.namespaces);
+            self.count_claims(&pod, false);
         }
         self.free_if_empty(slot);
         true
@@ -246,6 +284,7 @@ impl Cluster {
         let slot = self.slot_of(node);
         self.pods.insert(pod.key.clone(), (slot, confidence));
         self.index.pod_added(&pod, slot, &self.namespaces);
+        self.count_claims(&pod, true);
         self.slots[slot as usize].add_pod(pod);
     }
 

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use crate::cluster::Cluster;
 use crate::framework::{Code, Context, Filter, Point, PreFilter, PreScore, Profile, Rejection};
+use crate::metrics::Timings;
 use crate::node::{NodeInfo, Slot};
+use crate::plugins::default_preemption::Candidate;
 use crate::pod::PodInfo;
 use crate::verdict::Verdict;
 
@@ -53,6 +55,8 @@ pub struct Attempt<'c> {
     pub random: u64,
     /// The time.
     pub now: Timestamp,
+    /// Where it is noted how long things took.
+    pub timings: Option<&'c Timings>,
 }
 
 /// Another judge of nodes: an extender.
@@ -61,10 +65,24 @@ pub trait Judge {
     ///
     /// # Errors
     /// That it could not be asked.
-    fn filter(&mut self, pod: &PodInfo, feasible: &mut Vec<Slot>, verdict: &mut Verdict) -> Result<(), String>;
+    fn filter(
+        &mut self,
+        cluster: &Cluster,
+        pod: &PodInfo,
+        feasible: &mut Vec<Slot>,
+        verdict: &mut Verdict,
+    ) -> Result<(), String>;
 
     /// Adds what it thinks of the nodes to their scores.
-    fn prioritize(&mut self, pod: &PodInfo, feasible: &[Slot], scores: &mut [i64]);
+    fn prioritize(&mut self, cluster: &Cluster, pod: &PodInfo, feasible: &[Slot], scores: &mut [i64]);
+
+    /// Takes away nodes, or changes who would have to leave them, where pods would be evicted.
+    ///
+    /// # Errors
+    /// That it could not be asked.
+    fn preempt(&mut self, _cluster: &Cluster, _pod: &PodInfo, _candidates: &mut Vec<Candidate>) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Whether it has anything to say about which nodes do.
     fn filters(&self, pod: &PodInfo) -> bool;
@@ -77,11 +95,11 @@ pub trait Judge {
 pub struct NoJudge;
 
 impl Judge for NoJudge {
-    fn filter(&mut self, _: &PodInfo, _: &mut Vec<Slot>, _: &mut Verdict) -> Result<(), String> {
+    fn filter(&mut self, _: &Cluster, _: &PodInfo, _: &mut Vec<Slot>, _: &mut Verdict) -> Result<(), String> {
         Ok(())
     }
 
-    fn prioritize(&mut self, _: &PodInfo, _: &[Slot], _: &mut [i64]) {}
+    fn prioritize(&mut self, _: &Cluster, _: &PodInfo, _: &[Slot], _: &mut [i64]) {}
 
     fn filters(&self, _: &PodInfo) -> bool {
         false
@@ -118,7 +136,10 @@ fn prepare(attempt: &Attempt, pod: &Arc<PodInfo>) -> Result<Prepared, (&'static 
         only: None,
     };
     for (plugin, filters) in attempt.profile.filtering() {
-        match plugin.pre_filter(&context, pod) {
+        let filtered = Timings::plugin(attempt.timings, Point::PreFilter, plugin.name(), || {
+            plugin.pre_filter(&context, pod)
+        });
+        match filtered {
             PreFilter::Skip => {}
             PreFilter::Reject(rejection) => return Err((plugin.name(), rejection)),
             PreFilter::Run { filter, nodes } => {
@@ -187,7 +208,15 @@ pub fn schedule(attempt: &Attempt, pod: &Arc<PodInfo>, judge: &mut dyn Judge) ->
     if verdict.node_count == 0 {
         return Err(Failure::Unfit(verdict, Vec::new()));
     }
-    let mut prepared = match prepare(attempt, pod) {
+    let prepared = Timings::point(attempt.timings, Point::PreFilter, || {
+        let prepared = prepare(attempt, pod);
+        let status = prepared
+            .as_ref()
+            .err()
+            .map_or("Success", |(_, rejection)| rejection.code.name());
+        (prepared, status)
+    });
+    let mut prepared = match prepared {
         Ok(prepared) => prepared,
         Err((plugin, rejection)) => {
             if rejection.code == Code::Error {
@@ -198,12 +227,14 @@ pub fn schedule(attempt: &Attempt, pod: &Arc<PodInfo>, judge: &mut dyn Judge) ->
             return Err(Failure::Unfit(verdict, Vec::new()));
         }
     };
-    let (mut feasible, evaluated) = find(attempt, pod, &mut prepared, &mut verdict, judge);
+    let (mut feasible, evaluated) = Timings::point(attempt.timings, Point::Filter, || {
+        (find(attempt, pod, &mut prepared, &mut verdict, judge), "Success")
+    });
     if let Some(error) = verdict.error(pod) {
         return Err(Failure::Error(error));
     }
     if !feasible.is_empty()
-        && let Err(error) = judge.filter(pod, &mut feasible, &mut verdict)
+        && let Err(error) = judge.filter(cluster, pod, &mut feasible, &mut verdict)
     {
         return Err(Failure::Error(error));
     }
@@ -322,9 +353,16 @@ pub fn scores_by_plugin(attempt: &Attempt, pod: &Arc<PodInfo>, feasible: &[Slot]
     let context = attempt.context();
     let mut all = Vec::new();
     for (_, plugin, weight) in attempt.profile.at(Point::Score).filter(|(.., weight)| *weight != 0) {
-        if let PreScore::Run(scorer) = plugin.pre_score(&context, pod, &nodes) {
-            let mut scores: Vec<i64> = nodes.iter().map(|node| scorer.score(node)).collect();
-            scorer.normalize(&mut scores, &nodes);
+        let name = plugin.name();
+        let prepared = Timings::plugin(attempt.timings, Point::PreScore, name, || {
+            plugin.pre_score(&context, pod, &nodes)
+        });
+        if let PreScore::Run(scorer) = prepared {
+            let mut scores = Timings::plugin(attempt.timings, Point::Score, name, || {
+                let mut scores: Vec<i64> = nodes.iter().map(|node| scorer.score(node)).collect();
+                scorer.normalize(&mut scores, &nodes);
+                scores
+            });
             scores.iter_mut().for_each(|score| *score *= weight);
             all.push((plugin.name(), scores));
         }
@@ -335,10 +373,13 @@ pub fn scores_by_plugin(attempt: &Attempt, pod: &Arc<PodInfo>, feasible: &[Slot]
 fn total_scores(attempt: &Attempt, pod: &Arc<PodInfo>, feasible: &[Slot], judge: &mut dyn Judge) -> Vec<i64> {
     let mut totals = vec![0; feasible.len()];
     if feasible.len() > 1 {
-        for (_, scores) in scores_by_plugin(attempt, pod, feasible) {
+        let all = Timings::point(attempt.timings, Point::Score, || {
+            (scores_by_plugin(attempt, pod, feasible), "Success")
+        });
+        for (_, scores) in all {
             totals.iter_mut().zip(scores).for_each(|(total, score)| *total += score);
         }
-        judge.prioritize(pod, feasible, &mut totals);
+        judge.prioritize(attempt.cluster, pod, feasible, &mut totals);
     }
     totals
 }

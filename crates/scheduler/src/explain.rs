@@ -45,6 +45,54 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// Whether both are shortages of the same resource.
+    pub(crate) fn is_of(&self, other: &Problem) -> bool {
+        match (self, other) {
+            (Problem::Short { resource: one, .. }, Problem::Short { resource: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+}
+
+/// What ends a shortage on a node.
+pub(crate) fn freeing(problem: &Problem, node: &str) -> String {
+    match problem {
+        Problem::Short { resource, .. } if resource == "pods" => format!("let a pod of {node} go, or add a node"),
+        Problem::Short { resource, amount, .. } => {
+            format!(
+                "free {} on {node}, or add a node that has it",
+                amount_text(resource, *amount)
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What would have to change where a plugin turned nodes down, one alternative each.
+#[must_use]
+pub fn remedies(plugin: &str) -> &'static [&'static str] {
+    match plugin {
+        "NodeAffinity" => &["label a node as the pod asks for, or change the pod's node selector or affinity"],
+        "NodeName" => &["take spec.nodeName away, or add a node of that name"],
+        "NodePorts" => &["use another host port, or let the pod that has it go"],
+        "NodeUnschedulable" => &["make a node schedulable again: kubectl uncordon NODE"],
+        "TaintToleration" => &[
+            "give the pod a toleration for the taint",
+            "take the taint away: kubectl taint nodes",
+        ],
+        "PodTopologySpread" => &["add nodes to the emptiest domain, raise maxSkew, or use ScheduleAnyway"],
+        "InterPodAffinity" => &["change the (anti-)affinity of this pod, or of the pods that it meets there"],
+        "VolumeBinding" | "VolumeZone" => {
+            &["make a volume that can be used from the node, or a claim that waits for the pod"]
+        }
+        "NodeVolumeLimits" => &["let a pod with volumes go from the node, or add a node"],
+        "VolumeRestrictions" => &["let the pod go that uses the volume"],
+        "DynamicResources" => &["let a pod with devices go, or add a node that has such devices"],
+        _ => &[],
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -130,6 +178,7 @@ pub fn explain(cluster: &mut Cluster, profile: &Profile, pod: &Arc<PodInfo>, now
         start: 0,
         random: 0,
         now,
+        timings: None,
     };
     match schedule(&attempt, pod, &mut NoJudge) {
         Ok(placement) => Explanation::Fits {
@@ -205,7 +254,8 @@ fn problems(pod: &PodInfo, node: &NodeInfo, plugin: &str, rejection: &Rejection)
     rejection.texts(pod).into_iter().map(other).collect()
 }
 
-fn shortages(pod: &PodInfo, node: &NodeInfo) -> Vec<Problem> {
+/// What is short on a node.
+pub(crate) fn shortages(pod: &PodInfo, node: &NodeInfo) -> Vec<Problem> {
     let mut problems = Vec::new();
     if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= node.allowed_pods {
         problems.push(Problem::Short {

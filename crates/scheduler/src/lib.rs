@@ -31,7 +31,9 @@ pub mod queue;
 pub mod resources;
 pub mod scheduler;
 pub mod shape;
+pub mod storage;
 pub mod verdict;
+pub mod verdicts;
 
 pub use cluster::Cluster;
 pub use framework::Profile;

@@ -418,4 +418,5 @@ fn concerns_scheduling(volume: &Volume) -> bool {
         || volume.iscsi.is_some()
         || volume.rbd.is_some()
         || volume.csi.is_some()
+        || volume.portworx_volume.is_some()
 }

@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::cluster::Cluster;
+use crate::framework::{Code, Context, Plugin, PreFilter, Rejection, Resource, Shared};
 use crate::intern::Interner;
+use crate::node::NodeInfo;
 use crate::pod::PodInfo;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Node, NodeSpec, NodeStatus, Pod, PodSpec, ResourceRequirements, Taint, Toleration,
+    Container, ContainerPort, Node, NodeSpec, NodeStatus, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec,
+    ResourceRequirements, Taint, Toleration,
 };
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass, VolumeAttachment};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 pub(crate) fn container(name: &str, cpu: &str, memory: &str) -> Container {
@@ -183,5 +189,70 @@ impl NodeBuilder {
 
     pub(crate) fn build(self) -> Arc<Node> {
         Arc::new(self.0)
+    }
+}
+
+/// An object of storage, as plugins see it, from JSON.
+pub(crate) fn stored(resource: Resource, object: serde_json::Value) -> Shared {
+    fn typed<T: serde::de::DeserializeOwned + Send + Sync + 'static>(object: serde_json::Value) -> Shared {
+        Arc::new(serde_json::from_value::<T>(object).unwrap())
+    }
+    match resource {
+        Resource::PersistentVolume => typed::<PersistentVolume>(object),
+        Resource::PersistentVolumeClaim => typed::<PersistentVolumeClaim>(object),
+        Resource::StorageClass => typed::<StorageClass>(object),
+        Resource::CsiDriver => typed::<CSIDriver>(object),
+        Resource::VolumeAttachment => typed::<VolumeAttachment>(object),
+        _ => Arc::new(object),
+    }
+}
+
+impl Cluster {
+    /// With an object of storage.
+    pub(crate) fn see(&mut self, resource: Resource, object: serde_json::Value) {
+        let object = stored(resource, object);
+        self.observe_storage(resource, None, Some(&object));
+    }
+
+    /// Nodes and what the plugin says of each: the text of the rejection, or `fits`.
+    pub(crate) fn ask(&self, plugin: &dyn Plugin, pod: &Arc<PodInfo>) -> Vec<String> {
+        let context = Context {
+            cluster: self,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let words = |rejection: &Rejection| {
+            let mark = match rejection.code {
+                Code::Unschedulable => "may be preempted: ",
+                Code::Unresolvable => "",
+                Code::Error => "error: ",
+            };
+            format!("{mark}{}", rejection.texts(pod).join(", "))
+        };
+        match plugin.pre_filter(&context, pod) {
+            PreFilter::Skip => vec!["skipped".to_owned()],
+            PreFilter::Reject(rejection) => vec![format!("before: {}", words(&rejection))],
+            PreFilter::Run { filter, .. } => {
+                let filter = filter.expect("it filters");
+                let say = |node: &NodeInfo| filter.check(node).map_or_else(|no| words(&no), |()| "fits".to_owned());
+                self.nodes().map(say).collect()
+            }
+        }
+    }
+}
+
+impl PodBuilder {
+    /// With a volume of a claim.
+    pub(crate) fn claims(mut self, claim: &str) -> Self {
+        let volume = serde_json::json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+        let volume = serde_json::from_value(volume).unwrap();
+        self.spec().volumes.get_or_insert_default().push(volume);
+        self
+    }
+
+    /// With a volume from JSON.
+    pub(crate) fn volume(mut self, volume: serde_json::Value) -> Self {
+        let volume = serde_json::from_value(volume).unwrap();
+        self.spec().volumes.get_or_insert_default().push(volume);
+        self
     }
 }

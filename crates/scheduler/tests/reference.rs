@@ -148,6 +148,7 @@ impl Both {
             start: 0,
             random,
             now: Timestamp::UNIX_EPOCH,
+            timings: None,
         };
         let case = format!("seed {}, pod {}", self.seed, serde_json::to_string(&pod).unwrap());
         let verdicts: BTreeMap<&String, Option<&'static str>> = self

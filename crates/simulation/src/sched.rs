@@ -1,6 +1,6 @@
 //! The scheduler as an actor: the pure scheduler's state machine; bindings and evictions are writes like any other.
 //!
-//! It sees all kinds that plugins follow from the start. What plugins would have written (claims of devices) and the
+//! It sees all kinds that its plugins follow from the start; those of volumes are left out. What plugins would have written (claims of devices) and the
 //! conditions of pods that have no node are not: nobody in this world reads them.
 
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use crate::view::Sight;
 use crate::world::Cluster;
 
 const LONGEST_LAG_MS: i64 = 20_000;
+/// Claims of this world are bound in their status alone; there are no volumes.
+const OF_VOLUMES: [&str; 4] = ["VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone"];
 
 /// What plugins see of an object.
 type Share = fn(&Object) -> Shared;
@@ -84,7 +86,8 @@ fn feeds() -> Vec<(Resource, Feed, Share)> {
 }
 
 fn scheduler(seeds: &mut Rng) -> Scheduler {
-    Scheduler::new(vec![plugins::default_profile()], Patience::default(), seeds.draw())
+    let profile = plugins::default_profile_without(&OF_VOLUMES);
+    Scheduler::new(vec![profile], Patience::default(), seeds.draw())
 }
 
 impl SchedulerActor {

@@ -55,6 +55,7 @@ impl ApiServer {
             repaired: CancellationToken::new(),
             front_proxy: OnceLock::new(),
             mounted: OnceLock::new(),
+            more_metrics: OnceLock::new(),
             usage: crate::usage::Samples::default(),
             kinds_changed: Arc::default(),
             customs_served: CancellationToken::new(),

@@ -8,11 +8,15 @@ use api::{Gvr, Value};
 use client::{Cache, CacheOptions, Caches, Object};
 use controllers::Untyped;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass, VolumeAttachment};
 use scheduler::framework::{Resource, Shared};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+const STORAGE: &str = "storage.k8s.io";
+const DEVICES: &str = "resource.k8s.io";
 
 /// What a feed says.
 pub(super) enum Told {
@@ -63,10 +67,17 @@ impl Feeds {
             Resource::ReplicaSet => self.follow::<ReplicaSet>(resource),
             Resource::StatefulSet => self.follow::<StatefulSet>(resource),
             Resource::PodDisruptionBudget => self.follow::<PodDisruptionBudget>(resource),
-            Resource::ResourceClaim => self.follow_values(resource, "resourceclaims"),
-            Resource::ResourceSlice => self.follow_values(resource, "resourceslices"),
-            Resource::DeviceClass => self.follow_values(resource, "deviceclasses"),
-            Resource::DeviceTaintRule => self.follow_values(resource, "devicetaintrules"),
+            Resource::PersistentVolume => self.follow::<PersistentVolume>(resource),
+            Resource::PersistentVolumeClaim => self.follow::<PersistentVolumeClaim>(resource),
+            Resource::StorageClass => self.follow::<StorageClass>(resource),
+            Resource::CsiDriver => self.follow::<CSIDriver>(resource),
+            Resource::VolumeAttachment => self.follow::<VolumeAttachment>(resource),
+            Resource::CsiNode => self.follow_values(resource, STORAGE, "csinodes"),
+            Resource::CsiStorageCapacity => self.follow_values(resource, STORAGE, "csistoragecapacities"),
+            Resource::ResourceClaim => self.follow_values(resource, DEVICES, "resourceclaims"),
+            Resource::ResourceSlice => self.follow_values(resource, DEVICES, "resourceslices"),
+            Resource::DeviceClass => self.follow_values(resource, DEVICES, "deviceclasses"),
+            Resource::DeviceTaintRule => self.follow_values(resource, DEVICES, "devicetaintrules"),
             // Told by other means, or by nobody: nothing to wait for.
             _ => {
                 self.complete.insert(resource);
@@ -78,9 +89,9 @@ impl Feeds {
         self.follow_cache(resource, self.caches.get::<K>(), |object| object);
     }
 
-    /// A kind of `resource.k8s.io`, as JSON.
-    fn follow_values(&self, resource: Resource, plural: &str) {
-        let gvr = Gvr::new("resource.k8s.io", "v1", plural);
+    /// A kind that is seen as JSON.
+    fn follow_values(&self, resource: Resource, group: &str, plural: &str) {
+        let gvr = Gvr::new(group, "v1", plural);
         let cache = self.caches.untyped::<Untyped>(&gvr, CacheOptions::default());
         self.follow_cache(resource, cache, |object| {
             let value: Value = controllers::to_value(&*object);

@@ -1,7 +1,8 @@
 //! The scheduler, shared by the one task that runs it and by who looks at it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use scheduler::config::{Configuration, Invalid};
@@ -9,9 +10,15 @@ use scheduler::queue::Patience;
 use scheduler::{Profile, Scheduler, plugins};
 use serde_json::Value;
 
-/// A scheduler. Cheap to clone. The lock is held for single steps, never across an await.
+use super::webhooks::Webhooks;
+
+/// A scheduler. Cheap to clone. The lock is held for single steps, never across an await; with extenders, a step takes
+/// as long as they do.
 #[derive(Clone)]
-pub struct SchedulerHandle(Arc<Mutex<Scheduler>>);
+pub struct SchedulerHandle {
+    scheduler: Arc<Mutex<Scheduler>>,
+    webhooks: Webhooks,
+}
 
 impl fmt::Debug for SchedulerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,26 +35,39 @@ impl Default for SchedulerHandle {
 impl SchedulerHandle {
     /// A scheduler with these profiles, at least one.
     pub fn new(profiles: Vec<Profile>, patience: Patience) -> SchedulerHandle {
-        let scheduler = Scheduler::new(profiles, patience, rand::random());
-        SchedulerHandle(Arc::new(Mutex::new(scheduler)))
+        let mut scheduler = Scheduler::new(profiles, patience, rand::random());
+        scheduler.clock = Some(seconds);
+        SchedulerHandle {
+            scheduler: Arc::new(Mutex::new(scheduler)),
+            webhooks: Webhooks::default(),
+        }
     }
 
     /// The scheduler that a KubeSchedulerConfiguration describes.
     ///
     /// # Errors
-    /// Everything that is wrong with the file. Extenders are refused: their webhooks are not called.
+    /// Everything that is wrong with the file.
     pub fn configured(file: &Value) -> Result<SchedulerHandle, Invalid> {
         let read = Configuration::read(file)?;
-        if !read.extenders.is_empty() {
-            let why = "extenders: Forbidden: webhooks of extenders are not called by this scheduler";
-            return Err(Invalid(vec![why.to_owned()]));
-        }
-        Ok(SchedulerHandle::new(read.profiles, read.patience))
+        let webhooks = Webhooks::new(read.extenders).map_err(Invalid)?;
+        Ok(SchedulerHandle {
+            webhooks,
+            ..SchedulerHandle::new(read.profiles, read.patience)
+        })
     }
 
     /// Does something with the scheduler. It must be quick: nothing is scheduled meanwhile.
     pub fn with<R>(&self, act: impl FnOnce(&mut Scheduler) -> R) -> R {
-        act(&mut self.0.lock())
+        act(&mut self.scheduler.lock())
+    }
+
+    pub(super) fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
+    }
+
+    /// What is at a path below the one where verdicts are served (see `scheduler::verdicts`).
+    pub fn verdicts(&self, path: &str) -> Option<Value> {
+        self.with(|scheduler| scheduler::verdicts::at(scheduler, path))
     }
 
     /// Its numbers in Prometheus' text form.
@@ -59,4 +79,10 @@ impl SchedulerHandle {
                 .render(scheduler.queue(), cluster.node_count(), cluster.pod_count())
         })
     }
+}
+
+/// Seconds since the first time that it was asked.
+fn seconds() -> f64 {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGUN.elapsed().as_secs_f64()
 }

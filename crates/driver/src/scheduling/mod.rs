@@ -2,6 +2,7 @@
 
 mod feeds;
 mod handle;
+mod webhooks;
 mod writes;
 
 use std::collections::{HashMap, HashSet};
@@ -10,10 +11,13 @@ use std::sync::Arc;
 use client::{Caches, Change, Changes, Client, ClientError, EventRecorder};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use scheduler::cycle::NoJudge;
+use scheduler::config::extender::Extenders;
+use scheduler::cycle::{Judge, NoJudge};
 use scheduler::framework::{PreBind, Resource, Write};
+use scheduler::metrics::Result as Attempted;
 use scheduler::scheduler::{Placed, Unschedulable};
 use scheduler::{Outcome, PodInfo, PodKey};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +31,7 @@ const IN_A_ROW: usize = 16;
 
 /// Background work that has ended.
 enum Done {
-    Bound(Placed, Result<(), ClientError>),
+    Bound(Placed, Result<(), String>),
     /// Writes that PreBind wanted.
     Prepared(Placed, Result<(), ClientError>),
     Preempted(PodKey, bool),
@@ -145,6 +149,9 @@ impl Runner {
         self.held.remove(&pod.key);
         if change.new.is_none() {
             self.handle.with(|scheduler| scheduler.remove_pod(&pod, now));
+            if let Some((placed, _)) = self.preparing.remove(&pod.key) {
+                self.give_up(&placed, "pod does not exist any more");
+            }
             return;
         }
         let needs = self.handle.with(|scheduler| scheduler.needs(&pod));
@@ -202,7 +209,15 @@ impl Runner {
             .map(|(key, _)| key.clone())
             .collect();
         for key in keys {
-            if let Some((placed, _)) = self.preparing.remove(&key) {
+            let Some((placed, _)) = self.preparing.remove(&key) else {
+                continue;
+            };
+            // The plugin that waits says so in its own words.
+            self.prepare(placed.clone());
+            if let Some((_, Some(until))) = self.preparing.get(&key)
+                && *until <= now
+            {
+                self.preparing.remove(&key);
                 self.give_up(&placed, "timed out waiting for what has to be done before the binding");
             }
         }
@@ -212,19 +227,52 @@ impl Runner {
     fn decide(&mut self) -> bool {
         for turn in 0..IN_A_ROW {
             let now = Timestamp::now();
-            let begun = std::time::Instant::now();
-            let outcome = self.handle.with(|scheduler| {
-                let popped = scheduler.pop(now)?;
-                let outcome = scheduler.decide(popped, now, &mut NoJudge);
-                scheduler.metrics.algorithm.observe(begun.elapsed().as_secs_f64());
-                Some(outcome)
-            });
+            let outcome = match self.handle.webhooks().is_empty() {
+                true => self.decide_one(now, &mut NoJudge),
+                false => self.decide_with_extenders(now),
+            };
             match outcome {
                 Some(outcome) => self.on_outcome(outcome),
                 None => return turn > 0,
             }
         }
         true
+    }
+
+    fn decide_one(&self, now: Timestamp, judge: &mut dyn Judge) -> Option<Outcome> {
+        let begun = std::time::Instant::now();
+        self.handle.with(|scheduler| {
+            let popped = scheduler.pop(now)?;
+            let outcome = scheduler.decide(popped, now, judge);
+            let took = begun.elapsed().as_secs_f64();
+            scheduler.metrics.algorithm.observe(took);
+            if let Outcome::Unschedulable(report) = &outcome {
+                let result = match report.reason {
+                    "Unschedulable" => Attempted::Unschedulable,
+                    _ => Attempted::Error,
+                };
+                scheduler.metrics.took(&report.pod.shape.scheduler_name, result, took);
+            }
+            Some(outcome)
+        })
+    }
+
+    /// Extenders are waited for: nothing else can be decided before they have answered.
+    fn decide_with_extenders(&self, now: Timestamp) -> Option<Outcome> {
+        let (webhooks, runtime) = (self.handle.webhooks(), tokio::runtime::Handle::current());
+        let send = |number: usize, verb: &str, arguments: &Value| {
+            tokio::task::block_in_place(|| runtime.block_on(webhooks.send(number, verb, arguments)))
+        };
+        let object = |key: &PodKey| {
+            let known = self.writer.pods.get(&key.namespace, &key.name);
+            known.map_or(Value::Null, |pod| controllers::to_value(&*pod))
+        };
+        let mut judge = Extenders {
+            extenders: &webhooks.extenders,
+            send: &send,
+            object: &object,
+        };
+        self.decide_one(now, &mut judge)
     }
 
     fn on_outcome(&mut self, outcome: Outcome) {
@@ -238,11 +286,24 @@ impl Runner {
     /// Asks PreBind, and binds when it is done.
     fn prepare(&mut self, placed: Placed) {
         let now = Timestamp::now();
+        if self
+            .handle
+            .with(|scheduler| scheduler.queue().pod(&placed.pod.key).is_none())
+        {
+            return self.give_up(&placed, "pod does not exist any more");
+        }
         match self.handle.with(|scheduler| scheduler.pre_bind(&placed, now)) {
             PreBind::Done => {
-                let writer = self.writer.clone();
+                let (writer, webhooks) = (self.writer.clone(), self.handle.webhooks().clone());
                 self.work.spawn(async move {
-                    let result = writer.bind(&placed.pod, &placed.node).await;
+                    let (pod, node) = (&placed.pod, &placed.node);
+                    let result = match webhooks.binder(pod) {
+                        Some(extender) => webhooks.bind(extender, pod, node).await,
+                        None => {
+                            let bound = writer.bind(pod, node).await;
+                            bound.map_err(|error| error.report())
+                        }
+                    };
                     Done::Bound(placed, result)
                 });
             }
@@ -326,7 +387,7 @@ impl Runner {
                 self.writer.scheduled(&placed.pod, &placed.node);
                 self.handle.with(|scheduler| scheduler.bound(&placed, now));
             }
-            Done::Bound(placed, Err(error)) => self.give_up(&placed, &format!("binding rejected: {}", error.report())),
+            Done::Bound(placed, Err(error)) => self.give_up(&placed, &format!("binding rejected: {error}")),
             Done::Prepared(placed, Ok(())) => self.prepare(placed),
             Done::Prepared(placed, Err(error)) => {
                 let message = format!("preparing the binding failed: {}", error.report());

@@ -59,6 +59,8 @@ pub struct PluginArgs {
     pub spread_defaults: Option<Vec<Spread>>,
     /// VolumeBinding: seconds that binding volumes may take.
     pub bind_timeout_seconds: i64,
+    /// VolumeBinding: points of utilisation (0 to 100) and score (0 to 10).
+    pub volume_shape: Vec<(i64, i64)>,
     /// Arguments of plugins that read their own, by plugin name.
     pub others: HashMap<String, Value>,
 }
@@ -86,6 +88,7 @@ impl Default for PluginArgs {
             fit_resources: default_resources(),
             spread_defaults: None,
             bind_timeout_seconds: 600,
+            volume_shape: vec![(0, 10), (100, 0)],
             others: HashMap::new(),
         }
     }
@@ -157,6 +160,7 @@ struct SpreadArgs {
 #[serde(rename_all = "camelCase", default)]
 struct VolumeArgs {
     bind_timeout_seconds: Option<i64>,
+    shape: Vec<PointArgs>,
 }
 
 fn decode<T: DeserializeOwned + Default>(path: &str, args: &Value, wrong: &mut Vec<String>) -> T {
@@ -225,6 +229,10 @@ impl PluginArgs {
             "PodTopologySpread" => self.read_spread(path, &decode(path, args, wrong), wrong),
             "VolumeBinding" => {
                 let own: VolumeArgs = decode(path, args, wrong);
+                if !own.shape.is_empty() {
+                    self.volume_shape = own.shape.iter().map(|point| (point.utilization, point.score)).collect();
+                    check_shape(&format!("{path}.shape"), &self.volume_shape, wrong);
+                }
                 self.bind_timeout_seconds = own.bind_timeout_seconds.unwrap_or(600);
                 if self.bind_timeout_seconds < 0 {
                     let why = "invalid BindTimeoutSeconds, should not be a negative value";

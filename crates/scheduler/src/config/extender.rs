@@ -1,13 +1,18 @@
 //! Extenders: webhooks that filter, prioritise, bind and preempt (upstream pkg/scheduler/extender.go and
 //! k8s.io/kube-scheduler/extender/v1). The pure part: when one is asked, what it is sent, and what its answer means.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
+use crate::cycle::Judge;
 use crate::framework::{Code, MAX_SCORE, Rejection};
 use crate::node::Slot;
-use crate::pod::PodInfo;
+use crate::plugins::default_preemption::Candidate;
+use crate::pod::{PodInfo, PodKey};
+use crate::queue::EXTENDER;
 use crate::verdict::Verdict;
 
 /// The largest score that an extender gives (upstream `MaxExtenderPriority`).
@@ -124,30 +129,34 @@ impl Extender {
         if let Some(error) = answer["Error"].as_str().filter(|error| !error.is_empty()) {
             return Err(error.to_owned());
         }
-        let named = answer["NodeNames"]
-            .as_array()
-            .map(|names| names.iter().filter_map(Value::as_str).collect());
-        let listed = || {
-            answer["Nodes"]["items"].as_array().map(|items| {
-                items
-                    .iter()
-                    .filter_map(|item| item["metadata"]["name"].as_str())
-                    .collect()
-            })
+        let names = answer["NodeNames"].as_array().filter(|_| self.node_cache_capable);
+        let passed: Vec<&str> = match (names, answer["Nodes"]["items"].as_array()) {
+            (Some(names), _) => names.iter().filter_map(Value::as_str).collect(),
+            (None, Some(items)) => items
+                .iter()
+                .filter_map(|item| item["metadata"]["name"].as_str())
+                .collect(),
+            (None, None) => Vec::new(),
         };
-        let passed: Option<Vec<&str>> = if self.node_cache_capable { named } else { listed() };
+        let known: HashSet<&str> = feasible.iter().map(|slot| cluster.at(*slot).name()).collect();
+        if let Some(stranger) = passed.iter().find(|name| !known.contains(*name)) {
+            let url = &self.url_prefix;
+            return Err(format!(
+                "extender {url:?} claims a filtered node {stranger:?} which is not found in the input node list"
+            ));
+        }
+        let passed: HashSet<&str> = passed.into_iter().collect();
         let reason = |name: &str| {
             let of = |field: &str| answer[field][name].as_str().map(str::to_owned);
-            let unresolvable = of("FailedAndUnresolvableNodes").map(|reason| (Code::Unresolvable, reason));
-            unresolvable.or_else(|| of("FailedNodes").map(|reason| (Code::Unschedulable, reason)))
+            let unresolvable = of("FailedAndUnresolvableNodes").map(|reason| (Code::Unresolvable, vec![reason]));
+            unresolvable.or_else(|| of("FailedNodes").map(|reason| (Code::Unschedulable, vec![reason])))
         };
         feasible.retain(|slot| {
             let name = cluster.at(*slot).name();
-            let stays = passed.as_ref().is_none_or(|passed| passed.contains(&name)) && reason(name).is_none();
+            let stays = passed.contains(name);
             if !stays {
-                let (code, reason) =
-                    reason(name).unwrap_or((Code::Unschedulable, "filtered out by an extender".to_owned()));
-                verdict.add("Extender", Rejection::with(code, vec![reason]), *slot);
+                let (code, reasons) = reason(name).unwrap_or((Code::Unresolvable, Vec::new()));
+                verdict.add(EXTENDER, Rejection::with(code, reasons), *slot);
             }
             stays
         });
@@ -165,4 +174,155 @@ impl Extender {
             }
         }
     }
+
+    /// What is sent about evictions (`ExtenderPreemptionArgs`); `object` finds pods as the API has them.
+    #[must_use]
+    pub fn preemption_arguments(
+        &self,
+        pod: &Value,
+        cluster: &Cluster,
+        candidates: &[Candidate],
+        object: &dyn Fn(&PodKey) -> Value,
+    ) -> Value {
+        let mut victims = Map::new();
+        for candidate in candidates {
+            let pods = candidate.victims.iter().map(|victim| match self.node_cache_capable {
+                true => json!({"UID": &*victim.key.uid}),
+                false => object(&victim.key),
+            });
+            let of_node = json!({"Pods": pods.collect::<Vec<_>>(), "NumPDBViolations": candidate.violations});
+            victims.insert(cluster.at(candidate.slot).name().to_owned(), of_node);
+        }
+        match self.node_cache_capable {
+            true => json!({"Pod": pod, "NodeNameToVictims": null, "NodeNameToMetaVictims": victims}),
+            false => json!({"Pod": pod, "NodeNameToVictims": victims, "NodeNameToMetaVictims": null}),
+        }
+    }
+
+    /// Takes in the answer about evictions (`ExtenderPreemptionResult`).
+    ///
+    /// # Errors
+    /// A node or pod that is not there, or a node without victims.
+    pub fn take_preempted(&self, answer: &Value, cluster: &Cluster) -> Result<Vec<Candidate>, String> {
+        let url = &self.url_prefix;
+        let mut candidates = Vec::new();
+        for (name, meta) in answer["NodeNameToMetaVictims"].as_object().into_iter().flatten() {
+            let node = cluster
+                .node(name)
+                .ok_or_else(|| format!("nodeinfo not found for node name {name:?}"))?;
+            let mut victims = Vec::new();
+            for uid in meta["Pods"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|pod| pod["UID"].as_str().unwrap_or_default())
+            {
+                let found = node.pods.iter().find(|pod| *pod.key.uid == *uid);
+                victims.push(found.cloned().ok_or_else(|| {
+                    format!(
+                        "extender: {url} claims to preempt pod (UID: {uid}) on node: {name}, but the pod is not found \
+                         on that node"
+                    )
+                })?);
+            }
+            if victims.is_empty() {
+                if self.ignorable {
+                    continue;
+                }
+                return Err(format!("expected at least one victim pod on node {name:?}"));
+            }
+            let violations = meta["NumPDBViolations"]
+                .as_u64()
+                .and_then(|count| usize::try_from(count).ok());
+            candidates.push(Candidate {
+                slot: node.slot,
+                victims,
+                violations: violations.unwrap_or(0),
+            });
+        }
+        Ok(candidates)
+    }
 }
+
+/// All extenders as one judge. Whoever makes it knows how they are reached.
+pub struct Extenders<'e> {
+    /// The extenders, in order.
+    pub extenders: &'e [Extender],
+    /// Sends something to a verb of an extender, by its number: the answer, or what failed.
+    pub send: &'e dyn Fn(usize, &str, &Value) -> Result<Value, String>,
+    /// A pod as the API has it.
+    pub object: &'e dyn Fn(&PodKey) -> Value,
+}
+
+impl<'e> Extenders<'e> {
+    fn asked<'p>(
+        &self,
+        pod: &'p PodInfo,
+        verb: fn(&Extender) -> &str,
+    ) -> impl Iterator<Item = (usize, &'e Extender)> + use<'e, 'p> {
+        let all = self.extenders.iter().enumerate();
+        all.filter(move |(_, extender)| !verb(extender).is_empty() && extender.is_interested(pod))
+    }
+}
+
+impl Judge for Extenders<'_> {
+    fn filter(
+        &mut self,
+        cluster: &Cluster,
+        pod: &PodInfo,
+        feasible: &mut Vec<Slot>,
+        verdict: &mut Verdict,
+    ) -> Result<(), String> {
+        for (number, extender) in self.asked(pod, |extender| &extender.filter_verb) {
+            if feasible.is_empty() {
+                break;
+            }
+            let arguments = extender.arguments(&(self.object)(&pod.key), cluster, feasible);
+            let taken = (self.send)(number, &extender.filter_verb, &arguments)
+                .and_then(|answer| extender.take_filtered(&answer, cluster, feasible, verdict));
+            if let (Err(error), false) = (taken, extender.ignorable) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn prioritize(&mut self, cluster: &Cluster, pod: &PodInfo, feasible: &[Slot], scores: &mut [i64]) {
+        for (number, extender) in self.asked(pod, |extender| &extender.prioritize_verb) {
+            let arguments = extender.arguments(&(self.object)(&pod.key), cluster, feasible);
+            // One that fails has no say.
+            if let Ok(answer) = (self.send)(number, &extender.prioritize_verb, &arguments) {
+                extender.add_priorities(&answer, cluster, feasible, scores);
+            }
+        }
+    }
+
+    fn preempt(&mut self, cluster: &Cluster, pod: &PodInfo, candidates: &mut Vec<Candidate>) -> Result<(), String> {
+        for (number, extender) in self.asked(pod, |extender| &extender.preempt_verb) {
+            if candidates.is_empty() {
+                break;
+            }
+            let object = (self.object)(&pod.key);
+            let arguments = extender.preemption_arguments(&object, cluster, candidates, self.object);
+            let taken = (self.send)(number, &extender.preempt_verb, &arguments)
+                .and_then(|answer| extender.take_preempted(&answer, cluster));
+            match taken {
+                Ok(left) => *candidates = left,
+                Err(_) if extender.ignorable => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn filters(&self, pod: &PodInfo) -> bool {
+        self.asked(pod, |extender| &extender.filter_verb).next().is_some()
+    }
+
+    fn prioritizes(&self, pod: &PodInfo) -> bool {
+        self.asked(pod, |extender| &extender.prioritize_verb).next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,11 @@ impl File {
     fn profiles(&self, wrong: &mut Vec<String>) -> Vec<Profile> {
         let made = self.profiles.iter().enumerate().map(|(at, file)| {
             let path = format!("profiles[{at}]");
-            let args = plugin_args(&path, &file.plugin_config, wrong);
+            let mut args = plugin_args(&path, &file.plugin_config, wrong);
+            let managed = self.extenders.iter().flat_map(|extender| &extender.managed_resources);
+            let ignored = managed.filter(|resource| resource.ignored_by_scheduler);
+            args.ignored_resources
+                .extend(ignored.map(|resource| resource.name.clone()));
             let name = file.scheduler_name.as_deref().unwrap_or_default();
             let mut profile = file.plugins.profile(&path, name, &args, wrong);
             let percentage = file.percentage_of_nodes_to_score.or(self.percentage_of_nodes_to_score);

@@ -32,6 +32,7 @@ fn an_empty_file_is_the_default_profile() {
             "TaintToleration*3",
             "NodeAffinity*2",
             "NodeResourcesFit*1",
+            "VolumeBinding*1",
             "PodTopologySpread*2",
             "InterPodAffinity*2",
             "NodeResourcesBalancedAllocation*1",
@@ -63,6 +64,7 @@ fn plugins_are_enabled_disabled_and_reordered() {
             "TaintToleration*9",
             "NodeAffinity*2",
             "NodeResourcesFit*1",
+            "VolumeBinding*1",
             "PodTopologySpread*2",
             "NodeResourcesBalancedAllocation*1"
         ]

@@ -21,6 +21,7 @@ fn decide(cluster: &Cluster, pod: &Arc<PodInfo>, start: usize, random: u64) -> R
         start,
         random,
         now: Timestamp::UNIX_EPOCH,
+        timings: None,
     };
     schedule(&attempt, pod, &mut NoJudge).map_err(|failure| match failure {
         Failure::Unfit(verdict, _) => verdict.message(pod),

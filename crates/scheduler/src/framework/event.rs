@@ -58,6 +58,21 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// Whether [`crate::storage::Storage`] has it.
+    #[must_use]
+    pub fn is_storage(self) -> bool {
+        matches!(
+            self,
+            Resource::PersistentVolume
+                | Resource::PersistentVolumeClaim
+                | Resource::StorageClass
+                | Resource::CsiNode
+                | Resource::CsiDriver
+                | Resource::CsiStorageCapacity
+                | Resource::VolumeAttachment
+        )
+    }
+
     /// Upstream's name.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -10,7 +10,7 @@ use super::event::{Event, Registration, Resource, Shared};
 use super::profile::{Point, Profile};
 use super::rejection::Rejection;
 use crate::cluster::Cluster;
-use crate::cycle::ActiveFilter;
+use crate::cycle::{ActiveFilter, Judge};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::verdict::Verdict;
@@ -92,7 +92,7 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Gives back what [`Plugin::reserve`] took, also when that failed. Must bear being called twice.
-    fn unreserve(&self, _pod: &PodInfo) {}
+    fn unreserve(&self, _context: &Context, _pod: &PodInfo) {}
 
     /// Whether the pod may be bound now (Permit). A pod that waits is asked about again whenever a pod
     /// is reserved or given up.
@@ -189,6 +189,8 @@ pub struct PostFilterContext<'c> {
     pub filters: &'c mut [ActiveFilter],
     /// What they said.
     pub verdict: &'c Verdict,
+    /// Extenders.
+    pub judge: &'c mut dyn Judge,
     /// A random number.
     pub random: u64,
     /// The time.

@@ -52,6 +52,25 @@ impl Point {
         Point::PostBind,
     ];
 
+    /// The name in upstream's metrics and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Point::PreEnqueue => "PreEnqueue",
+            Point::QueueSort => "QueueSort",
+            Point::PreFilter => "PreFilter",
+            Point::Filter => "Filter",
+            Point::PostFilter => "PostFilter",
+            Point::PreScore => "PreScore",
+            Point::Score => "Score",
+            Point::Reserve => "Reserve",
+            Point::Permit => "Permit",
+            Point::PreBind => "PreBind",
+            Point::Bind => "Bind",
+            Point::PostBind => "PostBind",
+        }
+    }
+
     /// The name in the configuration file.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -16,6 +16,18 @@ pub enum Code {
     Error,
 }
 
+impl Code {
+    /// Upstream's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Unschedulable => "Unschedulable",
+            Code::Unresolvable => "UnschedulableAndUnresolvable",
+            Code::Error => "Error",
+        }
+    }
+}
+
 /// What to tell people, in upstream's words. Small and cheap, for there may be one a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reasons {
@@ -68,6 +80,18 @@ impl Rejection {
     #[must_use]
     pub fn error(message: String) -> Rejection {
         Rejection::with(Code::Error, vec![message])
+    }
+
+    /// A failure of a plugin, with the plugin's name.
+    #[must_use]
+    pub(crate) fn while_running(self, point: &str, plugin: &str, pod: &PodInfo) -> Rejection {
+        match self.code {
+            Code::Error => {
+                let text = self.texts(pod).join(", ");
+                Rejection::error(format!("running {point} plugin {plugin:?}: {text}"))
+            }
+            _ => self,
+        }
     }
 
     /// Whether evicting pods may help.

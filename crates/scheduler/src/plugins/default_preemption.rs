@@ -334,7 +334,12 @@ impl Plugin for DefaultPreemption {
         if let Err(why) = may_preempt(context.cluster, pod, context.verdict) {
             return PostFilter::Unschedulable(format!("preemption: {why}"));
         }
-        let (candidates, report) = self.try_nodes(context, pod);
+        let (mut candidates, report) = self.try_nodes(context, pod);
+        if !candidates.is_empty()
+            && let Err(error) = context.judge.preempt(context.cluster, pod, &mut candidates)
+        {
+            return PostFilter::Unschedulable(format!("preemption: {error}"));
+        }
         match pick_one(&candidates) {
             Some(best) => PostFilter::Preempt {
                 node: context.cluster.at(best.slot).name.clone(),

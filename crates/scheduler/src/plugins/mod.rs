@@ -10,11 +10,15 @@ mod node_ports;
 mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
 mod queue_and_bind;
 mod resource_scoring;
 mod scheduling_gates;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 use std::sync::Arc;
 
@@ -57,6 +61,16 @@ pub fn registry() -> Vec<Registered> {
         entry("NodeResourcesFit", 1, |args| {
             Arc::new(node_resources_fit::NodeResourcesFit::new(args))
         }),
+        entry("VolumeRestrictions", 0, |_| {
+            Arc::new(volume_restrictions::VolumeRestrictions)
+        }),
+        entry("NodeVolumeLimits", 0, |_| {
+            Arc::new(node_volume_limits::NodeVolumeLimits)
+        }),
+        entry("VolumeBinding", 0, |args| {
+            Arc::new(volume_binding::VolumeBinding::new(args))
+        }),
+        entry("VolumeZone", 0, |_| Arc::new(volume_zone::VolumeZone)),
         entry("DynamicResources", 0, |_| {
             Arc::new(dynamic_resources::DynamicResources::default())
         }),
@@ -80,8 +94,17 @@ pub fn registry() -> Vec<Registered> {
 /// `default-scheduler` with upstream's plugins and weights.
 #[must_use]
 pub fn default_profile() -> Profile {
+    default_profile_without(&[])
+}
+
+/// The same without some plugins: for worlds that lack what they look at.
+#[must_use]
+pub fn default_profile_without(names: &[&str]) -> Profile {
     let mut profile = Profile::new("default-scheduler");
-    for registered in registry() {
+    for registered in registry()
+        .into_iter()
+        .filter(|registered| !names.contains(&registered.name))
+    {
         let plugin = (registered.make)(&PluginArgs::default());
         profile.add(plugin, registered.weight.max(1));
     }

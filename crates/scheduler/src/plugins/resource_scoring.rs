@@ -115,12 +115,12 @@ impl Strategy {
 }
 
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "scores")]
-fn rounded(sum: i64, weights: i64) -> i64 {
+pub(super) fn rounded(sum: i64, weights: i64) -> i64 {
     (sum as f64 / weights as f64).round() as i64
 }
 
 /// Linear between the points, level outside (upstream `BuildBrokenLinearFunction`).
-fn broken_line(shape: &[(i64, i64)], at: i64) -> i64 {
+pub(super) fn broken_line(shape: &[(i64, i64)], at: i64) -> i64 {
     let Some(next) = shape.iter().position(|(x, _)| at <= *x) else {
         return shape.last().map_or(0, |(_, y)| *y);
     };

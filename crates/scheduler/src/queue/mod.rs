@@ -55,6 +55,9 @@ impl<F: Fn(&'static str, &PodInfo, &Event) -> bool> Hints for F {
 /// Stands for the plugins when there was no node to turn the pod down: only a node helps.
 pub const NO_NODES: &str = "";
 
+/// Stands for all extenders among the plugins that turn pods down: anything may help.
+pub const EXTENDER: &str = "Extender";
+
 /// A pod in the queue.
 #[derive(Debug, Clone)]
 struct Waiting {
@@ -294,6 +297,12 @@ impl Queue {
     #[must_use]
     pub fn verdict(&self, key: &PodKey) -> Option<&Arc<Verdict>> {
         self.pods.get(key)?.verdict.as_ref()
+    }
+
+    /// How often a pod was tried.
+    #[must_use]
+    pub fn attempts(&self, key: &PodKey) -> u32 {
+        self.pods.get(key).map_or(0, |waiting| waiting.attempts)
     }
 
     /// A pod that the queue knows, in flight or not.

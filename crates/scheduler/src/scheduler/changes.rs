@@ -25,6 +25,7 @@ impl Scheduler {
         if event.resource == Resource::Node {
             plugins.push(crate::queue::NO_NODES);
         }
+        plugins.push(crate::queue::EXTENDER);
         plugins.sort_unstable();
         plugins.dedup();
         let hints = ProfileHints {
@@ -86,8 +87,10 @@ impl Scheduler {
                 plugin.observe(resource, old, new);
             }
         }
-        if resource == Resource::Namespace {
-            self.observe_namespace(old, new);
+        match resource {
+            Resource::Namespace => self.observe_namespace(old, new),
+            _ if resource.is_storage() => self.cluster.observe_storage(resource, old, new),
+            _ => {}
         }
         let action = match (old, new) {
             (None, _) => Action::ADD,
@@ -229,7 +232,7 @@ impl Scheduler {
     pub fn remove_pod(&mut self, pod: &Arc<PodInfo>, now: Timestamp) {
         self.drop_pending(pod);
         if let Some(placed) = self.permits.unpark(&pod.key) {
-            self.unplace(&placed);
+            self.unplace(&placed, now);
         }
         let Some(old) = self.cluster.placed(&pod.key).map(|(_, old)| old.clone()) else {
             return;

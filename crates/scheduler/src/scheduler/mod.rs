@@ -18,11 +18,14 @@ use crate::framework::{
     Action, Binding, Context, Event, Permit, Point, PostFilter, PostFilterContext, PreBind, Profile, Rejection,
     Resource, Write,
 };
-use crate::metrics::{Metrics, Result as Attempted};
+use crate::metrics::{Metrics, Result as Attempted, Timings};
 use crate::pod::{PodInfo, PodKey};
-use crate::queue::{Hints, NO_NODES, Patience, Popped, Queue};
+use crate::queue::{EXTENDER, Hints, NO_NODES, Patience, Popped, Queue};
 use crate::verdict::Verdict;
 use permits::Permits;
+
+/// In every so many decisions plugins are measured, too (upstream `pluginMetricsSamplePercent`).
+const MEASURED_CLOSELY: u64 = 10;
 
 /// What is to be done with a pod.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Placed {
     pub attempts: u32,
     /// When it first came.
     pub first: Timestamp,
+    /// When this try began.
+    pub begun: Timestamp,
 }
 
 /// What is to be written about a pod that could not be placed.
@@ -77,12 +82,22 @@ pub struct Scheduler {
     pub cluster: Cluster,
     /// The numbers.
     pub metrics: Metrics,
+    /// Seconds since some time, for the numbers; nothing is measured without.
+    pub clock: Option<fn() -> f64>,
+    decisions: u64,
     queue: Queue,
     profiles: Vec<Profile>,
     permits: Permits,
     start: usize,
     random: u64,
     wanted: Vec<Wanted>,
+}
+
+/// An attempt that found no node.
+struct Tried {
+    profile: usize,
+    filters: Vec<ActiveFilter>,
+    random: u64,
 }
 
 /// A plugin's wish to hear of events, in which profile.
@@ -101,6 +116,10 @@ impl Hints for ProfileHints<'_> {
     fn may_help(&self, plugin: &'static str, pod: &PodInfo, event: &Event) -> bool {
         if plugin == NO_NODES {
             return event.resource == Resource::Node && event.action.meets(Action::ADD);
+        }
+        // Nobody knows what an extender waits for.
+        if plugin == EXTENDER {
+            return true;
         }
         let profile = self
             .profiles
@@ -127,6 +146,8 @@ impl Scheduler {
         Scheduler {
             cluster: Cluster::default(),
             metrics: Metrics::default(),
+            clock: None,
+            decisions: 0,
             queue: Queue::new(patience),
             profiles,
             permits: Permits::default(),
@@ -198,6 +219,9 @@ impl Scheduler {
             self.queue.remove(&pod.key);
             return Outcome::Nothing;
         };
+        self.decisions += 1;
+        let closely = self.decisions.is_multiple_of(MEASURED_CLOSELY);
+        let timings = self.clock.map(|clock| Timings::new(clock, closely));
         let profile = &self.profiles[at];
         let attempt = Attempt {
             cluster: &self.cluster,
@@ -205,8 +229,13 @@ impl Scheduler {
             start: self.start,
             random,
             now,
+            timings: timings.as_ref(),
         };
-        match schedule(&attempt, &pod, judge) {
+        let scheduled = schedule(&attempt, &pod, judge);
+        if let Some(timings) = timings {
+            self.metrics.timed(&pod.shape.scheduler_name, timings);
+        }
+        match scheduled {
             Ok(placement) => {
                 self.start = placement.next_start;
                 let node = placement.node;
@@ -216,13 +245,21 @@ impl Scheduler {
                         node,
                         attempts,
                         first,
+                        begun: now,
                     },
                     at,
                     now,
                 )
             }
             Err(Failure::Error(message)) => self.failed(&pod, message, now),
-            Err(Failure::Unfit(verdict, filters)) => self.unfit(pod, at, *verdict, filters, random, now),
+            Err(Failure::Unfit(verdict, filters)) => {
+                let tried = Tried {
+                    profile: at,
+                    filters,
+                    random,
+                };
+                self.unfit(pod, *verdict, tried, judge, now)
+            }
         }
     }
 
@@ -255,7 +292,8 @@ impl Scheduler {
             return Err(Rejection::error(format!("node {:?} is gone", placed.node)));
         };
         for (_, plugin, _) in profile.at(Point::Reserve) {
-            plugin.reserve(&context, &placed.pod, node)?;
+            let reserved = plugin.reserve(&context, &placed.pod, node);
+            reserved.map_err(|rejection| rejection.while_running("Reserve", plugin.name(), &placed.pod))?;
         }
         let mut longest: Option<SignedDuration> = None;
         for (_, plugin, _) in profile.at(Point::Permit) {
@@ -276,7 +314,7 @@ impl Scheduler {
 
     /// Takes back a placement whose binding failed, or which was turned down on the way to it.
     pub fn give_up(&mut self, placed: &Placed, message: &str, now: Timestamp) -> Outcome {
-        self.unplace(placed);
+        self.unplace(placed, now);
         let outcome = self.failed(&placed.pod, message.to_owned(), now);
         let pod: Arc<dyn Any + Send + Sync> = placed.pod.clone();
         self.tell(
@@ -291,10 +329,14 @@ impl Scheduler {
         outcome
     }
 
-    fn unplace(&mut self, placed: &Placed) {
+    fn unplace(&mut self, placed: &Placed, now: Timestamp) {
+        let context = Context {
+            cluster: &self.cluster,
+            now,
+        };
         if let Some(profile) = self.profile_of(&placed.pod) {
             for (_, plugin, _) in profile.at(Point::Reserve) {
-                plugin.unreserve(&placed.pod);
+                plugin.unreserve(&context, &placed.pod);
             }
         }
         self.cluster.forget(&placed.pod.key);
@@ -305,7 +347,7 @@ impl Scheduler {
         if self.queue.pod(&pod.key).is_none() {
             return Outcome::Nothing;
         }
-        self.metrics.attempted(Attempted::Error);
+        self.metrics.attempted(&pod.shape.scheduler_name, Attempted::Error);
         self.queue.retry(&pod.key, now);
         Outcome::Unschedulable(Box::new(Unschedulable {
             pod: pod.clone(),
@@ -323,13 +365,13 @@ impl Scheduler {
     fn unfit(
         &mut self,
         pod: Arc<PodInfo>,
-        profile: usize,
         mut verdict: Verdict,
-        mut filters: Vec<ActiveFilter>,
-        random: u64,
+        tried: Tried,
+        judge: &mut dyn Judge,
         now: Timestamp,
     ) -> Outcome {
-        self.metrics.attempted(Attempted::Unschedulable);
+        self.metrics
+            .attempted(&pod.shape.scheduler_name, Attempted::Unschedulable);
         let mut report = Unschedulable {
             pod: pod.clone(),
             reason: "Unschedulable",
@@ -340,17 +382,12 @@ impl Scheduler {
             displaced: Vec::new(),
             writes: Vec::new(),
         };
-        // A pod that PreFilter turned down has no filters to try evictions with.
-        let hopeless = verdict.node_count == 0 || verdict.before.as_ref().is_some_and(|(_, r)| !r.resolvable());
-        if !hopeless {
-            self.make_room(profile, &mut verdict, &mut filters, random, now, &mut report);
+        if verdict.node_count > 0 {
+            self.make_room(&mut verdict, tried, judge, now, &mut report);
         }
         report.message = verdict.message(&pod);
         let before = self.queue.verdict(&pod.key);
         report.known = before.is_some_and(|before| **before == verdict || before.message(&pod) == report.message);
-        for plugin in verdict.plugins() {
-            self.metrics.turned_down(plugin);
-        }
         if let Some(node) = &report.nominate {
             self.cluster.nominate(&pod, node.as_deref());
         }
@@ -372,23 +409,23 @@ impl Scheduler {
 
     fn make_room(
         &self,
-        profile: usize,
         verdict: &mut Verdict,
-        filters: &mut [ActiveFilter],
-        random: u64,
+        mut tried: Tried,
+        judge: &mut dyn Judge,
         now: Timestamp,
         report: &mut Unschedulable,
     ) {
         let pod = report.pod.clone();
         let mut said: Vec<String> = Vec::new();
-        let profile = &self.profiles[profile];
+        let profile = &self.profiles[tried.profile];
         for (_, plugin, _) in profile.at(Point::PostFilter) {
             let mut context = PostFilterContext {
                 cluster: &self.cluster,
                 profile,
-                filters,
+                filters: &mut tried.filters,
                 verdict,
-                random,
+                judge,
+                random: tried.random,
                 now,
             };
             match plugin.post_filter(&mut context, &pod) {
@@ -453,9 +490,14 @@ impl Scheduler {
             cluster: &self.cluster,
             now,
         };
-        let mut asked = profile
-            .at(Point::PreBind)
-            .map(|(_, plugin, _)| plugin.pre_bind(&context, &placed.pod, &placed.node));
+        let mut asked = profile.at(Point::PreBind).map(|(_, plugin, _)| {
+            match plugin.pre_bind(&context, &placed.pod, &placed.node) {
+                PreBind::Reject(rejection) => {
+                    PreBind::Reject(rejection.while_running("PreBind", plugin.name(), &placed.pod))
+                }
+                answer => answer,
+            }
+        });
         asked.find(|answer| *answer != PreBind::Done).unwrap_or(PreBind::Done)
     }
 
@@ -470,7 +512,10 @@ impl Scheduler {
     /// The pod is bound.
     pub fn bound(&mut self, placed: &Placed, now: Timestamp) {
         self.queue.remove(&placed.pod.key);
-        self.metrics.attempted(Attempted::Scheduled);
+        let profile = &placed.pod.shape.scheduler_name;
+        self.metrics.attempted(profile, Attempted::Scheduled);
+        let took = now.duration_since(placed.begun).as_secs_f64();
+        self.metrics.took(profile, Attempted::Scheduled, took);
         self.metrics.bound(placed.attempts, now.duration_since(placed.first));
         if let Some(profile) = self.profile_of(&placed.pod) {
             for (_, plugin, _) in profile.at(Point::PostBind) {

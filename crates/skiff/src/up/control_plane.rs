@@ -102,6 +102,15 @@ impl ControlPlane {
         let selection = component::selection(&options.controllers)?;
         let identities = server.clone();
         let keys = ClusterKeys::open(&options.data_dir.join("pki"), server.clone())?;
+        let scheduler = driver::SchedulerHandle::default();
+        if !options.api.api_only {
+            let (told, counted) = (scheduler.clone(), scheduler.clone());
+            server.mount(VERDICTS, move |path| {
+                let verdicts = told.verdicts(&path);
+                Box::pin(async move { verdicts })
+            });
+            server.add_metrics(move || counted.metrics());
+        }
         let driver = (!options.api.api_only).then(|| {
             Driver::start(
                 controllers::ALL,
@@ -112,7 +121,7 @@ impl ControlPlane {
                     network: options.network(),
                     election: None,
                     schedule: true,
-                    scheduler: driver::SchedulerHandle::default(),
+                    scheduler,
                     controllers: Some(selection),
                     keys: Some(Arc::new(keys)),
                     local_disk,
@@ -142,6 +151,9 @@ impl ControlPlane {
         let _ = self.serve.await;
     }
 }
+
+/// Where the scheduler tells why pods are pending.
+const VERDICTS: &str = "/scheduler/verdicts";
 
 fn user(identity: &Identity) -> UserInfo {
     match identity {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use scheduler::config::args::PluginArgs;
 use scheduler::cycle::{Attempt, Failure, NoJudge, schedule};
 use scheduler::framework::Context;
 use scheduler::{Cluster, PodInfo, Verdict, plugins};
@@ -30,7 +31,26 @@ pub enum Answer {
 /// Asks about `pod`, which is on no node.
 pub fn judge(picture: &Picture, pod: &Arc<Pod>) -> Answer {
     let cluster = cluster(picture);
-    let mut profile = plugins::default_profile();
+    // A plugin that cannot see what it judges by is left out.
+    let registry = plugins::registry();
+    let blind = registry.iter().filter(|registered| {
+        let plugin = (registered.make)(&PluginArgs::default());
+        plugin
+            .watches()
+            .iter()
+            .any(|resource| picture.unseen.contains(resource))
+    });
+    let blind: Vec<&str> = blind.map(|registered| registered.name).collect();
+    let mut profile = plugins::default_profile_without(&blind);
+    for (resource, object) in &picture.others {
+        for plugin in profile
+            .plugins()
+            .iter()
+            .filter(|plugin| plugin.watches().contains(resource))
+        {
+            plugin.observe(*resource, None, Some(object));
+        }
+    }
     let info = Arc::new(PodInfo::new(pod, cluster.interner()));
     // All nodes are looked at: an explanation is not in a hurry.
     profile.percentage_of_nodes_to_score = Some(100);
@@ -45,6 +65,7 @@ pub fn judge(picture: &Picture, pod: &Arc<Pod>) -> Answer {
         start: 0,
         random: 0,
         now,
+        timings: None,
     };
     match schedule(&attempt, &info, &mut NoJudge) {
         Ok(placement) => Answer::Fits {
@@ -74,6 +95,9 @@ fn cluster(picture: &Picture) -> Cluster {
     for bound in picture.pods.iter().filter(|bound| node_of(bound).is_some()) {
         let info = PodInfo::new(bound, cluster.interner());
         cluster.set_pod(Arc::new(info));
+    }
+    for (resource, object) in picture.others.iter().filter(|(resource, _)| resource.is_storage()) {
+        cluster.observe_storage(*resource, None, Some(object));
     }
     cluster.settle();
     cluster

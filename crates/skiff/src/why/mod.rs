@@ -84,11 +84,26 @@ async fn ask(options: &Options) -> Result<Report> {
         };
         moved.extend(picture.change(what_if, &namespace, deployment.as_ref())?);
     }
-    report(
-        picture,
-        moved,
-        options.pod.as_deref().map(|pod| (namespace.as_str(), pod)),
-    )
+    let asked = options
+        .pod
+        .as_deref()
+        .and_then(|name| picture.pod(&namespace, name))
+        .cloned();
+    let pods: Vec<Arc<Pod>> = moved.iter().map(|moved| moved.pod.clone()).chain(asked).collect();
+    picture.read_for(&client, pods.iter().map(|pod| &**pod)).await;
+    let asked = options.pod.as_deref().map(|pod| (namespace.as_str(), pod));
+    let mut report = report(picture, moved, asked)?;
+    if let (Some((namespace, name)), true) = (asked, options.what_if.is_empty()) {
+        report.last = last_verdict(&client, namespace, name).await;
+    }
+    Ok(report)
+}
+
+/// What the scheduler itself said last, where it tells and the user may ask.
+async fn last_verdict(client: &Client, namespace: &str, name: &str) -> Option<Value> {
+    let path = format!("/scheduler/verdicts/{namespace}/{name}");
+    let request = http::Request::get(path).body(bytes::Bytes::new()).ok()?;
+    client.request_json(request).await.ok()
 }
 
 /// Finds nodes for what was moved, one after the other, then answers about the pod.
@@ -117,6 +132,8 @@ fn report(mut picture: Picture, moved: Vec<Moved>, pod: Option<(&str, &str)>) ->
 #[derive(Debug, Default)]
 struct Report {
     pods: Vec<Told>,
+    /// The scheduler's own last verdict on the pod that was asked about.
+    last: Option<Value>,
 }
 
 /// What is said of one pod.
@@ -229,6 +246,23 @@ impl Told {
     }
 }
 
+/// Where a pod waits, as the scheduler tells it.
+fn in_queue(verdict: &Value) -> String {
+    let queue = match verdict["queue"].as_str().unwrap_or_default() {
+        "active" => "is next in the scheduler's queue",
+        "backoff" => "is tried again after a back-off",
+        "unschedulable" => "waits in the scheduler for something to change",
+        "gated" => "is kept out of the scheduler's queue",
+        _ => "is being scheduled",
+    };
+    let attempts = verdict["attempts"].as_u64().unwrap_or(0);
+    let said = match verdict["message"].as_str().filter(|message| !message.is_empty()) {
+        Some(message) => format!("; its last words: {message}"),
+        None => String::new(),
+    };
+    format!("It {queue} (tried {attempts} times){said}\n")
+}
+
 /// A few names stand for many.
 fn shortened(nodes: &[String]) -> String {
     const SHOWN: usize = 3;
@@ -246,11 +280,19 @@ fn shortened(nodes: &[String]) -> String {
 
 impl Report {
     fn text(&self) -> String {
-        self.pods.iter().map(Told::text).collect()
+        let mut text: String = self.pods.iter().map(Told::text).collect();
+        if let Some(last) = &self.last {
+            text.push_str(&in_queue(last));
+        }
+        text
     }
 
     fn json(&self) -> Value {
-        json!({"pods": self.pods.iter().map(Told::json).collect::<Vec<_>>()})
+        let mut told = json!({"pods": self.pods.iter().map(Told::json).collect::<Vec<_>>()});
+        if let Some(last) = &self.last {
+            told["scheduler"] = last.clone();
+        }
+        told
     }
 }
 

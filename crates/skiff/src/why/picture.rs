@@ -2,22 +2,79 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use client::{Client, ListParams};
+use anyhow::{Context, bail};
+use api::Gvr;
+use client::{BoxFuture, Client, ClientError, ListParams, Object};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodSpec};
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass, VolumeAttachment};
+use scheduler::framework::{Resource, Shared};
+use scheduler::intern::Interner;
+use scheduler::{PodInfo, plugins};
 
 use super::what_if::{NewNode, WhatIf};
 
 /// Page of a list.
 const PAGE: u32 = 500;
 
-/// Nodes, pods, namespaces.
+/// Nodes, pods, namespaces, and what there is of volumes and devices.
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
     pub nodes: Vec<Arc<Node>>,
     pub pods: Vec<Arc<Pod>>,
     pub namespaces: Vec<Arc<Namespace>>,
+    /// What plugins see of other kinds.
+    pub others: Vec<(Resource, Shared)>,
+    /// Kinds that the user may not read, or that the server does not have: what plugins say of them is not told.
+    pub unseen: Vec<Resource>,
+}
+
+/// Lists the objects of a kind as the scheduler's plugins see them.
+type Lister = for<'c> fn(&'c Client) -> BoxFuture<'c, Result<Vec<Shared>, ClientError>>;
+
+fn lister(resource: Resource) -> Option<Lister> {
+    Some(match resource {
+        Resource::PersistentVolume => |client| Box::pin(typed::<PersistentVolume>(client)),
+        Resource::PersistentVolumeClaim => |client| Box::pin(typed::<PersistentVolumeClaim>(client)),
+        Resource::StorageClass => |client| Box::pin(typed::<StorageClass>(client)),
+        Resource::CsiDriver => |client| Box::pin(typed::<CSIDriver>(client)),
+        Resource::VolumeAttachment => |client| Box::pin(typed::<VolumeAttachment>(client)),
+        Resource::CsiNode => |client| Box::pin(values(client, "storage.k8s.io", "csinodes")),
+        Resource::CsiStorageCapacity => |client| Box::pin(values(client, "storage.k8s.io", "csistoragecapacities")),
+        Resource::ResourceClaim => |client| Box::pin(values(client, "resource.k8s.io", "resourceclaims")),
+        Resource::ResourceSlice => |client| Box::pin(values(client, "resource.k8s.io", "resourceslices")),
+        Resource::DeviceClass => |client| Box::pin(values(client, "resource.k8s.io", "deviceclasses")),
+        Resource::DeviceTaintRule => |client| Box::pin(values(client, "resource.k8s.io", "devicetaintrules")),
+        _ => return None,
+    })
+}
+
+async fn typed<K: Object>(client: &Client) -> Result<Vec<Shared>, ClientError> {
+    let listed = client.of::<K>().list_all("", &page()).await?;
+    Ok(listed
+        .items
+        .into_iter()
+        .map(|object| -> Shared { Arc::new(object) })
+        .collect())
+}
+
+async fn values(client: &Client, group: &str, plural: &str) -> Result<Vec<Shared>, ClientError> {
+    let listed = client
+        .dynamic(&Gvr::new(group, "v1", plural))
+        .list_all("", &page())
+        .await?;
+    Ok(listed
+        .items
+        .into_iter()
+        .map(|object| -> Shared { Arc::new(object) })
+        .collect())
+}
+
+fn page() -> ListParams {
+    ListParams {
+        limit: PAGE,
+        ..ListParams::default()
+    }
 }
 
 /// A pod that has no node (any more) in the changed picture, and the reason to ask about it.
@@ -29,11 +86,8 @@ pub struct Moved {
 
 impl Picture {
     /// Reads it with the user's own rights.
-    pub async fn read(client: &Client) -> Result<Picture> {
-        let params = ListParams {
-            limit: PAGE,
-            ..ListParams::default()
-        };
+    pub async fn read(client: &Client) -> anyhow::Result<Picture> {
+        let params = page();
         let (nodes, pods, namespaces) = tokio::try_join!(
             async { client.of::<Node>().list_all("", &params).await.context("list nodes") },
             async {
@@ -55,7 +109,27 @@ impl Picture {
             nodes: nodes.items.into_iter().map(Arc::new).collect(),
             pods: pods.items.into_iter().map(Arc::new).collect(),
             namespaces: namespaces.items.into_iter().map(Arc::new).collect(),
+            ..Picture::default()
         })
+    }
+
+    /// Reads what the scheduler's plugins need to judge these pods, and is not read yet.
+    pub async fn read_for<'p>(&mut self, client: &Client, pods: impl Iterator<Item = &'p Pod>) {
+        let (profile, interner) = (plugins::default_profile(), Interner::default());
+        let mut needs: Vec<Resource> = Vec::new();
+        for pod in pods {
+            let info = PodInfo::new(pod, &interner);
+            let concerned = profile.plugins().iter().filter(|plugin| plugin.concerns(&info));
+            needs.extend(concerned.flat_map(|plugin| plugin.watches()));
+        }
+        needs.sort_unstable();
+        needs.dedup();
+        for (resource, list) in needs.into_iter().filter_map(|need| Some((need, lister(need)?))) {
+            match list(client).await {
+                Ok(objects) => self.others.extend(objects.into_iter().map(|object| (resource, object))),
+                Err(_) => self.unseen.push(resource),
+            }
+        }
     }
 
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
@@ -85,7 +159,12 @@ impl Picture {
     }
 
     /// Changes the picture; what has to find a node then, in the order in which it is tried.
-    pub fn change(&mut self, what_if: &WhatIf, namespace: &str, deployment: Option<&Deployment>) -> Result<Vec<Moved>> {
+    pub fn change(
+        &mut self,
+        what_if: &WhatIf,
+        namespace: &str,
+        deployment: Option<&Deployment>,
+    ) -> anyhow::Result<Vec<Moved>> {
         match what_if {
             WhatIf::Drain(node) => self.drain(node),
             WhatIf::AddNode(node) => self.add_node(node).map(|()| Vec::new()),
@@ -96,7 +175,7 @@ impl Picture {
         }
     }
 
-    fn drain(&mut self, name: &str) -> Result<Vec<Moved>> {
+    fn drain(&mut self, name: &str) -> anyhow::Result<Vec<Moved>> {
         let Some(node) = self
             .nodes
             .iter_mut()
@@ -127,7 +206,7 @@ impl Picture {
         Ok(moved)
     }
 
-    fn add_node(&mut self, new: &NewNode) -> Result<()> {
+    fn add_node(&mut self, new: &NewNode) -> anyhow::Result<()> {
         let mut name = "what-if-1".to_owned();
         let mut number = 1;
         while self.node(&name).is_some() {

@@ -24,7 +24,7 @@ fn picture(nodes: Vec<Value>, pods: Vec<Value>) -> Picture {
     Picture {
         nodes: nodes.map(Arc::new).collect(),
         pods: pods.map(Arc::new).collect(),
-        namespaces: Vec::new(),
+        ..Picture::default()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::Quantity;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use scheduler::explain::remedies;
 use serde_json::{Value, json};
 
 use super::amounts::{self, Amounts};
@@ -91,7 +92,10 @@ fn group(plugin: String, cause: &Cause, members: Vec<(String, Amounts)>, pod: &P
             "cordoned".to_owned(),
             vec![format!("make it schedulable again: kubectl uncordon {}", members[0].0)],
         ),
-        Cause::Other(reasons) => (plain(&plugin, reasons, pod), remedies(&plugin)),
+        Cause::Other(reasons) => (
+            plain(&plugin, reasons, pod),
+            remedies(&plugin).iter().map(|remedy| (*remedy).to_owned()).collect(),
+        ),
     };
     Group {
         reason,
@@ -169,23 +173,6 @@ fn plain(plugin: &str, reasons: &str, pod: &Pod) -> String {
         ("NodeAffinity", None) => "node affinity not matched".to_owned(),
         _ => reasons.strip_prefix("node(s) ").unwrap_or(reasons).to_owned(),
     }
-}
-
-fn remedies(plugin: &str) -> Vec<String> {
-    let remedy = match plugin {
-        "NodeAffinity" => "label a node as the pod asks for, or change the pod's node selector or affinity",
-        "NodeName" => "take spec.nodeName away, or add a node of that name",
-        "NodePorts" => "use another host port, or let the pod that has it go",
-        "PodTopologySpread" => "add nodes to the emptiest domain, raise maxSkew, or use ScheduleAnyway",
-        "InterPodAffinity" => "change the (anti-)affinity of this pod, or of the pods that it meets there",
-        "VolumeBinding" | "VolumeZone" => {
-            "make a volume that can be used from the node, or a claim that waits for the pod"
-        }
-        "NodeVolumeLimits" => "let a pod with volumes go from the node, or add a node",
-        "VolumeRestrictions" => "let the pod go that uses the volume",
-        _ => return Vec::new(),
-    };
-    vec![remedy.to_owned()]
 }
 
 /// `3 of 5 nodes: 200m CPU short; 2: taint dedicated=db not tolerated`.

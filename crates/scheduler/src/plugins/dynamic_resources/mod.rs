@@ -232,7 +232,7 @@ impl Plugin for DynamicResources {
         Ok(())
     }
 
-    fn unreserve(&self, pod: &PodInfo) {
+    fn unreserve(&self, _context: &Context, pod: &PodInfo) {
         if !pod.shape.resource_claims.is_empty() {
             self.inventory().take_back(&pod.key.uid);
         }

@@ -139,8 +139,8 @@ fn what_is_given_up_is_free_again() {
     let pod = claiming("p", "c");
     world.reserve(&pod, "n1").unwrap();
     assert!(world.reserve(&claiming("q", "other"), "n1").is_err());
-    world.plugin.unreserve(&pod);
-    world.plugin.unreserve(&pod);
+    world.plugin.unreserve(&world.context(), &pod);
+    world.plugin.unreserve(&world.context(), &pod);
     world.reserve(&claiming("q", "other"), "n1").unwrap();
 }
 

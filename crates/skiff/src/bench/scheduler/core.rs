@@ -96,6 +96,7 @@ impl Core {
                 start: self.start,
                 random,
                 now: Timestamp::UNIX_EPOCH,
+                timings: None,
             };
             match schedule(&attempt, &pod, &mut NoJudge) {
                 Ok(placement) => {
