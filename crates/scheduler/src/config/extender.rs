@@ -35,6 +35,7 @@ pub struct Extender {
     /// For binding.
     pub bind_verb: String,
     /// Whether HTTPS is used.
+    #[serde(rename = "enableHTTPS")]
     pub enable_https: bool,
     /// TLS, as client-go has it.
     pub tls_config: Value,
