@@ -4,6 +4,7 @@
 mod aggregated;
 mod groups;
 mod legacy;
+mod ordered;
 
 use std::sync::Arc;
 
@@ -127,7 +128,7 @@ fn plain(call: &Call, document: &Value) -> Answer {
             |s| respond::status(&s, output),
             |b| respond::bytes(200, "application/yaml", b),
         ),
-        _ => respond::bytes(200, "application/json", respond::json(document, output.pretty)),
+        _ => respond::bytes(200, "application/json", ordered::json(document, output.pretty)),
     }
 }
 

@@ -150,7 +150,10 @@ impl Patch {
         if let Some(other) = other_kind(kind, &patched) {
             return Err(refused(other));
         }
-        let reshaped = codec::reshape(kind, &patched).map_err(refused)?;
+        let reshaped = codec::reshape(kind, &patched).map_err(|error| match self {
+            Patch::Strategic(..) => refused(unrestored(&error).unwrap_or(error)),
+            _ => refused(error),
+        })?;
         let mut strict = match self {
             Patch::Merge(_, repeated) | Patch::Strategic(_, repeated) => repeated.clone(),
             _ => Vec::new(),
@@ -239,6 +242,28 @@ fn other_kind(kind: &Kind, patched: &Value) -> Option<String> {
     let changed =
         (!version.is_empty() && version != kind.gvk.api_version()) || (!named.is_empty() && named != kind.gvk.kind);
     (changed && kind.custom.is_none()).then(|| codec::foreign_kind(&kind.gvk, version, named))
+}
+
+/// What upstream says of a strategic patch instead of `json: cannot unmarshal …`: its result is not decoded from JSON
+/// but restored from a tree (`runtime/converter.go`).
+fn unrestored(error: &str) -> Option<String> {
+    let (found, place) = error.strip_prefix("json: cannot unmarshal ")?.split_once(" into Go ")?;
+    let (_, wanted) = place.rsplit_once(" of type ")?;
+    let found = match found {
+        "array" => "slice",
+        "object" => "map",
+        "number" => "int64",
+        other => other,
+    };
+    Some(match wanted {
+        _ if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
+        _ if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
+        "string" if found == "int64" => "cannot convert int64 to string".to_owned(),
+        "string" | "bool" | "int32" | "int64" => format!("unrecognized type: {wanted}"),
+        // A text does for every type with a name but those of structs.
+        _ if wanted.contains('.') && found == "string" => "cannot restore struct from: string".to_owned(),
+        _ => return None,
+    })
 }
 
 /// A tree as Go's `%+v` prints it: `map[spec:map[replicas:3]]`.

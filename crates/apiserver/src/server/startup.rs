@@ -119,6 +119,39 @@ async fn repair(state: Arc<State>) {
     state.repaired.cancel();
 }
 
+/// What of the start has to be over, and the checks that upstream has for parts of it.
+type Hooks = (fn(&State) -> &CancellationToken, &'static [&'static str]);
+
+const HOOKS: [Hooks; 2] = [
+    (
+        |state| &state.repaired,
+        &[
+            "poststarthook/start-kube-apiserver-admission-initializer",
+            "poststarthook/generic-apiserver-start-informers",
+            "poststarthook/priority-and-fairness-config-consumer",
+            "poststarthook/priority-and-fairness-filter",
+            "poststarthook/storage-object-count-tracker-hook",
+            "poststarthook/start-service-ip-repair-controllers",
+        ],
+    ),
+    (
+        |state| &state.customs_served,
+        &[
+            "poststarthook/start-apiextensions-informers",
+            "poststarthook/start-apiextensions-controllers",
+            "poststarthook/crd-informer-synced",
+            "poststarthook/start-kube-aggregator-informers",
+            "poststarthook/apiservice-registration-controller",
+            "poststarthook/apiservice-status-available-controller",
+            "poststarthook/kube-apiserver-autoregistration",
+            "autoregister-completion",
+            "poststarthook/apiservice-openapi-controller",
+            "poststarthook/apiservice-openapiv3-controller",
+            "poststarthook/apiservice-discovery-controller",
+        ],
+    ),
+];
+
 /// The checks upstream has too, by its names.
 fn add_checks(state: &Arc<State>) {
     let fine = || std::future::ready(Ok(()));
@@ -149,22 +182,15 @@ fn add_checks(state: &Arc<State>) {
             }
         }
     });
-    let weak = Arc::downgrade(state);
-    state.health.add(
-        "poststarthook/start-service-ip-repair-controllers",
-        Endpoints::All,
-        move || {
-            let done = weak.upgrade().is_some_and(|s| s.repaired.is_cancelled());
-            std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
-        },
-    );
-    let weak = Arc::downgrade(state);
-    state
-        .health
-        .add("poststarthook/crd-informer-synced", Endpoints::All, move || {
-            let done = weak.upgrade().is_some_and(|s| s.customs_served.is_cancelled());
-            std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
-        });
+    for (done, hooks) in HOOKS {
+        for hook in hooks {
+            let weak = Arc::downgrade(state);
+            state.health.add(hook, Endpoints::All, move || {
+                let done = weak.upgrade().is_some_and(|state| done(&state).is_cancelled());
+                std::future::ready(if done { Ok(()) } else { Err("not finished".to_owned()) })
+            });
+        }
+    }
     let weak = Arc::downgrade(state);
     state.health.add("shutdown", Endpoints::Ready, move || {
         let draining = weak.upgrade().is_none_or(|s| s.draining.load(Ordering::Relaxed));

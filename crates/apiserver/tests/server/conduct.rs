@@ -258,6 +258,13 @@ async fn health_is_told_check_by_check() {
         let verbose = server.get(&format!("/{endpoint}?verbose")).await.text();
         assert!(verbose.starts_with("[+]ping ok\n[+]log ok\n[+]etcd ok\n"), "{verbose}");
         assert!(verbose.ends_with(&format!("{endpoint} check passed\n")), "{verbose}");
+        for hook in [
+            "poststarthook/generic-apiserver-start-informers",
+            "poststarthook/start-apiextensions-controllers",
+            "autoregister-completion",
+        ] {
+            assert!(verbose.contains(&format!("\n[+]{hook} ok\n")), "{verbose}");
+        }
         assert_eq!(server.get(&format!("/{endpoint}/ping")).await.text(), "ok");
         assert_eq!(server.get(&format!("/{endpoint}/cake")).await.code, 404);
     }

@@ -94,6 +94,15 @@ async fn strategic_patches_merge_by_key() {
     let image = |name: &str| containers.iter().find(|c| c["name"] == name).unwrap()["image"].clone();
     assert_eq!((image("a"), image("b")), (json!("1"), json!("2")));
     assert_eq!(patched["metadata"]["generation"], 2);
+
+    let wrong = server
+        .patch(&path, media, &json!({"metadata": {"labels": "invalid"}}))
+        .await
+        .expect(422);
+    assert_eq!(
+        wrong["message"],
+        r#" "" is invalid: patch: Invalid value: "map[metadata:map[labels:invalid]]": cannot restore map from string"#
+    );
 }
 
 #[tokio::test]

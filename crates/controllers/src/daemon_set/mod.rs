@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::claim::{claim, claimants};
 use crate::controller::{Controller, Trigger, own_key};
 use crate::history::{History, REVISION_HASH, Recorded};
-use crate::object::{is_deleting, name, selects_everything};
+use crate::object::{controller_of, is_deleting, name, selects_everything};
 use crate::plan::{Action, Plan, Reference, Step};
 use crate::pod::{available_in, is_ready, is_terminal, phase};
 use crate::{Key, Turn, World};
@@ -47,7 +47,11 @@ fn keys_of_pod(world: &dyn World, old: Option<&Pod>, new: Option<&Pod>) -> Vec<K
     claimants(world.daemon_sets(), selector, old, new)
 }
 
+/// A new revision that is owned is most likely the set's own work, and waits for its next turn (upstream `addHistory`).
 fn keys_of_revision(world: &dyn World, old: Option<&ControllerRevision>, new: Option<&ControllerRevision>) -> Vec<Key> {
+    if old.is_none() && new.is_some_and(|new| !is_deleting(new) && controller_of(new).is_some()) {
+        return Vec::new();
+    }
     claimants(world.daemon_sets(), selector, old, new)
 }
 

@@ -212,3 +212,15 @@ fn the_history_is_cut_and_reused() {
         "the pod runs the first template, which is the fifth now"
     );
 }
+
+#[test]
+fn a_new_revision_with_an_owner_makes_no_turn() {
+    let fake = with_nodes(&["n1"], rolling(1, 0));
+    let revision: ControllerRevision = serde_json::from_value(fake.all::<ControllerRevision>().remove(0)).unwrap();
+    assert_eq!(keys_of_revision(&fake, None, Some(&revision)), []);
+    assert_eq!(keys_of_revision(&fake, Some(&revision), Some(&revision)), [key()]);
+    assert_eq!(keys_of_revision(&fake, Some(&revision), None), [key()]);
+    let mut orphan = revision.clone();
+    orphan.metadata.owner_references = None;
+    assert_eq!(keys_of_revision(&fake, None, Some(&orphan)), [key()]);
+}

@@ -16,7 +16,8 @@ mod stages;
 mod status;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -31,6 +32,9 @@ pub use stages::{StageError, Stages};
 
 /// Requests about nodes, and about pods, under way at a time.
 const CONCURRENCY: usize = 128;
+
+/// The first node's address, 127.1.0.1: each has one of its own, at which nobody answers but this machine.
+const FIRST_ADDRESS: u32 = 0x7f01_0001;
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -96,8 +100,8 @@ struct Shared {
     client: Client,
     clock: Clock,
     config: HollowConfig,
-    /// The nodes' names, to look them up.
-    names: HashSet<String>,
+    /// The nodes' addresses, by name.
+    addresses: HashMap<String, Ipv4Addr>,
     permits: Semaphore,
     next_ip: AtomicU32,
     transitions: AtomicU64,
@@ -115,7 +119,12 @@ impl Hollow {
         let shared = Arc::new(Shared {
             client,
             clock: Clock::system(),
-            names: config.names.iter().cloned().collect(),
+            addresses: config
+                .names
+                .iter()
+                .cloned()
+                .zip((FIRST_ADDRESS..).map(Ipv4Addr::from))
+                .collect(),
             config,
             permits: Semaphore::new(CONCURRENCY),
             next_ip: AtomicU32::new(0),

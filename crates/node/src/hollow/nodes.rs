@@ -177,7 +177,7 @@ impl Shared {
 
     fn node_status(&self, name: &str) -> Value {
         json!({
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
+            "addresses": [{"type": "InternalIP", "address": self.addresses[name].to_string()}, {"type": "Hostname", "address": name}],
             "capacity": self.config.capacity,
             "allocatable": self.config.capacity,
             "conditions": status::node_conditions(self.clock.now()),

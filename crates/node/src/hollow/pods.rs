@@ -245,7 +245,9 @@ impl Shared {
             // 100.64.0.0/10 is nobody's.
             let offset = self.next_ip.fetch_add(1, Ordering::Relaxed) % (1 << 22);
             let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 1)) + offset);
-            status::of_pod(pod, phase, ip, self.clock.now())
+            let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+            let host = self.addresses.get(node).copied().unwrap_or(Ipv4Addr::LOCALHOST);
+            status::of_pod(pod, phase, host, ip, self.clock.now())
         });
         if let Some(more) = next.status.as_object() {
             let target = status.get_or_insert_with(|| json!({}));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::stages::Phase;
 
 /// The status of a pod that has come into a phase, as a strategic merge patch of it.
-pub(super) fn of_pod(pod: &Value, phase: Phase, ip: Ipv4Addr, now: Timestamp) -> Value {
+pub(super) fn of_pod(pod: &Value, phase: Phase, host: Ipv4Addr, ip: Ipv4Addr, now: Timestamp) -> Value {
     let now = api::time::format(now);
     let (ready, reason) = match phase {
         Phase::Running => ("True", None),
@@ -37,12 +37,13 @@ pub(super) fn of_pod(pod: &Value, phase: Phase, ip: Ipv4Addr, now: Timestamp) ->
     if pod["status"]["startTime"].is_null() {
         status["startTime"] = json!(now);
         let address = match pod["spec"]["hostNetwork"].as_bool() {
-            Some(true) => Ipv4Addr::LOCALHOST,
+            Some(true) => host,
             _ => ip,
         }
         .to_string();
-        status["hostIP"] = json!("127.0.0.1");
-        status["hostIPs"] = json!([{"ip": "127.0.0.1"}]);
+        let host = host.to_string();
+        status["hostIP"] = json!(host);
+        status["hostIPs"] = json!([{"ip": host}]);
         status["podIP"] = json!(address);
         status["podIPs"] = json!([{"ip": address}]);
     }

@@ -111,7 +111,7 @@ impl Follower {
 
     async fn tell(&self, mut pod: Value) {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        if !self.shared.names.contains(node) {
+        if !self.shared.addresses.contains_key(node) {
             return;
         }
         if let Some(metadata) = pod["metadata"].as_object_mut() {

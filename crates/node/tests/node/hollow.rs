@@ -34,6 +34,13 @@ async fn pods_of_hollow_nodes_come_and_go() {
         .await;
     let ips: std::collections::BTreeSet<_> = pods.iter().map(|pod| pod["status"]["podIP"].to_string()).collect();
     assert_eq!(ips.len(), 3);
+    let nodes = api.list("nodes");
+    let addresses: std::collections::BTreeSet<_> = nodes
+        .iter()
+        .map(|node| node["status"]["addresses"][0]["address"].to_string())
+        .collect();
+    assert_eq!(addresses.len(), 3, "each node has an address of its own");
+    assert_eq!(pods[0]["status"]["hostIP"], "127.1.0.2", "the address of its node");
     let mut deleted = api.get("pods", "ns", "q").unwrap();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-11-20T21:00:00Z");
     deleted["metadata"]["deletionGracePeriodSeconds"] = json!(30);

@@ -10,6 +10,7 @@
 mod compare;
 mod field_set;
 mod fields_v1;
+mod last_applied;
 mod managers;
 mod merge;
 
@@ -89,6 +90,9 @@ pub fn update(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &W
 /// request cannot set (status, or all but it). The result carries its managed fields; it is not
 /// defaulted.
 ///
+/// To the manager `kubectl` belongs what client-side apply noted in its annotation and nobody changed since; the
+/// annotation, where there is one, follows.
+///
 /// # Errors
 /// Every field that others own with another value, unless `force`.
 pub fn apply(
@@ -119,12 +123,21 @@ pub fn apply(
     for path in NEVER_OWNED {
         changed.remove_branch(path);
     }
-    let conflicts = managers.conflicts(&id, &changed);
-    if !conflicts.is_empty() && force == Force::No {
-        return Err(conflicts);
+    let from_client = writer.manager == last_applied::KUBECTL;
+    if force == Force::No {
+        let mut conflicts = managers.conflicts(&id, &changed);
+        if from_client && !conflicts.is_empty() {
+            conflicts = last_applied::remaining(ty, before, &writer.api_version, conflicts);
+        }
+        if !conflicts.is_empty() {
+            return Err(conflicts);
+        }
     }
     managers.take_from_others(&id, &changed, &difference.removed);
     managers.put(id, writer, wanted, now);
+    if from_client {
+        last_applied::renew(&mut merged, &config);
+    }
     managers.write(&mut merged);
     Ok(merged)
 }

@@ -64,7 +64,7 @@ fn applying_twice_changes_nothing() {
 
 #[test]
 fn what_is_not_wanted_any_more_goes_unless_others_own_it() {
-    let once = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
+    let once = applied(None, "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap();
     let both = applied(Some(&once), "you", json!({"paused": true})).unwrap();
     let less = applied(Some(&both), "me", json!({"minReadySeconds": 1})).unwrap();
     assert_eq!(less["spec"], json!({"paused": true, "minReadySeconds": 1}));
@@ -109,14 +109,14 @@ fn conflicts_are_told_or_forced() {
 
 #[test]
 fn updates_take_over_what_they_change() {
-    let mine = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
+    let mine = applied(None, "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap();
     let mut scaled = mine.clone();
     scaled["spec"]["replicas"] = json!(5);
     update(ty(), Some(&mine), &mut scaled, &writer("kubectl-scale"), NOW);
     let entries = scaled["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
     assert_eq!(entries[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
-    let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "paused": true})).unwrap_err();
+    let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap_err();
     assert_eq!(conflicts[0].owner, "\"kubectl-scale\" using apps/v1");
     let mut same = scaled.clone();
     update(
@@ -138,4 +138,36 @@ fn creation_owns_everything_but_what_the_server_sets() {
         object["metadata"]["managedFields"][0]["fieldsV1"],
         json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:replicas": {}}})
     );
+}
+
+#[test]
+fn kubectl_takes_over_what_its_client_side_apply_left_unchanged() {
+    const NOTE: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let mut live = deployment(json!({"replicas": 1, "revisionHistoryLimit": 5}));
+    let note = deployment(json!({"replicas": 1, "minReadySeconds": 4})).to_string();
+    live["metadata"]["annotations"] = json!({NOTE: note});
+    update(ty(), None, &mut live, &writer("kubectl-client-side-apply"), NOW);
+    let applied = |manager: &str, spec: Value| applied(Some(&live), manager, spec);
+
+    let conflicts = applied("other", json!({"replicas": 2})).unwrap_err();
+    assert_eq!(conflicts[0].field, ".spec.replicas");
+    let changed = applied("kubectl", json!({"replicas": 2})).unwrap();
+    assert_eq!(changed["spec"]["replicas"], 2);
+    let note: Value = serde_json::from_str(changed["metadata"]["annotations"][NOTE].as_str().unwrap()).unwrap();
+    assert_eq!(note, deployment(json!({"replicas": 2})));
+    // What was not applied, or was changed since, is still the other manager's.
+    let conflicts = applied("kubectl", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap_err();
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].field, ".spec.revisionHistoryLimit");
+    // Without the annotation there is nothing to follow, and none is made.
+    let fresh = apply(
+        ty(),
+        None,
+        &deployment(json!({"replicas": 2})),
+        &writer("kubectl"),
+        Force::No,
+        &[],
+        NOW,
+    );
+    assert!(fresh.unwrap()["metadata"].get("annotations").is_none());
 }

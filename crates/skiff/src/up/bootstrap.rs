@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::{Gvr, Value, meta};
+use apiserver::{ApiServer, Endpoints as Checked};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use client::{CacheOptions, Caches, Client, ListParams, Object, PatchKind, WriteParams};
@@ -35,6 +36,32 @@ pub struct Endpoint {
     pub port: u16,
     /// What its certificate is verified with, in PEM.
     pub authority: String,
+}
+
+/// Names of upstream's health checks about these objects.
+const HOOKS: [&str; 6] = [
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+];
+
+/// Adds the health checks, which fail until the answer is cancelled.
+pub fn checks(server: &ApiServer) -> CancellationToken {
+    let made = CancellationToken::new();
+    for hook in HOOKS {
+        let made = made.clone();
+        server.add_check(hook, Checked::All, move || {
+            std::future::ready(if made.is_cancelled() {
+                Ok(())
+            } else {
+                Err("not finished".to_owned())
+            })
+        });
+    }
+    made
 }
 
 /// Makes and mends all of them, as `client`, a superuser.

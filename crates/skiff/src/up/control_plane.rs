@@ -84,7 +84,9 @@ impl ControlPlane {
             port: options.secure_port,
             authority: pki.ca_pem.clone(),
         };
+        let bootstrapped = bootstrap::checks(&server);
         bootstrap::ensure(&root, &endpoint).await?;
+        bootstrapped.cancel();
         let has_node = options.hollow_nodes == 0 && !options.api.api_only;
         let mut local_disk = None;
         if has_node {

@@ -239,12 +239,18 @@ fn addresses(new: &mut Value, old: Option<&Value>, pick: &mut dyn Pick) -> Vec<E
     if !needs_cluster_ip(new) || is_headless(new) || keeps_prefer_dual_stack(new, old) {
         return Vec::new();
     }
+    // What the service has is not asked for again: validation says whether it may change (`updateClusterIPs`).
+    let before = old.filter(|old| needs_cluster_ip(old));
+    if before.is_some_and(is_headless) {
+        return Vec::new();
+    }
+    let held = before.map_or(0, |old| tree::strings(old, "spec.clusterIPs").len());
     let families = owned(tree::strings(new, "spec.ipFamilies"));
     let mut addresses = owned(tree::strings(new, "spec.clusterIPs"));
     let asked = addresses.clone();
     let path = Path::new("spec").child("clusterIPs");
-    for (index, family) in families.iter().enumerate() {
-        if index >= addresses.len() {
+    for (index, family) in families.iter().enumerate().skip(held) {
+        while addresses.len() <= index {
             addresses.push(String::new());
         }
         let pool = pool_of(family);
@@ -453,6 +459,29 @@ mod tests {
         };
         assert_eq!(fill(&mut new, Some(&old), &mut pools), []);
         assert_eq!(new, old);
+    }
+
+    #[test]
+    fn an_address_that_may_not_change_is_left_to_validation() {
+        let old = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"],
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}});
+        let mut pools = Pools {
+            taken: ["10.96.0.9".to_owned()].into(),
+            ..Pools::default()
+        };
+        for wanted in ["10.96.0.9", "None"] {
+            let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": wanted}});
+            assert_eq!(fill(&mut new, Some(&old), &mut pools), []);
+            assert_eq!(new["spec"]["clusterIPs"], json!([wanted]));
+        }
+        let mut headless = old.clone();
+        headless["spec"]["clusterIP"] = json!("None");
+        headless["spec"]["clusterIPs"] = json!(["None"]);
+        let mut new = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.9"}});
+        assert_eq!(fill(&mut new, Some(&headless), &mut pools), []);
+        // One that had no address gets what it asks for, if that is free.
+        let external = json!({"spec": {"type": "ExternalName", "externalName": "a.b"}});
+        assert_eq!(fill(&mut new, Some(&external), &mut pools).len(), 1);
     }
 
     #[test]
