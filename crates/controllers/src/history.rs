@@ -64,8 +64,21 @@ fn hash_of(data: &Value, collisions: Option<i32>) -> String {
     safe_encode_string(&fnv1_32(&bytes).to_string())
 }
 
+/// Controllers before v1.34 wrote a null for the time that a template has not; their revisions are still the same.
 fn holds(revision: &ControllerRevision, data: &Value) -> bool {
-    revision.data.0 == *data
+    revision.data.0 == *data || without_nulls(&revision.data.0) == *data
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
 }
 
 impl<O: Object> Recorded<'_, O> {

@@ -22,6 +22,7 @@ mod clock;
 mod config;
 mod context;
 mod eviction;
+mod extended;
 pub mod hollow;
 mod hooks;
 mod housekeeping;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::context::Context;
+use crate::extended;
 use crate::node_status;
 
 /// How often the lease is renewed.
@@ -94,11 +95,17 @@ async fn try_register(ctx: &Context) -> Result<Node, ClientError> {
         }
     };
     let status = node_status::status(ctx, node.status.as_ref()).await;
-    report(ctx, &status).await
+    report(ctx, &status, node.status.as_ref()).await
 }
 
-async fn report(ctx: &Context, status: &NodeStatus) -> Result<Node, ClientError> {
-    let patch = json!({"status": status});
+async fn report(ctx: &Context, status: &NodeStatus, before: Option<&NodeStatus>) -> Result<Node, ClientError> {
+    let mut patch = json!({"status": status});
+    let (capacity, allocatable) = before
+        .map(|before| (before.capacity.as_ref(), before.allocatable.as_ref()))
+        .unwrap_or_default();
+    for (name, quantity) in extended::changes(capacity, allocatable) {
+        patch["status"]["allocatable"][name] = quantity;
+    }
     let nodes = ctx.client().of::<Node>();
     nodes
         .patch_sub(
@@ -118,7 +125,12 @@ pub(crate) async fn keep_status(ctx: Arc<Context>, mut node: Node, changed: Arc<
     loop {
         tokio::select! {
             () = ctx.stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(LOOK) => {
+                // Others announce resources in the capacity.
+                if let Ok(now) = ctx.client().of::<Node>().get("", &ctx.config.name).await {
+                    node = now;
+                }
+            }
             () = changed.notified() => {}
         }
         let status = node_status::status(&ctx, node.status.as_ref()).await;
@@ -129,7 +141,7 @@ pub(crate) async fn keep_status(ctx: Arc<Context>, mut node: Node, changed: Arc<
         if same && reported.elapsed() < REPORT {
             continue;
         }
-        match report(&ctx, &status).await {
+        match report(&ctx, &status, node.status.as_ref()).await {
             Ok(now) => {
                 node = now;
                 reported = tokio::time::Instant::now();
@@ -147,8 +159,22 @@ pub(crate) async fn keep_status(ctx: Arc<Context>, mut node: Node, changed: Arc<
 fn merged(old: &NodeStatus, new: &NodeStatus) -> NodeStatus {
     let mut out = old.clone();
     out.addresses.clone_from(&new.addresses);
-    out.allocatable.clone_from(&new.allocatable);
-    out.capacity.clone_from(&new.capacity);
+    // Beside its own resources the node lets pods have all that others put into its capacity.
+    let others = old
+        .capacity
+        .iter()
+        .flatten()
+        .filter(|(name, _)| extended::is_extended(name));
+    let others: BTreeMap<_, _> = others
+        .map(|(name, quantity)| (name.clone(), quantity.clone()))
+        .collect();
+    for (resources, own) in [
+        (&mut out.allocatable, &new.allocatable),
+        (&mut out.capacity, &new.capacity),
+    ] {
+        resources.clone_from(own);
+        resources.get_or_insert_default().extend(others.clone());
+    }
     out.daemon_endpoints.clone_from(&new.daemon_endpoints);
     out.images.clone_from(&new.images);
     out.node_info.clone_from(&new.node_info);

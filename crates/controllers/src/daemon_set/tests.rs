@@ -224,3 +224,15 @@ fn a_new_revision_with_an_owner_makes_no_turn() {
     orphan.metadata.owner_references = None;
     assert_eq!(keys_of_revision(&fake, None, Some(&orphan)), [key()]);
 }
+
+#[test]
+fn revisions_of_older_controllers_are_still_current() {
+    let mut fake = with_nodes(&["n1"], rolling(1, 0));
+    let mut revision = fake.all::<ControllerRevision>().remove(0);
+    revision["data"]["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
+    fake.put("controllerrevisions", revision);
+    let pods = fake.all::<Pod>();
+    fake.settle(reconcile, &key());
+    assert_eq!(fake.all::<ControllerRevision>().len(), 1);
+    assert_eq!(fake.all::<Pod>(), pods, "nothing is rolled out");
+}

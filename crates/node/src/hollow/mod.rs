@@ -2,13 +2,14 @@
 //! kubemark, and KWOK).
 //!
 //! ```text
-//!   nodes: one task ── registers all, then renews a lease every RENEW / N
+//!   nodes: one task ── registers all, then renews a lease every RENEW / N; one watch ──► extended resources
 //!   pods:  one watch ──► stages ──► timers (one heap) ──► requests, CONCURRENCY at a time
 //! ```
 //!
 //! Guarantees: a pod is in at most one request at a time, and is judged again by what came of it. Nothing is kept of a
 //! pod for which no stage is due. Does not know: which API server it talks to.
 
+mod extended;
 mod nodes;
 mod path;
 mod pods;
@@ -132,12 +133,13 @@ impl Hollow {
             stop: shutdown.child_token(),
         });
         let tracker = TaskTracker::new();
-        for part in [Part::Nodes, Part::Pods] {
+        for part in [Part::Nodes, Part::Resources, Part::Pods] {
             let shared = shared.clone();
             tracker.spawn(async move {
                 let stop = shared.stop.clone();
                 match part {
                     Part::Nodes => stop.run_until_cancelled(nodes::keep(shared)).await,
+                    Part::Resources => stop.run_until_cancelled(extended::keep(shared)).await,
                     Part::Pods => stop.run_until_cancelled(pods::run(shared)).await,
                 };
             });
@@ -164,6 +166,7 @@ impl Hollow {
 
 enum Part {
     Nodes,
+    Resources,
     Pods,
 }
 

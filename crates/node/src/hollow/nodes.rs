@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{CONCURRENCY, Registration, Shared, status};
+use super::{CONCURRENCY, Registration, Shared, extended, status};
 use crate::registration::{self, LEASE_SECONDS, LEASES, RENEW};
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Shared {
             return nodes.get("", name).await.map(uid);
         }
         let mut labels = registration::labels(name, "amd64");
-        labels.insert("skiff.dev/hollow".into(), "true".into());
+        labels.insert(extended::LABEL.into(), "true".into());
         if let Some(zone) = index.checked_rem(self.config.zones.len()) {
             labels.insert("topology.kubernetes.io/zone".into(), self.config.zones[zone].clone());
         }

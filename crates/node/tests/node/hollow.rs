@@ -41,6 +41,14 @@ async fn pods_of_hollow_nodes_come_and_go() {
         .collect();
     assert_eq!(addresses.len(), 3, "each node has an address of its own");
     assert_eq!(pods[0]["status"]["hostIP"], "127.1.0.2", "the address of its node");
+    let mut node = api.get("nodes", "", "hollow-1").unwrap();
+    node["status"]["capacity"]["example.com/gpu"] = json!("5");
+    api.put("nodes", node);
+    api.until("the resource is allocatable", |api| {
+        let node = api.get("nodes", "", "hollow-1")?;
+        (node["status"]["allocatable"]["example.com/gpu"] == "5").then_some(())
+    })
+    .await;
     let mut deleted = api.get("pods", "ns", "q").unwrap();
     deleted["metadata"]["deletionTimestamp"] = json!("2026-11-20T21:00:00Z");
     deleted["metadata"]["deletionGracePeriodSeconds"] = json!(30);

@@ -93,6 +93,28 @@ async fn a_pod_runs_and_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn resources_that_others_announce_are_allocatable() {
+    let world = World::start().await;
+    let mut node = world.api.get("nodes", "", "n1").unwrap();
+    node["status"]["capacity"]["example.com/gpu"] = json!("2");
+    world.api.put("nodes", node);
+    let allocatable = |api: &crate::api::Api| {
+        let node = api.get("nodes", "", "n1")?;
+        Some(node["status"]["allocatable"].get("example.com/gpu").cloned())
+    };
+    let there =
+        |amount: Option<serde_json::Value>| move |api: &crate::api::Api| (allocatable(api)? == amount).then_some(());
+    world.api.until("the resource", there(Some(json!("2")))).await;
+    let mut node = world.api.get("nodes", "", "n1").unwrap();
+    node["status"]["capacity"]
+        .as_object_mut()
+        .unwrap()
+        .remove("example.com/gpu");
+    world.api.put("nodes", node);
+    world.api.until("no resource", there(None)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn crash_loops_back_off() {
     let world = World::start().await;
     world.simple("p");

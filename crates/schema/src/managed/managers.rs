@@ -112,6 +112,17 @@ impl Managers {
         managers
     }
 
+    /// What a client sent; nothing if it sent none, or any that is malformed (`DecodeManagedFields`).
+    pub fn sent(object: &Value) -> Option<Managers> {
+        let entries = object["metadata"].get("managedFields")?.as_array()?;
+        let is_sound = |entry: &Value| {
+            matches!(entry["operation"].as_str(), Some("Apply" | "Update"))
+                && entry["apiVersion"].as_str().is_some_and(|version| !version.is_empty())
+                && entry["fieldsType"] == "FieldsV1"
+        };
+        (!entries.is_empty() && entries.iter().all(is_sound)).then(|| Managers::read(object))
+    }
+
     /// Writes them into an object: appliers first, then by time, as upstream sorts.
     pub fn write(&self, object: &mut Value) {
         let mut entries: Vec<(&Id, &Owned)> = self.entries.iter().collect();

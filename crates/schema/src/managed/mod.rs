@@ -57,15 +57,15 @@ fn owned_fields(ty: TypeRef<'_>, object: &Value, reset: &[&[&str]]) -> FieldSet 
 }
 
 /// Brings the managed fields of `new` up to date after any write but an apply. `live` is the object
-/// before, `None` when it is created; `now` is the time as the API writes it. What a client sent as
-/// managed fields counts only as a reset: an empty list (upstream's `[{}]` or `[]`) forgets all.
+/// before, `None` when it is created; `now` is the time as the API writes it. Managed fields that a client sent are
+/// believed, unless they are malformed or it writes a subresource; an empty list (`[{}]` or `[]`) forgets all.
 pub fn update(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer, now: &str) {
-    let forgotten = live.is_some() && managers::asks_to_forget(new);
-    if forgotten {
-        managers::remove(new);
-        return;
-    }
-    let mut managers = live.map(Managers::read).unwrap_or_default();
+    let sent = match writer.subresource.as_str() {
+        "" if managers::asks_to_forget(new) => Some(Managers::default()),
+        "" => Managers::sent(new),
+        _ => None,
+    };
+    let mut managers = sent.unwrap_or_else(|| live.map(Managers::read).unwrap_or_default());
     // An object that nobody has set yet has what its type always has.
     let mut nothing = Value::Object(serde_json::Map::new());
     crate::normalize(ty, &mut nothing);

@@ -171,3 +171,28 @@ fn kubectl_takes_over_what_its_client_side_apply_left_unchanged() {
     );
     assert!(fresh.unwrap()["metadata"].get("annotations").is_none());
 }
+
+#[test]
+fn managed_fields_can_be_written_directly() {
+    let mut live = deployment(json!({"replicas": 1}));
+    update(ty(), None, &mut live, &writer("kubectl-client-side-apply"), NOW);
+    let written = |entries: Value, subresource: &str| {
+        let mut new = live.clone();
+        new["metadata"]["managedFields"] = entries;
+        let writer = Writer {
+            subresource: subresource.to_owned(),
+            ..writer("me")
+        };
+        update(ty(), Some(&live), &mut new, &writer, NOW);
+        new["metadata"]["managedFields"].clone()
+    };
+    // As kubectl hands over from client-side to server-side apply.
+    let mut handed = live["metadata"]["managedFields"].clone();
+    handed[0]["manager"] = json!("kubectl");
+    handed[0]["operation"] = json!("Apply");
+    assert_eq!(written(handed.clone(), ""), handed);
+    assert_eq!(written(handed.clone(), "status"), live["metadata"]["managedFields"]);
+    handed[0]["operation"] = json!("Take");
+    assert_eq!(written(handed, ""), live["metadata"]["managedFields"]);
+    assert_eq!(written(json!([{}]), ""), Value::Null);
+}
