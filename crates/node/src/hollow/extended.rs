@@ -25,6 +25,8 @@ struct Seen {
     status: Resources,
 }
 
+typed::decoded!(Seen);
+
 #[derive(Deserialize)]
 struct Metadata {
     name: String,

@@ -64,7 +64,7 @@ fn applying_twice_changes_nothing() {
 
 #[test]
 fn what_is_not_wanted_any_more_goes_unless_others_own_it() {
-    let once = applied(None, "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap();
+    let once = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
     let both = applied(Some(&once), "you", json!({"paused": true})).unwrap();
     let less = applied(Some(&both), "me", json!({"minReadySeconds": 1})).unwrap();
     assert_eq!(less["spec"], json!({"paused": true, "minReadySeconds": 1}));
@@ -109,14 +109,14 @@ fn conflicts_are_told_or_forced() {
 
 #[test]
 fn updates_take_over_what_they_change() {
-    let mine = applied(None, "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap();
+    let mine = applied(None, "me", json!({"replicas": 2, "paused": true})).unwrap();
     let mut scaled = mine.clone();
     scaled["spec"]["replicas"] = json!(5);
     update(ty(), Some(&mine), &mut scaled, &writer("kubectl-scale"), NOW);
     let entries = scaled["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
     assert_eq!(entries[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
-    let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "revisionHistoryLimit": 6})).unwrap_err();
+    let conflicts = applied(Some(&scaled), "me", json!({"replicas": 2, "paused": true})).unwrap_err();
     assert_eq!(conflicts[0].owner, "\"kubectl-scale\" using apps/v1");
     let mut same = scaled.clone();
     update(
