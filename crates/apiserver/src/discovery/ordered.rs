@@ -62,7 +62,6 @@ pub(super) fn json(document: &Value, pretty: bool) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
     #[test]

@@ -78,6 +78,11 @@ pub(super) async fn answer(agent: Answer, pod: &str) -> Result<Answer, Status> {
         return Ok(respond::stream(code, "text/plain", agent.into_body()));
     }
     let text = refusal(agent).await;
+    match code {
+        400 => return Err(Status::bad_request(text)),
+        500 => return Err(Status::internal(text)),
+        _ => {}
+    }
     let gr = GroupResource::new("", "pods/log");
     let mut status = Status::from_http(code, "GET", &text);
     let details = status.details.get_or_insert_default();
@@ -98,6 +103,21 @@ mod tests {
 
     fn refused(query: &str) -> Option<String> {
         validate(&Query::parse(query)).err().map(|status| status.message)
+    }
+
+    #[tokio::test]
+    async fn the_agents_words_reach_the_client() {
+        let refused = async |code: u16| {
+            let text = "container \"c\" in pod \"p\" is waiting to start: ContainerCreating\n";
+            let agent = respond::text(code, text);
+            let status = answer(agent, "p").await.err().unwrap();
+            (status.code, status.reason, status.message)
+        };
+        let waiting = "container \"c\" in pod \"p\" is waiting to start: ContainerCreating";
+        assert_eq!(refused(400).await, (400, "BadRequest".into(), waiting.into()));
+        let internal = format!("Internal error occurred: {waiting}");
+        assert_eq!(refused(500).await, (500, "InternalError".into(), internal));
+        assert_eq!(refused(404).await.1, "NotFound");
     }
 
     #[test]
