@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::kind::Context;
-use crate::negotiate::{self, Encoding, Offers, Output, Transform};
+use crate::negotiate::{self, Offers, Output};
 use crate::request::{Query, RequestInfo};
 use crate::resource::Resource;
 use crate::user::UserInfo;
@@ -44,15 +44,11 @@ impl Call {
     /// # Errors
     /// 406 if nothing fits.
     pub fn output_of(&self, resource: &Resource) -> Result<Output, Status> {
-        let output = self.output()?;
-        if resource.kind.custom.is_some()
-            && output.encoding == Encoding::Protobuf
-            && matches!(output.transform, Transform::None | Transform::Table(_))
-        {
-            let why = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message";
-            return Err(Status::failure(406, api::reason::NOT_ACCEPTABLE, why));
-        }
-        Ok(output)
+        let offers = match resource.kind.custom {
+            Some(_) => Offers::Custom,
+            None => Offers::Transforms,
+        };
+        negotiate::output(&self.headers, &self.query, offers)
     }
 
     /// The output where no tables exist.

@@ -284,21 +284,40 @@ fn summary(bytes: &[u8]) -> String {
 /// Reads a body as an object of a kind.
 ///
 /// # Errors
-/// As [`decode`]; 415 for custom resources in protobuf.
+/// As [`decode`]; 400 for custom resources in protobuf.
 pub(crate) fn decode_kind(kind: &Kind, encoding: Encoding, bytes: &[u8]) -> Result<Body, Status> {
     let Some(custom) = &kind.custom else {
         return decode(&kind.schema, kind.root, &kind.gvk, encoding, bytes);
     };
     if encoding == Encoding::Protobuf {
-        return Err(Status::unsupported_media_type(&[
-            "application/json",
-            "application/yaml",
-        ]));
+        return Err(custom_protobuf(&kind.gvk, bytes));
     }
     let ty = schema::structural::any_resource();
     let mut body = decode(ty.schema(), ty.id(), &kind.gvk, encoding, bytes)?;
     shape(custom, &mut body).map_err(|why| Status::bad_request(format!("error decoding: {why}")))?;
     Ok(body)
+}
+
+/// Custom resources negotiate protobuf, for their metadata's sake, and then cannot be read from it.
+fn custom_protobuf(expected: &Gvk, bytes: &[u8]) -> Status {
+    const UNABLE: &str = "object *unstructured.Unstructured does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message";
+    match schema::codec::unknown::unwrap(bytes) {
+        Ok(unknown) => {
+            let meta = &unknown.type_meta;
+            let kind = if meta.kind.is_empty() {
+                &expected.kind
+            } else {
+                &meta.kind
+            };
+            let version = meta.api_version.rsplit('/').next().filter(|v| !v.is_empty());
+            let version = api::field::go_quote(version.unwrap_or(&expected.version));
+            let expected = &expected.kind;
+            Status::bad_request(format!(
+                "{kind} in version {version} cannot be handled as a {expected}: {UNABLE}"
+            ))
+        }
+        Err(error) => undecodable(expected, bytes, Encoding::Protobuf, &error),
+    }
 }
 
 fn shape(custom: &Custom, body: &mut Body) -> Result<(), String> {

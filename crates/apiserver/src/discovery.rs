@@ -8,7 +8,7 @@ mod ordered;
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
+use http::header::{ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -135,7 +135,12 @@ fn plain(call: &Call, document: &Value) -> Answer {
 /// Bytes with an ETag; 304 if the client has them.
 pub(crate) fn tagged(headers: &HeaderMap, media: &'static str, content: &bytes::Bytes) -> Answer {
     let digest: String = Sha256::digest(content).iter().map(|b| format!("{b:02X}")).collect();
-    let tag = format!("\"{digest}\"");
+    tagged_as(headers, media, content, &digest)
+}
+
+/// The same with a tag that is known without looking at the bytes.
+pub(crate) fn tagged_as(headers: &HeaderMap, media: &'static str, content: &bytes::Bytes, tag: &str) -> Answer {
+    let tag = format!("\"{tag}\"");
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let fresh = known.is_some_and(|known| known.split(',').any(|k| k.trim() == tag));
     let mut answer = if fresh {
@@ -152,9 +157,4 @@ pub(crate) fn tagged(headers: &HeaderMap, media: &'static str, content: &bytes::
         .headers_mut()
         .insert(http::header::VARY, HeaderValue::from_static("Accept"));
     answer
-}
-
-/// The `Accept` header.
-fn accept(headers: &HeaderMap) -> &str {
-    headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("")
 }

@@ -213,10 +213,14 @@ families! {
         "apiserver_storage_objects",
         "Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.", &["resource"]);
     storage_size: Gauge("apiserver_storage_size_bytes", "Size of the storage database file physically allocated in bytes.", &["storage_cluster_id"]);
+    translated_streams: Counter("apiserver_stream_translator_requests_total", "Total number of requests that were handled by the StreamTranslatorProxy, which processes streaming RemoteCommand/V5", &["code"]);
+    tunnelled_streams: Counter("apiserver_stream_tunnel_requests_total", "Total number of requests that were handled by the StreamTunnelProxy, which processes streaming PortForward/V2", &["code"]);
     handshake_errors: Counter("apiserver_tls_handshake_errors_total", "Number of requests dropped with 'TLS handshake error from' error", &[]);
     watch_events: Counter("apiserver_watch_events_total", "Number of events sent in watch clients", &["group", "resource", "version"]);
     watch_sizes: Histogram(
         "apiserver_watch_events_sizes", "Watch event size distribution in bytes", &["group", "resource", "version"], EVENT_SIZES);
+    websocket_streams: Counter(
+        "apiserver_websocket_streaming_requests_total", "Total number of WebSocket streaming requests (exec/attach/portforward) routed by the API server, labeled by subresource and proxy_type. proxy_type is proxied_to_kubelet when the kubelet handles the request directly; otherwise translated_at_apiserver.", &["proxy_type", "subresource"]);
     users: Counter(
         "authenticated_user_requests", "Counter of authenticated requests broken out by username.", &["username"]);
     authentications: Counter("authentication_attempts", "Counter of authenticated attempts.", &["result"]);

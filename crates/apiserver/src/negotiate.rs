@@ -93,6 +93,9 @@ impl Output {
 pub enum Offers {
     /// Tables and partial objects: ordinary resources.
     Transforms,
+    /// The same, but objects as they are have no protobuf form: custom resources, of which only the
+    /// metadata has one (`RequestScope.StandardSerializers`).
+    Custom,
     /// Neither.
     Plain,
 }
@@ -136,11 +139,47 @@ fn wants_pretty(headers: &HeaderMap, query: &Query) -> bool {
         .any(|prefix| agent.starts_with(prefix))
 }
 
+/// Whether the client asks for aggregated discovery first, in which encoding and version.
+pub(crate) fn aggregated_discovery(headers: &HeaderMap) -> Option<(Encoding, &'static str)> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    clauses(accept).iter().find_map(|clause| {
+        let param = |name: &str| clause.params.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+        let encoding = Encoding::ALL.into_iter().find(|encoding| clause.fits(*encoding))?;
+        // A plain clause that comes first means the older documents.
+        let Some(kind) = param("as") else { return Some(None) };
+        let version = ["v2", "v2beta1"].into_iter().find(|v| param("v") == Some(*v))?;
+        let is_list = kind == "APIGroupDiscoveryList" && param("g") == Some("apidiscovery.k8s.io");
+        (is_list && encoding != Encoding::Yaml).then_some(Some((encoding, version)))
+    })?
+}
+
+/// The first of these media types that the `Accept` header asks for, best first: its place in the list.
+/// Parameters do not count; no header asks for anything.
+pub(crate) fn media(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let accept = if accept.is_empty() { "*/*" } else { accept };
+    clauses(accept).iter().find_map(|clause| {
+        offered.iter().position(|media| {
+            let (kind, subtype) = media.split_once('/').unwrap_or((media, ""));
+            (clause.kind == kind || clause.kind == "*") && (clause.subtype == subtype || clause.subtype == "*")
+        })
+    })
+}
+
 struct Clause<'h> {
     kind: &'h str,
     subtype: &'h str,
     params: Vec<(&'h str, &'h str)>,
     quality: f32,
+}
+
+impl Clause<'_> {
+    fn fits(&self, encoding: Encoding) -> bool {
+        let (kind, subtype) = encoding.media_type().split_once('/').unwrap_or_default();
+        (self.kind == kind || self.kind == "*")
+            && (self.subtype == subtype || self.subtype == "*")
+            && (self.kind != "*" || self.subtype == "*")
+    }
 }
 
 /// The header's clauses, best first.
@@ -182,11 +221,7 @@ fn clause(text: &str) -> Option<Clause<'_>> {
 
 fn accept_clause(clause: &Clause<'_>, offers: Offers) -> Option<Output> {
     Encoding::ALL.into_iter().find_map(|encoding| {
-        let (kind, subtype) = encoding.media_type().split_once('/')?;
-        let fits = (clause.kind == kind || clause.kind == "*")
-            && (clause.subtype == subtype || clause.subtype == "*")
-            && (clause.kind != "*" || clause.subtype == "*");
-        if !fits {
+        if !clause.fits(encoding) {
             return None;
         }
         let param = |name: &str| clause.params.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
@@ -197,6 +232,9 @@ fn accept_clause(clause: &Clause<'_>, offers: Offers) -> Option<Output> {
             return None;
         }
         let transform = transform(param("as"), param("g"), param("v"), encoding, offers)?;
+        if offers == Offers::Custom && encoding == Encoding::Protobuf && transform == Transform::None {
+            return None;
+        }
         Some(Output {
             encoding,
             pretty: param("pretty") == Some("1"),
@@ -252,11 +290,38 @@ mod tests {
     use super::*;
 
     fn choose(accept: &str) -> Option<(Encoding, Transform)> {
+        choose_of(Offers::Transforms, accept)
+    }
+
+    fn choose_of(offers: Offers, accept: &str) -> Option<(Encoding, Transform)> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        output(&headers, &Query::default(), Offers::Transforms)
+        output(&headers, &Query::default(), offers)
             .ok()
             .map(|o| (o.encoding, o.transform))
+    }
+
+    #[test]
+    fn custom_objects_have_no_protobuf_but_their_metadata_has() {
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        let choose = |accept: &str| choose_of(Offers::Custom, accept);
+        assert_eq!(choose(protobuf), None);
+        assert_eq!(choose(&format!("{protobuf};stream=watch")), None);
+        let both = format!("{protobuf},application/json");
+        assert_eq!(choose(&both), Some((Encoding::Json, Transform::None)));
+        let metadata = format!("{protobuf};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
+        let want = (Encoding::Protobuf, Transform::Partial(MetaVersion::V1));
+        assert_eq!(choose(&metadata), Some(want));
+    }
+
+    #[test]
+    fn cbor_is_neither_read_nor_written() {
+        assert_eq!(choose("application/cbor"), None);
+        let either = "application/cbor,application/json;q=0.9";
+        assert_eq!(choose(either), Some((Encoding::Json, Transform::None)));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/cbor".parse().unwrap());
+        assert_eq!(input(&headers).map_err(|status| status.code), Err(415));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Answer, St
     }
     let document = path.strip_prefix("/openapi/v3/").map(|rest| format!("/{rest}"));
     if let Some(remote) = document.and_then(|path| registry.remote_of_path(&path)) {
+        if remote.found().is_none_or(|found| found.openapi_url.is_none()) {
+            return Ok(route::not_found());
+        }
         let user = UserInfo::new("system:aggregator", &[]);
         return aggregation::forward_as(state, call, remote, &user, body::empty()).await;
     }

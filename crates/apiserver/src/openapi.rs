@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::HeaderValue;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, EXPIRES, LOCATION};
 use schema::Docs;
 use schema::openapi::{self, Answer as Answers, Custom, Endpoint, Verb as Operation};
 use serde_json::json;
@@ -20,14 +20,22 @@ use tokio::sync::OnceCell;
 
 use crate::aggregation::Remote;
 use crate::call::Call;
-use crate::discovery::tagged;
+use crate::discovery::{tagged, tagged_as};
 use crate::kind::{Behaviour, Connect, Kind, Scope, Subresource, Verb};
+use crate::negotiate;
 use crate::respond::{self, Answer};
 use crate::route;
 
-const PROTOBUF_V2: [&str; 2] = [
+/// What is offered: JSON, and protobuf by its older and its newer name, of which the latter is answered.
+const MEDIA_V2: [&str; 3] = [
+    "application/json",
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+const MEDIA_V3: [&str; 3] = [
+    "application/json",
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
 ];
 
 /// What a document is made of.
@@ -42,7 +50,8 @@ struct Part {
     source: Arc<Source>,
     /// Changes with what it is made of and the server.
     hash: String,
-    document: Arc<OnceCell<Bytes>>,
+    json: Arc<OnceCell<Bytes>>,
+    protobuf: Arc<OnceCell<Bytes>>,
 }
 
 /// The documents of one registry.
@@ -106,7 +115,8 @@ impl OpenApi {
                 let part = known.cloned().unwrap_or_else(|| Part {
                     source: Arc::new(source),
                     hash,
-                    document: Arc::default(),
+                    json: Arc::default(),
+                    protobuf: Arc::default(),
                 });
                 (gv, part)
             })
@@ -124,7 +134,7 @@ impl OpenApi {
         let path = call.info.path.trim_matches('/');
         let segments: Vec<&str> = path.split('/').collect();
         match segments.as_slice() {
-            ["openapi", "v2"] => Some(self.v2(call).await),
+            ["openapi", "v2"] => Some(self.v2(call, remotes).await),
             ["openapi", "v3"] => Some(Ok(self.index(call, remotes))),
             ["openapi", "v3", "api", version] => Some(self.v3(call, GroupVersion::new("", *version)).await),
             ["openapi", "v3", "apis", group, version] => Some(self.v3(call, GroupVersion::new(*group, *version)).await),
@@ -132,42 +142,43 @@ impl OpenApi {
         }
     }
 
-    async fn v2(&self, call: &Call) -> Result<Answer, Status> {
-        let accept = call.headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let first = accept.split([',', ';']).next().unwrap_or("").trim();
+    /// All that this server and others serve.
+    async fn v2(&self, call: &Call, remotes: &[Arc<Remote>]) -> Result<Answer, Status> {
+        let Some(wanted) = negotiate::media(&call.headers, &MEDIA_V2) else {
+            return Ok(not_acceptable());
+        };
         let make = |encode: fn(&Value) -> Vec<u8>| {
             let source = self.source.clone();
+            let others = swaggers(remotes);
             made(move || {
                 let version = crate::version::labels().2;
                 let types = (&**schema::builtin(), &Docs::builtin());
-                encode(&openapi::v2(types, version, &source.endpoints, &source.custom))
+                let mut document = openapi::v2(types, version, &source.endpoints, &source.custom);
+                for other in others {
+                    match serde_json::from_slice(&other) {
+                        Ok(other) => openapi::merge::merge(&mut document, other),
+                        Err(error) => tracing::warn!(%error, "cannot read another server's OpenAPI document again"),
+                    }
+                }
+                encode(&document)
             })
         };
-        if PROTOBUF_V2.contains(&first) {
+        if wanted > 0 {
             let packed = self
                 .v2_protobuf
                 .get_or_try_init(|| make(openapi::gnostic::encode))
                 .await?;
-            return Ok(packed_answer(call, PROTOBUF_V2[1], packed));
+            return Ok(packed_answer(call, MEDIA_V2[2], packed, None));
         }
-        let encode = |document: &Value| serde_json::to_vec(document).unwrap_or_default();
-        let packed = self.v2_json.get_or_try_init(|| make(encode)).await?;
-        Ok(packed_answer(call, "application/json", packed))
+        let packed = self.v2_json.get_or_try_init(|| make(json_bytes)).await?;
+        Ok(packed_answer(call, MEDIA_V2[0], packed, None))
     }
 
     fn index(&self, call: &Call, remotes: &[Arc<Remote>]) -> Answer {
         let mut paths: BTreeMap<String, Value> = self
             .v3
             .iter()
-            .map(|(gv, part)| {
-                let path = if gv.group.is_empty() {
-                    format!("api/{}", gv.version)
-                } else {
-                    format!("apis/{}/{}", gv.group, gv.version)
-                };
-                let url = format!("/openapi/v3/{path}?hash={}", part.hash);
-                (path, json!({"serverRelativeURL": url}))
-            })
+            .map(|(gv, part)| (path_of(gv), json!({"serverRelativeURL": part.url(gv)})))
             .collect();
         for remote in remotes {
             let path = remote.root().trim_start_matches('/').to_owned();
@@ -181,22 +192,89 @@ impl OpenApi {
         tagged(&call.headers, "application/json", &content)
     }
 
+    /// The document of a group version. A request that knows its hash may keep the answer for ever; one
+    /// with another hash is sent to the right one (kube-openapi `pkg/handler3`).
     async fn v3(&self, call: &Call, gv: GroupVersion) -> Result<Answer, Status> {
         let Some(part) = self.v3.get(&gv) else {
             return Ok(route::not_found());
         };
-        let source = part.source.clone();
-        let make = || {
+        let Some(wanted) = negotiate::media(&call.headers, &MEDIA_V3) else {
+            return Ok(not_acceptable());
+        };
+        let asked = call.query.non_empty("hash");
+        if asked.is_some_and(|hash| hash != part.hash) {
+            return moved(&part.url(&gv));
+        }
+        let make = |encode: fn(&Value) -> Vec<u8>| {
+            let (source, gv) = (part.source.clone(), gv.clone());
             made(move || {
                 let version = crate::version::labels().2;
                 let types = (&**schema::builtin(), &Docs::builtin());
-                let document = openapi::v3(types, version, &gv, &source.endpoints, &source.custom);
-                serde_json::to_vec(&document).unwrap_or_default()
+                encode(&openapi::v3(types, version, &gv, &source.endpoints, &source.custom))
             })
         };
-        let packed = part.document.get_or_try_init(make).await?;
-        Ok(packed_answer(call, "application/json", packed))
+        let (media, packed) = if wanted > 0 {
+            let encode = openapi::gnostic::encode_v3;
+            (MEDIA_V3[2], part.protobuf.get_or_try_init(|| make(encode)).await?)
+        } else {
+            (MEDIA_V3[0], part.json.get_or_try_init(|| make(json_bytes)).await?)
+        };
+        let mut answer = packed_answer(call, media, packed, Some(&part.hash));
+        if asked.is_some() {
+            let headers = answer.headers_mut();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+            let expires = call.now + jiff::SignedDuration::from_hours(365 * 24);
+            let expires = expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            if let Ok(expires) = HeaderValue::from_str(&expires) {
+                headers.insert(EXPIRES, expires);
+            }
+        }
+        Ok(answer)
     }
+}
+
+impl Part {
+    /// Where it is, and in which state.
+    fn url(&self, gv: &GroupVersion) -> String {
+        format!("/openapi/v3/{}?hash={}", path_of(gv), self.hash)
+    }
+}
+
+/// `api/v1`, `apis/apps/v1`.
+fn path_of(gv: &GroupVersion) -> String {
+    if gv.group.is_empty() {
+        format!("api/{}", gv.version)
+    } else {
+        format!("apis/{}/{}", gv.group, gv.version)
+    }
+}
+
+/// The documents of other servers, greatest priority first.
+fn swaggers(remotes: &[Arc<Remote>]) -> Vec<Bytes> {
+    let mut sorted: Vec<&Arc<Remote>> = remotes.iter().collect();
+    sorted.sort_by_key(|r| {
+        (
+            std::cmp::Reverse((r.group_priority, r.version_priority)),
+            r.name.clone(),
+        )
+    });
+    let found = sorted.into_iter().filter_map(|remote| remote.found());
+    found.filter_map(|found| found.swagger.clone()).collect()
+}
+
+fn json_bytes(document: &Value) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap_or_default()
+}
+
+fn not_acceptable() -> Answer {
+    respond::text(406, "")
+}
+
+fn moved(url: &str) -> Result<Answer, Status> {
+    let mut answer = respond::text(301, "");
+    let url = HeaderValue::from_str(url).map_err(Status::internal)?;
+    answer.headers_mut().insert(LOCATION, url);
+    Ok(answer)
 }
 
 /// Makes a document away from the request tasks, and compresses it.
@@ -213,14 +291,19 @@ async fn made(make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Result<Bytes, 
     }
 }
 
-fn packed_answer(call: &Call, media: &'static str, packed: &Bytes) -> Answer {
+/// A compressed document; without a `tag` of its own its bytes make one.
+fn packed_answer(call: &Call, media: &'static str, packed: &Bytes, tag: Option<&str>) -> Answer {
+    let tagged = |content: &Bytes| match tag {
+        Some(tag) => tagged_as(&call.headers, media, content, tag),
+        None => tagged(&call.headers, media, content),
+    };
     let accepts = call
         .headers
         .get(ACCEPT_ENCODING)
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
     if accepts.contains("gzip") {
-        let mut answer = tagged(&call.headers, media, packed);
+        let mut answer = tagged(packed);
         if answer.status() == http::StatusCode::OK {
             answer
                 .headers_mut()
@@ -230,7 +313,7 @@ fn packed_answer(call: &Call, media: &'static str, packed: &Bytes) -> Answer {
     }
     let mut content = Vec::new();
     match GzDecoder::new(&packed[..]).read_to_end(&mut content) {
-        Ok(_) => tagged(&call.headers, media, &content.into()),
+        Ok(_) => tagged(&content.into()),
         Err(error) => respond::text(500, error.to_string()),
     }
 }

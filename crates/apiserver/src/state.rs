@@ -24,6 +24,7 @@ use crate::flow_control::FlowControl;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::resource::{Registry, Resource};
+use crate::spans::Spans;
 
 /// What a component of this process tells below a path that is about no resource.
 pub(crate) struct Mounted {
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub repaired: CancellationToken,
     /// What makes this server a front proxy, once it is told.
     pub front_proxy: OnceLock<FrontProxy>,
+    /// Where spans of requests go, if anywhere.
+    pub spans: OnceLock<Spans>,
     /// What else is answered, below a path of its own.
     pub mounted: OnceLock<Mounted>,
     /// Numbers of other components of this process.

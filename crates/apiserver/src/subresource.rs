@@ -10,6 +10,7 @@ mod log_socket;
 pub(crate) mod proxy;
 mod scale;
 mod token;
+mod translate;
 
 use std::sync::Arc;
 

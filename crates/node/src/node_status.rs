@@ -79,6 +79,8 @@ pub(crate) async fn status(ctx: &Context, previous: Option<&NodeStatus>) -> Node
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
         conditions: Some(conditions(ctx, previous, now).await),
+        // The API server need not translate WebSockets for this agent.
+        declared_features: Some(vec!["ExtendWebSocketsToKubelet".to_owned()]),
         daemon_endpoints: ctx.config.server.as_ref().map(|server| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(server.listen.port()),

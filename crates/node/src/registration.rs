@@ -176,6 +176,7 @@ fn merged(old: &NodeStatus, new: &NodeStatus) -> NodeStatus {
         resources.get_or_insert_default().extend(others.clone());
     }
     out.daemon_endpoints.clone_from(&new.daemon_endpoints);
+    out.declared_features.clone_from(&new.declared_features);
     out.images.clone_from(&new.images);
     out.node_info.clone_from(&new.node_info);
     let list = out.conditions.get_or_insert_default();

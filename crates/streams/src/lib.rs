@@ -4,6 +4,7 @@
 //! stream means is decided above it: [`remote_command`] (stdin, stdout, stderr, error, resize) and
 //! [`port_forward`] (a data and an error stream for each forwarded connection). Both look the same
 //! over SPDY and over WebSocket, so the node serves, and the command line uses, one interface.
+//! [`translate`] stands between a client of the newer wire and a node that only speaks the older.
 //!
 //! Guarantees: the outcome of a command is written after all of its output; a close waits until the
 //! peer has what was written. Nothing here trusts lengths, counts or stream numbers from the wire.
@@ -17,12 +18,13 @@ pub mod outcome;
 pub mod port_forward;
 pub mod remote_command;
 mod spdy;
+pub mod translate;
 mod upgrade;
 mod websocket;
 
 pub use bytes_channel::{ByteReceiver, ByteSender};
 pub use outcome::Outcome;
-pub use upgrade::{is_upgrade, websocket_request_headers};
+pub use upgrade::{is_upgrade, spdy_protocol, spdy_request_headers, websocket_request_headers};
 
 use std::io;
 

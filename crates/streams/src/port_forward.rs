@@ -145,6 +145,45 @@ pub fn accept<B>(request: &mut Request<B>, ports: Vec<u16>) -> Result<(Response<
     Ok((response, upgrade.map(|upgrade| Pending { upgrade, ports })))
 }
 
+/// Whether a WebSocket request asks for the SPDY tunnel
+/// (`wsstream.IsWebSocketRequestWithTunnelingProtocol`).
+#[must_use]
+pub fn wants_tunnel(headers: &http::HeaderMap) -> bool {
+    upgrade::offers(headers, TUNNEL)
+}
+
+/// Answers a request for the tunnel at a server that passes on what it carries.
+///
+/// # Errors
+/// [`StreamError::BadRequest`] when the request is no such upgrade.
+pub fn accept_tunnel<B>(request: &mut Request<B>) -> Result<(Response<()>, Tunnel), StreamError> {
+    const ONLY: Supported = Supported {
+        spdy: &[],
+        websocket: &[TUNNEL],
+    };
+    match upgrade::answer(request, &ONLY)? {
+        (response, Some(upgrade)) => Ok((response, Tunnel(upgrade))),
+        _ => Err(StreamError::BadRequest(
+            "unable to upgrade: no tunneling spdy protocols provided".into(),
+        )),
+    }
+}
+
+/// A tunnel whose ends are to be connected.
+pub struct Tunnel(Upgrade);
+
+impl Tunnel {
+    /// Carries bytes between the client's WebSocket and a server that speaks SPDY, until either ends.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn join(self, mut server: impl Socket) -> Result<(), StreamError> {
+        let mut tunnel = websocket::tunnel(self.0.socket().await?, WebSocketRole::Server);
+        tokio::io::copy_bidirectional(&mut tunnel, &mut server).await?;
+        Ok(())
+    }
+}
+
 impl Pending {
     /// Waits for the upgraded connection.
     ///

@@ -126,6 +126,16 @@ impl RemoteCommand {
         self.connection.close().await;
     }
 
+    /// The same in words of another server, which are passed on as they are.
+    pub(crate) async fn finish_as(self, report: Bytes) {
+        for output in [&self.stdout, &self.stderr].into_iter().flatten() {
+            let _ = output.finish().await;
+        }
+        let _ = self.error.send(report).await;
+        let _ = self.error.finish().await;
+        self.connection.close().await;
+    }
+
     /// Resolves when the client has gone away.
     pub async fn closed(&mut self) {
         self.connection.closed().await;

@@ -82,6 +82,32 @@ fn listed<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
         .collect()
 }
 
+/// Whether the request is for a WebSocket and offers this subprotocol.
+pub(crate) fn offers(headers: &HeaderMap, protocol: &str) -> bool {
+    is_upgrade(headers)
+        && wire(headers) == Some(Wire::WebSocket)
+        && listed(headers, SEC_WEBSOCKET_PROTOCOL.as_str()).contains(&protocol)
+}
+
+/// The headers that ask a server for SPDY/3.1 with one of these subprotocols.
+#[must_use]
+pub fn spdy_request_headers(protocols: &[&'static str]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+    for protocol in protocols {
+        headers.append(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    headers
+}
+
+/// The subprotocol that a server chose which speaks SPDY.
+#[must_use]
+pub fn spdy_protocol(headers: &HeaderMap) -> &str {
+    let value = headers.get(STREAM_PROTOCOL).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().trim()
+}
+
 /// Chooses the first protocol of the client's list that is supported (apimachinery
 /// `httpstream.Handshake`): no list means the empty protocol; no match is an error.
 fn choose(wanted: &[&str], supported: &[&str]) -> Result<String, String> {

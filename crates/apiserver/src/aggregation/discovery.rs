@@ -1,10 +1,14 @@
 //! What another server says it serves.
 
 use api::Value;
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{ACCEPT, ETAG, IF_NONE_MATCH};
 use serde_json::json;
 
 use super::exchange::{self, Verify};
 use super::{Found, Remote};
+use crate::codec;
 use crate::state::State;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
@@ -25,7 +29,43 @@ pub(super) async fn discover(state: &State, remote: &Remote) -> Result<Found, St
         let entry = &index["paths"][path.trim_start_matches('/')];
         entry["serverRelativeURL"].as_str().map(str::to_owned)
     });
-    Ok(Found { discovery, openapi_url })
+    let (swagger, swagger_tag) = swagger(state, remote).await;
+    Ok(Found {
+        discovery,
+        openapi_url,
+        swagger,
+        swagger_tag,
+    })
+}
+
+/// The version's part of the server's OpenAPI v2 document and the document's tag; what is known already if
+/// that is still true. A server without one is fine.
+async fn swagger(state: &State, remote: &Remote) -> (Option<Bytes>, Option<String>) {
+    let known = remote.found();
+    let tag = known.as_ref().and_then(|found| found.swagger_tag.clone());
+    let mut headers = vec![(ACCEPT, HeaderValue::from_static("application/json"))];
+    let value = tag.as_deref().and_then(|tag| HeaderValue::from_str(tag).ok());
+    headers.extend(value.map(|value| (IF_NONE_MATCH, value)));
+    let answer = exchange::get_with(state, remote, Verify::Certificate, "/openapi/v2", &headers).await;
+    match answer {
+        Ok(answer) if answer.code == 304 => (known.and_then(|found| found.swagger.clone()), tag),
+        Ok(answer) if answer.code == 200 => {
+            let tag = answer.headers.get(ETAG).and_then(|v| v.to_str().ok());
+            let tag = tag.map(str::to_owned);
+            let document: Result<Value, _> = serde_json::from_slice(&answer.body);
+            match document {
+                Ok(document) => {
+                    let part = schema::openapi::merge::below(document, &format!("{}/", remote.root()));
+                    (Some(codec::to_json(&part)), tag)
+                }
+                Err(error) => {
+                    tracing::warn!(apiservice = remote.name, %error, "an API server's OpenAPI document is none");
+                    (None, None)
+                }
+            }
+        }
+        _ => (None, None),
+    }
 }
 
 async fn aggregated(state: &State, remote: &Remote) -> Result<Option<Value>, String> {

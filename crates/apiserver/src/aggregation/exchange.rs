@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, USER_AGENT};
-use http::{HeaderMap, Request};
+use http::header::{ACCEPT, HOST, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -84,13 +84,31 @@ pub(super) async fn get(
     path: &str,
     accept: &str,
 ) -> Result<Document, String> {
-    let asked = tokio::time::timeout(TIMEOUT, ask(state, remote, verify, path, accept));
+    let accept = HeaderValue::from_str(accept).map_err(|e| e.to_string())?;
+    get_with(state, remote, verify, path, &[(ACCEPT, accept)]).await
+}
+
+/// The same with any headers.
+pub(super) async fn get_with(
+    state: &State,
+    remote: &Remote,
+    verify: Verify,
+    path: &str,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Result<Document, String> {
+    let asked = tokio::time::timeout(TIMEOUT, ask(state, remote, verify, path, headers));
     asked.await.unwrap_or_else(|_| {
         Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned())
     })
 }
 
-async fn ask(state: &State, remote: &Remote, verify: Verify, path: &str, accept: &str) -> Result<Document, String> {
+async fn ask(
+    state: &State,
+    remote: &Remote,
+    verify: Verify,
+    path: &str,
+    headers: &[(HeaderName, HeaderValue)],
+) -> Result<Document, String> {
     let stream = connect(state, remote, verify).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
@@ -98,10 +116,10 @@ async fn ask(state: &State, remote: &Remote, verify: Verify, path: &str, accept:
     let driver = tokio::spawn(connection);
     let mut request = Request::get(path)
         .header(HOST, format!("{}.{}.svc", remote.service, remote.namespace))
-        .header(ACCEPT, accept)
         .header(USER_AGENT, "kube-aggregator")
         .body(Empty::<Bytes>::new())
         .map_err(|e| e.to_string())?;
+    request.headers_mut().extend(headers.iter().cloned());
     let user = UserInfo::new("system:kube-aggregator", &["system:masters"]);
     front_proxy::name_user(request.headers_mut(), &user);
     let result = async {

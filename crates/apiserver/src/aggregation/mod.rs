@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::{Value, meta};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use rustls::ClientConfig;
 
 pub(crate) use controller::start;
@@ -58,12 +59,16 @@ pub(crate) struct Remote {
 }
 
 /// What the server says of the version.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Found {
     /// An entry of `versions` in aggregated discovery, without freshness.
     pub discovery: Value,
     /// Where its OpenAPI v3 document is.
     pub openapi_url: Option<String>,
+    /// What its OpenAPI v2 document says of the version's paths, as JSON.
+    pub swagger: Option<Bytes>,
+    /// The tag of that document, by which it is asked for again.
+    pub swagger_tag: Option<String>,
 }
 
 impl Remote {
@@ -108,7 +113,7 @@ impl Remote {
     fn built_in() -> Remote {
         let found = Found {
             discovery: usage::discovery(),
-            openapi_url: None,
+            ..Found::default()
         };
         let unverified = Arc::new(crate::server::trusting(None));
         Remote {

@@ -135,10 +135,10 @@ impl Recording {
         self.set("responseStatus", status);
     }
 
-    /// Hands an event to the back ends, unless the policy omits the stage.
-    pub fn emit(&self, stage: Stage) {
+    /// Hands an event to the back ends, unless the policy omits the stage; false if a strict one has not taken it.
+    pub fn emit(&self, stage: Stage) -> bool {
         if self.decision.omit_stages.contains(&stage) {
-            return;
+            return true;
         }
         let mut event = self.event.lock().clone();
         event.insert("stage".to_owned(), stage.as_str().into());
@@ -148,7 +148,7 @@ impl Recording {
         if !annotations.is_empty() && stage != Stage::RequestReceived {
             event.insert("annotations".to_owned(), json!(annotations));
         }
-        self.audit.send(Value::Object(event));
+        self.audit.send(Value::Object(event))
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use api::Value;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
-use super::{AuditError, Sink};
+use super::{AuditError, Sink, Truncation};
 
 /// Events that wait to be written.
 const QUEUE: usize = 10_000;
@@ -27,31 +28,68 @@ pub struct LogOptions {
     pub max_backups: usize,
     /// Mebibytes after which the file is turned over; 0 is 100.
     pub max_size_mib: u64,
+    /// Whether requests wait for it.
+    pub mode: LogMode,
+    /// What is too long for it.
+    pub truncation: Option<Truncation>,
+}
+
+/// Whether requests wait until their events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// They do not: events are queued.
+    Batch,
+    /// They do.
+    #[default]
+    Blocking,
+    /// They do, and those fail whose arrival cannot be written.
+    BlockingStrict,
 }
 
 /// The log's end for requests.
-pub(super) struct Log(SyncSender<Arc<Value>>);
+pub(super) enum Log {
+    Queue(SyncSender<Arc<Value>>),
+    /// The lock is held for one write to the page cache; who waits for it is as slow as the disk anyway.
+    Direct(Mutex<Target>, LogMode),
+}
 
 impl Sink for Log {
     fn take(&self, event: &Arc<Value>) -> bool {
-        self.0.try_send(event.clone()).is_ok()
+        let target = match self {
+            Log::Queue(queue) => return queue.try_send(event.clone()).is_ok(),
+            Log::Direct(target, _) => target,
+        };
+        let mut line = event.to_string().into_bytes();
+        line.push(b'\n');
+        let written = target.lock().write(&line);
+        if let Err(error) = &written {
+            tracing::error!(%error, "the audit log cannot be written; an event is lost");
+        }
+        written.is_ok()
+    }
+
+    fn is_strict(&self) -> bool {
+        matches!(self, Log::Direct(_, LogMode::BlockingStrict))
     }
 }
 
 impl Log {
-    /// Opens the file, and starts the thread that writes it; it ends with the server.
+    /// Opens the file, and for the mode `batch` starts the thread that writes it; it ends with the server.
     pub fn open(options: LogOptions) -> Result<Log, AuditError> {
         let failed = |source: io::Error| AuditError::Log {
             path: options.path.display().to_string(),
             source,
         };
         let target = Target::open(&options).map_err(failed)?;
+        if options.mode != LogMode::Batch {
+            return Ok(Log::Direct(Mutex::new(target), options.mode));
+        }
         let (sender, events) = sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("audit-log".to_owned())
             .spawn(move || write(target, &events))
             .map_err(failed)?;
-        Ok(Log(sender))
+        Ok(Log::Queue(sender))
     }
 }
 
@@ -73,7 +111,7 @@ fn write(mut target: Target, events: &Receiver<Arc<Value>>) {
 }
 
 /// What is written to.
-enum Target {
+pub(super) enum Target {
     Standard,
     File(Rotating),
 }
@@ -95,7 +133,7 @@ impl Target {
 }
 
 /// A file that is renamed, and begun anew, when it is long.
-struct Rotating {
+pub(super) struct Rotating {
     options: LogOptions,
     file: File,
     length: u64,

@@ -5,12 +5,14 @@
 //!                                                                                               └► webhook
 //! ```
 //!
-//! Without a policy nothing is recorded and nothing is paid. Events are handed to the back ends through bounded
-//! queues; an event that finds one full is counted and lost, the request is not held up.
+//! Without a policy nothing is recorded and nothing is paid. The log is written before the request goes on, unless its
+//! mode is `batch`; the webhook gets its events through a bounded queue, and an event that finds it full is counted and
+//! lost. Only a log of the mode `blocking-strict` makes a request fail.
 
 mod event;
 mod log;
 mod policy;
+mod truncate;
 mod webhook;
 
 use std::sync::Arc;
@@ -18,13 +20,15 @@ use std::sync::Arc;
 use api::{Status, Value};
 use bytes::Bytes;
 
-pub use log::LogOptions;
+pub use log::{LogMode, LogOptions};
+pub use truncate::Truncation;
 pub use webhook::WebhookOptions;
 
 pub(crate) use event::{Recording, Stage};
 pub(crate) use policy::Level;
 
 use policy::{Policy, Subject};
+use truncate::Truncating;
 
 use crate::call::{Annotations, Call};
 use crate::metrics::Metrics;
@@ -60,9 +64,25 @@ pub enum AuditError {
     },
 }
 
-/// Where events go. Takes them without waiting; false if one is lost.
+/// Where events go. Takes them; false if one is lost.
 trait Sink: Send + Sync {
     fn take(&self, event: &Arc<Value>) -> bool;
+
+    /// Whether a request may not go on whose arrival is not recorded here.
+    fn is_strict(&self) -> bool {
+        false
+    }
+}
+
+/// The back end that leaves out what is too long, if that is wanted.
+fn within(truncation: Option<Truncation>, sink: Box<dyn Sink>) -> Box<dyn Sink> {
+    match truncation {
+        None => sink,
+        Some(truncation) => Box::new(Truncating {
+            sink,
+            max_event_bytes: truncation.max_event_bytes,
+        }),
+    }
 }
 
 /// The server's audit.
@@ -92,10 +112,10 @@ impl Audit {
     pub fn new(options: Options, metrics: Arc<Metrics>) -> Result<Audit, AuditError> {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(options) = options.log {
-            sinks.push(Box::new(log::Log::open(options)?));
+            sinks.push(within(options.truncation, Box::new(log::Log::open(options)?)));
         }
         if let Some(options) = options.webhook {
-            sinks.push(Box::new(webhook::Webhook::start(options)));
+            sinks.push(within(options.truncation, Box::new(webhook::Webhook::start(options))));
         }
         Ok(Audit {
             policy: Policy::parse(&options.policy)?,
@@ -105,7 +125,10 @@ impl Audit {
     }
 
     /// Begins to record a request; nothing if the policy does not want it.
-    pub fn begin(self: &Arc<Self>, request: Request<'_>) -> Option<Recording> {
+    ///
+    /// # Errors
+    /// 500 if a strict back end cannot take it.
+    pub fn begin(self: &Arc<Self>, request: Request<'_>) -> Result<Option<Recording>, Status> {
         let subject = Subject {
             info: request.info,
             user: request.user,
@@ -113,22 +136,28 @@ impl Audit {
         let decision = self.policy.decide(&subject);
         self.metrics.audit_levels.of(&[decision.level.as_str()]).inc();
         if decision.level == Level::None {
-            return None;
+            return Ok(None);
         }
         let recording = Recording::new(self.clone(), decision, request);
-        recording.emit(Stage::RequestReceived);
-        Some(recording)
+        match recording.emit(Stage::RequestReceived) {
+            true => Ok(Some(recording)),
+            false => Err(Status::internal("failed to store audit event")),
+        }
     }
 
-    fn send(&self, event: Value) {
+    /// False if a strict back end has not taken it.
+    fn send(&self, event: Value) -> bool {
         self.metrics.audit_events.of(&[]).inc();
         let event = Arc::new(event);
+        let mut stored = true;
         for sink in &self.sinks {
             if !sink.take(&event) {
                 self.metrics.audit_rejected.of(&[]).inc();
-                tracing::warn!("an audit event is lost: the queue of a back end is full");
+                tracing::warn!("an audit event is lost: a back end cannot take it");
+                stored &= !sink.is_strict();
             }
         }
+        stored
     }
 }
 

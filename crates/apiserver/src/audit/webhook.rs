@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Sink;
+use super::truncate::length;
+use super::{Sink, Truncation};
 
 /// Events that wait to be sent.
 const QUEUE: usize = 10_000;
@@ -38,6 +39,8 @@ pub struct WebhookOptions {
     pub batch_size: usize,
     /// How long the first event of a portion waits for others.
     pub batch_wait: Duration,
+    /// What is too long.
+    pub truncation: Option<Truncation>,
     /// The pause before a failed post is tried again; it doubles each time.
     pub first_pause: Duration,
 }
@@ -59,6 +62,7 @@ impl WebhookOptions {
             authorization: None,
             batch_size: 400,
             batch_wait: Duration::from_secs(30),
+            truncation: None,
             first_pause: Duration::from_secs(10),
         }
     }
@@ -92,11 +96,18 @@ async fn run(options: WebhookOptions, mut events: mpsc::Receiver<Arc<Value>>) {
         .build();
     let client: Hyper = Client::builder(TokioExecutor::new()).build(connector);
     while let Some(first) = events.recv().await {
+        let room = options.truncation.map(|truncation| truncation.max_batch_bytes);
+        let size = |event: &Arc<Value>| room.map_or(0, |_| length(event));
+        let mut bytes = size(&first);
         let mut batch = vec![first];
         let until = Instant::now() + options.batch_wait;
-        while batch.len() < options.batch_size {
+        // The last event may reach over the limit: it has been taken from the queue.
+        while batch.len() < options.batch_size && room.is_none_or(|room| bytes < room) {
             match timeout_at(until, events.recv()).await {
-                Ok(Some(event)) => batch.push(event),
+                Ok(Some(event)) => {
+                    bytes += size(&event);
+                    batch.push(event);
+                }
                 Ok(None) | Err(_) => break,
             }
         }

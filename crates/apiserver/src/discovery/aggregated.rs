@@ -1,69 +1,68 @@
 //! APIGroupDiscoveryList: everything of `/api` or `/apis` in one document (KEP-3352).
 
+use api::Gvk;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::groups::{Group, Version};
-use super::{accept, tagged};
+use super::tagged;
 use crate::codec;
 use crate::kind::{Kind, Subresource, Verb};
+use crate::negotiate::{self, Encoding};
 use crate::respond::Answer;
 
-const MEDIA_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-const MEDIA_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+const NAME: &str = "io.k8s.api.apidiscovery.v2.APIGroupDiscoveryList";
 
-/// The document in both versions.
-pub(super) struct Aggregated {
-    v2: Bytes,
-    v2beta1: Bytes,
+/// The document of `v2` as JSON. The same in `v2beta1`, which upstream no longer serves but older clients
+/// ask for, and in protobuf is made when somebody asks.
+pub(super) struct Aggregated(Bytes);
+
+fn gvk(version: &str) -> Gvk {
+    Gvk::new("apidiscovery.k8s.io", version, "APIGroupDiscoveryList")
 }
 
 impl Aggregated {
     pub fn new(groups: &[Group]) -> Aggregated {
         let items: Vec<Value> = groups.iter().map(group).collect();
-        let document = |version: &str| {
-            codec::to_json(&json!({
-                "kind": "APIGroupDiscoveryList",
-                "apiVersion": format!("apidiscovery.k8s.io/{version}"),
-                "metadata": {},
-                "items": items,
-            }))
-        };
-        Aggregated {
-            v2: document("v2"),
-            v2beta1: document("v2beta1"),
-        }
+        let mut document = json!({"metadata": {}, "items": items});
+        gvk("v2").stamp(&mut document);
+        Aggregated(codec::to_object_json(&document))
     }
 
     /// The document, if the client asks for it first.
     pub fn answer(&self, headers: &HeaderMap) -> Option<Answer> {
-        let (media, content) = accept(headers).split(',').find_map(|clause| {
-            let mut parts = clause.split(';').map(str::trim);
-            let media = parts.next()?;
-            let params: Vec<&str> = parts.collect();
-            if !matches!(media, "application/json" | "*/*" | "application/*") {
-                return None;
-            }
-            // A plain clause that comes first means the legacy document.
-            if !params.contains(&"as=APIGroupDiscoveryList") {
-                return Some(None);
-            }
-            if !params.contains(&"g=apidiscovery.k8s.io") {
-                return None;
-            }
-            if params.contains(&"v=v2") {
-                return Some(Some((MEDIA_V2, &self.v2)));
-            }
-            params
-                .contains(&"v=v2beta1")
-                .then_some(Some((MEDIA_V2BETA1, &self.v2beta1)))
-        })??;
-        let mut answer = tagged(headers, media, content);
+        let (media, content) = match negotiate::aggregated_discovery(headers)? {
+            (Encoding::Protobuf, "v2") => (
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                self.protobuf()?,
+            ),
+            (Encoding::Json, "v2") => (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                self.0.clone(),
+            ),
+            (Encoding::Json, _) => (
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+                self.beta()?,
+            ),
+            _ => return None,
+        };
+        let mut answer = tagged(headers, media, &content);
         answer
             .headers_mut()
             .insert(http::header::CACHE_CONTROL, HeaderValue::from_static("public"));
         Some(answer)
+    }
+
+    fn beta(&self) -> Option<Bytes> {
+        let rest = self.0.strip_prefix(&*codec::type_head(&gvk("v2")))?;
+        Some([&*codec::type_head(&gvk("v2beta1")), rest].concat().into())
+    }
+
+    fn protobuf(&self) -> Option<Bytes> {
+        let document: Value = serde_json::from_slice(&self.0).ok()?;
+        let schema = schema::builtin();
+        codec::to_protobuf(schema.get(schema.by_name(NAME)?), &gvk("v2"), &document).ok()
     }
 }
 

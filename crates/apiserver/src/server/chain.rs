@@ -67,6 +67,8 @@ pub(super) async fn run(server: &ApiServer, request: Request<Body>, peer: Peer) 
         query,
         output,
     });
+    let spans = state.spans.get();
+    let span = spans.and_then(|spans| spans.begin(request.method(), request.headers(), &arrived.info));
     let in_flight = state.metrics.enter(&arrived.info);
     let answered = within_deadline(state.clone(), request, peer, arrived.clone()).await;
     drop(in_flight);
@@ -84,6 +86,9 @@ pub(super) async fn run(server: &ApiServer, request: Request<Body>, peer: Peer) 
         answer = compress::compress(answer);
     }
     count(state, &arrived, &answer);
+    if let (Some(spans), Some(span)) = (spans, span) {
+        spans.end(span, answer.status().as_u16(), arrived.id.to_str().unwrap_or(""));
+    }
     finish(state, &arrived, answer).await
 }
 
@@ -176,13 +181,13 @@ async fn admit(
     match user {
         Ok(user) => call.user = user,
         Err(status) => {
-            record(state, call, peer, arrived);
+            record(state, call, peer, arrived)?;
             return Err(status);
         }
     }
     // Whoever comes later must not take a front proxy's headers for ours.
     front_proxy::strip(&mut call.headers);
-    record(state, call, peer, arrived);
+    record(state, call, peer, arrived)?;
     if let Some(user) = authn::impersonate(state, &call.user, &call.headers).await? {
         tracing::debug!(user = call.user.name, acting = user.name, "impersonation");
         if let Some(recording) = arrived.recording.get() {
@@ -254,8 +259,11 @@ fn write_class(class: &Class, headers: &mut HeaderMap) {
 }
 
 /// Begins to record the request, if there is a policy that wants it.
-fn record(state: &State, call: &Call, peer: &Peer, arrived: &Arrived) {
-    let Some(audit) = &state.audit else { return };
+///
+/// # Errors
+/// 500 if it has to be recorded and cannot be.
+fn record(state: &State, call: &Call, peer: &Peer, arrived: &Arrived) -> Result<(), Status> {
+    let Some(audit) = &state.audit else { return Ok(()) };
     let text = |name: &str| call.headers.get(name).and_then(|v| v.to_str().ok());
     let query = call.query.text();
     let mark = if query.is_empty() { "" } else { "?" };
@@ -268,10 +276,11 @@ fn record(state: &State, call: &Call, peer: &Peer, arrived: &Arrived) {
         addresses: addresses(text("x-forwarded-for"), text("x-real-ip"), peer),
         annotations: call.annotations.clone(),
         received: call.now,
-    });
+    })?;
     if let Some(recording) = recording {
         drop(arrived.recording.set(recording));
     }
+    Ok(())
 }
 
 /// Where the request came from, the client first (`net.SourceIPs`).

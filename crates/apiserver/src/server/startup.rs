@@ -54,6 +54,7 @@ impl ApiServer {
             draining: AtomicBool::new(false),
             repaired: CancellationToken::new(),
             front_proxy: OnceLock::new(),
+            spans: OnceLock::new(),
             mounted: OnceLock::new(),
             more_metrics: OnceLock::new(),
             usage: crate::usage::Samples::default(),
@@ -79,6 +80,12 @@ impl ApiServer {
         if self.state.front_proxy.set(front_proxy).is_ok() {
             self.state.kinds_changed.notify_one();
         }
+    }
+
+    /// Sends spans of sampled requests to a collector from now on. Only the first call counts. Must be
+    /// called inside a tokio runtime.
+    pub fn export_spans(&self, options: crate::TracingOptions) {
+        self.state.spans.get_or_init(|| crate::spans::Spans::start(options));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::{Status, Value, meta};
 
 use super::proxy::{self, Destination};
+use super::translate::{self, Asked};
 use super::{log_options, log_socket};
 use crate::authz::{self, Attributes};
 use crate::body::Body;
@@ -37,12 +38,7 @@ pub(super) async fn handle(
         Connect::PodProxy => return pod_proxy(state, call, resource, body).await,
         Connect::ServiceProxy => return service_proxy(state, call, resource, body).await,
         Connect::NodeProxy => {
-            let (_, name, port) = split_name(&call.info.name)?;
-            let node = find(resource, "", &name).await?;
-            let mut to = kubelet(&node)?;
-            if let Some(port) = port {
-                to.port = port.parse().map_err(|_| bad_name("node", &call.info.name))?;
-            }
+            let to = node_address(resource, &call.info.name).await?;
             return proxy::forward_path(state, call, &to, &rest_of_path(call), body).await;
         }
         _ => {}
@@ -78,12 +74,13 @@ pub(super) async fn handle(
         also_create(state, call).await?;
     }
     let nodes = state.resource("", "v1", "nodes").ok_or_else(Status::unknown_resource)?;
-    let mut to = kubelet(&find(&nodes, "", node).await?)?;
-    if connect == Connect::Log && call.query.flag("insecureSkipTLSVerifyBackend") {
-        to.tls = proxy::Tls::KubeletUnverified;
-    }
+    let node = find(&nodes, "", node).await?;
+    let mut to = kubelet(&node)?;
     if connect == Connect::Log {
-        let answer = proxy::ask(state, call, &to, &path, &options).await?;
+        if call.query.flag("insecureSkipTLSVerifyBackend") {
+            to.tls = proxy::Tls::KubeletUnverified;
+        }
+        let answer = proxy::ask_agent(state, call, &to, &path, &options).await?;
         let log = log_options::answer(answer, meta::name(&pod)).await?;
         return if log_socket::is_wanted(call) {
             log_socket::answer(call, log)
@@ -91,8 +88,18 @@ pub(super) async fn handle(
             Ok(log)
         };
     }
-    let answer = proxy::forward(state, call, &to, &path, &options, body).await?;
-    Ok(answer)
+    if !streams::is_upgrade(&call.headers) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
+    let asked = Asked {
+        to: &to,
+        path: &path,
+        query: &options,
+    };
+    if let Some(answer) = translate::answer(state, call, connect, &node, &asked).await {
+        return answer;
+    }
+    proxy::upgrade_at_agent(state, call, &to, &path, &options).await
 }
 
 /// A WebSocket comes as a GET, but does what needs `create`.
@@ -198,6 +205,21 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     }
 }
 
+/// A node's agent, or another port of the node, which is no agent to show our certificate to.
+async fn node_address(nodes: &Resource, id: &str) -> Result<Destination, Status> {
+    let (scheme, name, port) = split_name("node", id)?;
+    let agent = kubelet(&find(nodes, "", &name).await?)?;
+    let port = port.map(|port| port.parse().map_err(|_| bad_name("node", id)));
+    match port.transpose()? {
+        Some(port) if port != agent.port => Ok(Destination {
+            host: pod_address(&agent.host)?,
+            port,
+            tls: tls_of(&scheme),
+        }),
+        _ => Ok(agent),
+    }
+}
+
 /// GETs a text from a node's agent.
 ///
 /// # Errors
@@ -247,7 +269,7 @@ fn bad_name(what: &str, name: &str) -> Status {
 }
 
 /// `name`, `name:port`, `scheme:name:port` or `scheme:name:`.
-fn split_name(text: &str) -> Result<(String, String, Option<String>), Status> {
+fn split_name(what: &str, text: &str) -> Result<(String, String, Option<String>), Status> {
     let owned = |s: &str| s.to_owned();
     let port = |p: &str| (!p.is_empty()).then(|| owned(p));
     match text.split(':').collect::<Vec<_>>().as_slice() {
@@ -257,7 +279,7 @@ fn split_name(text: &str) -> Result<(String, String, Option<String>), Status> {
             let scheme = if scheme.is_empty() { "http" } else { scheme };
             Ok((owned(scheme), owned(name), port(p)))
         }
-        _ => Err(bad_name("proxy", text)),
+        _ => Err(bad_name(what, text)),
     }
 }
 
@@ -300,7 +322,7 @@ fn tls_of(scheme: &str) -> proxy::Tls {
 }
 
 async fn pod_proxy(state: &Arc<State>, call: &Call, pods: &Resource, body: Body) -> Result<Answer, Status> {
-    let (scheme, name, port) = split_name(&call.info.name)?;
+    let (scheme, name, port) = split_name("pod", &call.info.name)?;
     let pod = find(pods, &call.info.namespace, &name).await?;
     let first = value_at(&pod, "spec.containers")
         .and_then(Value::as_array)
@@ -321,42 +343,53 @@ async fn pod_proxy(state: &Arc<State>, call: &Call, pods: &Resource, body: Body)
     proxy::forward_path(state, call, &to, &rest_of_path(call), body).await
 }
 
+/// The name of the port that is meant: a number is one that the service has.
+fn port_name(service: &Value, port: Option<String>) -> Result<String, Status> {
+    let Some(number) = port.as_deref().and_then(|port| port.parse::<i64>().ok()) else {
+        return Ok(port.unwrap_or_default());
+    };
+    let ports = value_at(service, "spec.ports").and_then(Value::as_array);
+    let found = ports.into_iter().flatten().find(|p| p["port"].as_i64() == Some(number));
+    let found = found.ok_or_else(|| {
+        let name = api::field::go_quote(meta::name(service));
+        Status::service_unavailable(format!("no service port {number} found for service {name}"))
+    })?;
+    Ok(found["name"].as_str().unwrap_or("").to_owned())
+}
+
 /// A ready endpoint of the service, at random.
 async fn service_proxy(state: &Arc<State>, call: &Call, services: &Resource, body: Body) -> Result<Answer, Status> {
-    let (scheme, name, port) = split_name(&call.info.name)?;
-    let namespace = &call.info.namespace;
-    let service = find(services, namespace, &name).await?;
-    let none = || {
-        Status::service_unavailable(format!(
+    let (scheme, name, port) = split_name("service", &call.info.name)?;
+    let service = find(services, &call.info.namespace, &name).await?;
+    let wanted = port_name(&service, port)?;
+    let mut targets = targets(state, &service, &wanted).await?;
+    if targets.is_empty() {
+        return Err(Status::service_unavailable(format!(
             "no endpoints available for service {}",
             api::field::go_quote(&name)
-        ))
+        )));
+    }
+    let (host, port) = targets.swap_remove(rand::random_range(0..targets.len()));
+    let to = Destination {
+        host: pod_address(&host)?,
+        port,
+        tls: tls_of(&scheme),
     };
-    let ports = value_at(&service, "spec.ports")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let wanted = ports.iter().find(|p| match &port {
-        None => ports.len() == 1,
-        Some(text) => {
-            p.get("name").and_then(Value::as_str) == Some(text)
-                || p.get("port").and_then(Value::as_u64) == text.parse().ok()
-        }
-    });
-    let wanted = wanted
-        .ok_or_else(none)?
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or("")
-        .to_owned();
-    let slices = state
-        .any_version("discovery.k8s.io", "endpointslices")
-        .ok_or_else(none)?;
-    let service_name = name.clone();
+    proxy::forward_path(state, call, &to, &rest_of_path(call), body).await
+}
+
+/// The service's ready endpoints that are pods indeed: anybody may write an address into a slice.
+async fn targets(state: &State, service: &Value, port_name: &str) -> Result<Vec<(String, u16)>, Status> {
+    let slices = state.any_version("discovery.k8s.io", "endpointslices");
+    let (Some(slices), Some(pods)) = (slices, state.resource("", "v1", "pods")) else {
+        return Ok(Vec::new());
+    };
+    let namespace = meta::namespace(service);
+    let service_name = meta::name(service).to_owned();
     let params = ListParams {
         at: At::Latest,
         selection: Selection {
-            namespace: Some(namespace.clone()),
+            namespace: Some(namespace.to_owned()),
             matcher: Some(Arc::new(move |entry| {
                 entry.labels().get("kubernetes.io/service-name") == Some(&service_name)
             })),
@@ -369,37 +402,35 @@ async fn service_proxy(state: &Arc<State>, call: &Call, services: &Resource, bod
     let mut targets: Vec<(String, u16)> = Vec::new();
     for entry in &page.entries {
         let slice = slices.value(entry);
-        let port = value_at(&slice, "ports")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .find(|p| p.get("name").and_then(Value::as_str).unwrap_or("") == wanted);
-        let Some(port) = port
-            .and_then(|p| p.get("port")?.as_u64())
-            .and_then(|p| u16::try_from(p).ok())
-        else {
+        let mut ports = slice["ports"].as_array().into_iter().flatten();
+        let port = ports.find(|p| p["name"].as_str().unwrap_or("") == port_name);
+        let port = port
+            .and_then(|p| p["port"].as_u64())
+            .and_then(|p| u16::try_from(p).ok());
+        let Some(port) = port else {
             continue;
         };
-        let endpoints = value_at(&slice, "endpoints").and_then(Value::as_array);
-        for endpoint in endpoints.into_iter().flatten() {
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
             let ready = value_at(endpoint, "conditions.ready").and_then(Value::as_bool);
             if ready.unwrap_or(true)
-                && let Some(address) = endpoint.get("addresses").and_then(|a| a.get(0)?.as_str())
+                && let Some(address) = endpoint["addresses"][0].as_str()
+                && is_pod(&pods, namespace, &endpoint["targetRef"], address)
             {
                 targets.push((address.to_owned(), port));
             }
         }
     }
-    if targets.is_empty() {
-        return Err(none());
-    }
-    let (host, port) = targets.swap_remove(rand::random_range(0..targets.len()));
-    let to = Destination {
-        host: pod_address(&host)?,
-        port,
-        tls: tls_of(&scheme),
+    Ok(targets)
+}
+
+/// Whether the reference is to a pod that has the address.
+fn is_pod(pods: &Resource, namespace: &str, target: &Value, address: &str) -> bool {
+    let name = target["name"].as_str().filter(|_| target["kind"] == "Pod");
+    let Some(pod) = name.and_then(|name| pods.cached(namespace, name)) else {
+        return false;
     };
-    proxy::forward_path(state, call, &to, &rest_of_path(call), body).await
+    let mut addresses = pod["status"]["podIPs"].as_array().into_iter().flatten();
+    pod["status"]["podIP"] == address || addresses.any(|ip| ip["ip"] == address)
 }
 
 #[cfg(test)]
@@ -408,7 +439,7 @@ mod tests {
 
     #[test]
     fn names_with_schemes_and_ports() {
-        let split = |text: &str| split_name(text).ok().map(|(s, n, p)| format!("{s} {n} {p:?}"));
+        let split = |text: &str| split_name("pod", text).ok().map(|(s, n, p)| format!("{s} {n} {p:?}"));
         assert_eq!(split("a").as_deref(), Some("http a None"));
         assert_eq!(split("a:80").as_deref(), Some("http a Some(\"80\")"));
         assert_eq!(split("https:a:443").as_deref(), Some("https a Some(\"443\")"));

@@ -204,57 +204,83 @@ pub(super) async fn forward(
     query: &[(String, String)],
     content: Body,
 ) -> Result<Answer, Status> {
-    send(
-        state,
-        call,
-        to,
-        path,
-        query,
-        content,
-        call.headers.contains_key(UPGRADE),
-    )
-    .await
-}
-
-/// As [`forward`], without content, and without asking for an upgrade that the client may want of us.
-///
-/// # Errors
-/// As [`forward`].
-pub(super) async fn ask(
-    state: &Arc<State>,
-    call: &Call,
-    to: &Destination,
-    path: &str,
-    query: &[(String, String)],
-) -> Result<Answer, Status> {
-    send(state, call, to, path, query, body::empty(), false).await
-}
-
-async fn send(
-    state: &Arc<State>,
-    call: &Call,
-    to: &Destination,
-    path: &str,
-    query: &[(String, String)],
-    content: Body,
-    upgrading: bool,
-) -> Result<Answer, Status> {
-    let refused = |error: &dyn std::fmt::Display| {
+    let refused = |error: std::io::Error| {
         let (host, port) = (&to.host, to.port);
         Status::service_unavailable(format!("error trying to reach service: {host}:{port}: {error}"))
     };
-    let stream = connect(state, to).await.map_err(|error| refused(&error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| refused(&error))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a proxied connection ended badly");
-        }
-    });
+    let upgrading = call.headers.contains_key(UPGRADE);
     let request =
         request(call, to, path, query, content, upgrading).map_err(|error| Status::internal(error.to_string()))?;
-    let mut answer = sender.send_request(request).await.map_err(|error| refused(&error))?;
+    let answer = exchange(state, to, request).await.map_err(refused)?;
+    passed_on(call, answer)
+}
+
+/// Asks a node agent, without content, and without asking for an upgrade that the client may want of us.
+///
+/// # Errors
+/// 500 if nobody answers there, as upstream tells it (`rest.LocationStreamer`).
+pub(super) async fn ask_agent(
+    state: &Arc<State>,
+    call: &Call,
+    to: &Destination,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<Answer, Status> {
+    let request =
+        request(call, to, path, query, body::empty(), false).map_err(|error| Status::internal(error.to_string()))?;
+    let url = format!("https://{}{}", authority(to), request.uri());
+    let told = |error| Status::failure(500, "", format!("Get \"{url}\": {}", dialling(to, &error)));
+    passed_on(call, exchange(state, to, request).await.map_err(told)?)
+}
+
+/// Asks a node agent for the upgrade that the client wants.
+///
+/// # Errors
+/// 500 if nobody answers there.
+pub(super) async fn upgrade_at_agent(
+    state: &Arc<State>,
+    call: &Call,
+    to: &Destination,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<Answer, Status> {
+    let request =
+        request(call, to, path, query, body::empty(), true).map_err(|error| Status::internal(error.to_string()))?;
+    let answer = exchange(state, to, request).await;
+    passed_on(call, answer.map_err(|error| undialled(to, &error))?)
+}
+
+/// Asks a node agent for SPDY on behalf of a client that speaks something else.
+///
+/// # Errors
+/// 500 if nobody answers there.
+pub(super) async fn ask_for_spdy(
+    state: &State,
+    call: &Call,
+    to: &Destination,
+    (path, query): (&str, &[(String, String)]),
+    protocols: &[&'static str],
+) -> Result<Response<hyper::body::Incoming>, Status> {
+    let mut request =
+        request(call, to, path, query, body::empty(), false).map_err(|error| Status::internal(error.to_string()))?;
+    *request.method_mut() = http::Method::POST;
+    let headers = request.headers_mut();
+    for name in [
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+    ] {
+        headers.remove(name);
+    }
+    headers.extend(streams::spdy_request_headers(protocols));
+    exchange(state, to, request)
+        .await
+        .map_err(|error| undialled(to, &error))
+}
+
+/// What was made of an agent's answer for somebody else.
+pub(super) fn passed_on(call: &Call, mut answer: Response<hyper::body::Incoming>) -> Result<Answer, Status> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return tunnel(call, &mut answer);
     }
@@ -263,6 +289,40 @@ async fn send(
     *out.status_mut() = parts.status;
     copy_headers(&parts.headers, out.headers_mut());
     Ok(out)
+}
+
+fn undialled(to: &Destination, error: &std::io::Error) -> Status {
+    Status::failure(500, "", format!("error dialing backend: {}", dialling(to, error)))
+}
+
+/// As Go says that a connection could not be made.
+fn dialling(to: &Destination, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    let why = match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => return error.to_string(),
+    };
+    format!("dial tcp {}: {why}", authority(to))
+}
+
+async fn exchange(
+    state: &State,
+    to: &Destination,
+    request: Request<Body>,
+) -> std::io::Result<Response<hyper::body::Incoming>> {
+    let stream = connect(state, to).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(std::io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a proxied connection ended badly");
+        }
+    });
+    sender.send_request(request).await.map_err(std::io::Error::other)
 }
 
 /// Longest answer that is read whole.

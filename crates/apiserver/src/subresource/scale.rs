@@ -50,7 +50,7 @@ pub(super) async fn handle(
             (Wanted::Put(scale), options)
         }
         Verb::Patch => {
-            let patch_type = PatchType::read(&call.headers)?;
+            let patch_type = PatchType::read(&call.headers, &resource.kind)?;
             let verb = match patch_type {
                 PatchType::Apply => WriteVerb::Apply,
                 _ => WriteVerb::Patch,

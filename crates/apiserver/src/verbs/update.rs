@@ -123,8 +123,7 @@ pub(crate) async fn handle_patch(
     target: Target<'_>,
     body: Bytes,
 ) -> Result<Answer, Status> {
-    let patch_type = patch::PatchType::read(&call.headers)?;
-    patch_type.suits(&resource.kind)?;
+    let patch_type = patch::PatchType::read(&call.headers, &resource.kind)?;
     let output = call.output_of(resource)?;
     let verb = if patch_type == patch::PatchType::Apply {
         WriteVerb::Apply

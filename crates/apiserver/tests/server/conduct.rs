@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apiserver::audit::{LogOptions, Options, WebhookOptions};
+use apiserver::audit::{LogMode, LogOptions, Options, Truncation, WebhookOptions};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, config_map, kinds, server, server_with, user};
+use crate::harness::{Server, admin, config_map, kinds, server, server_with, user};
 
 const MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 
@@ -98,6 +98,114 @@ async fn what_is_asked_and_answered_is_logged() {
     let forbidden = &events[7];
     assert_eq!(forbidden["annotations"]["authorization.k8s.io/decision"], "forbid");
     assert_eq!(forbidden["responseStatus"]["code"], 403);
+}
+
+/// Every line of the log as it is now.
+fn logged(path: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_log_and_long_events_are_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let log = LogOptions {
+        path: path.clone(),
+        truncation: Some(Truncation::default()),
+        ..LogOptions::default()
+    };
+    let server = audited(|options| options.log = Some(log)).await;
+    server.namespace("ns").await;
+    let long = json!({"k": "x".repeat(200_000)});
+    server.post(MAPS, &config_map("a", &long)).await.expect(201);
+    let events = logged(&path);
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["stage"], &last["verb"]),
+        (&json!("ResponseComplete"), &json!("create"))
+    );
+    assert_eq!(last["annotations"]["audit.k8s.io/truncated"], "true");
+    assert_eq!((last.get("requestObject"), last.get("responseObject")), (None, None));
+    assert_eq!(last["annotations"]["authorization.k8s.io/decision"], "allow");
+    server
+        .post(MAPS, &config_map("b", &json!({"k": "v"})))
+        .await
+        .expect(201);
+    let events = logged(&path);
+    assert_eq!(events.last().unwrap()["requestObject"]["data"]["k"], "v");
+}
+
+#[tokio::test]
+async fn a_strict_log_that_cannot_be_written_stops_requests() {
+    for (mode, code) in [(LogMode::Blocking, 200), (LogMode::BlockingStrict, 500)] {
+        let log = LogOptions {
+            path: "/dev/full".into(),
+            mode,
+            ..LogOptions::default()
+        };
+        let server = audited(|options| options.log = Some(log)).await;
+        let answer = server.get("/api/v1/namespaces").await;
+        assert_eq!(answer.code, code, "{}", answer.text());
+        if code == 500 {
+            let message = answer.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains("failed to store audit event"), "{message}");
+        }
+    }
+}
+
+/// A collector of spans: HTTP/2 without TLS, as gRPC speaks it.
+#[tokio::test]
+async fn spans_of_requests_are_sent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    let (sender, mut messages) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let sender = sender.clone();
+            async move {
+                assert_eq!(request.headers()["content-type"], "application/grpc");
+                assert_eq!(
+                    request.uri().path(),
+                    "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                );
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                sender.send(body.to_vec()).await.unwrap();
+                let mut answer = http::Response::new(http_body_util::Empty::<Bytes>::new());
+                answer.headers_mut().insert("grpc-status", "0".parse().unwrap());
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        });
+        hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .unwrap();
+    });
+    let server = server().await;
+    server.api.export_spans(apiserver::TracingOptions {
+        endpoint,
+        sampling_rate_per_million: 1_000_000,
+        batch_wait: Duration::ZERO,
+    });
+    let parent = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+    for path in ["/api/v1/namespaces/a/pods/b", "/api/v1/namespaces/a/pods/b"] {
+        server.call_as(admin(), "GET", path, None, &parent).await.expect(404);
+        let message = messages.recv().await.unwrap();
+        let length = u32::from_be_bytes(message[1..5].try_into().unwrap());
+        assert_eq!((message[0], length as usize), (0, message.len() - 5));
+        let has = |wanted: &[u8]| message.windows(wanted.len()).any(|part| part == wanted);
+        for wanted in [
+            "GET /api/v1/namespaces/{:namespace}/pods/{:name}",
+            "service.name",
+            "url.path",
+            path,
+            "audit-id",
+        ] {
+            assert!(has(wanted.as_bytes()), "{wanted}");
+        }
+        assert!(has(&[0x0a, 0xf7, 0x65, 0x19]), "the client's trace is linked to");
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,70 @@ async fn aggregated_documents() {
         assert_eq!(server.call_as(admin(), "GET", "/api", None, &headers).await.code, 304);
     }
     assert_eq!(server.get("/api").await.expect(200)["kind"], "APIVersions");
+    let params = "g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let protobuf = format!("application/vnd.kubernetes.protobuf;{params}");
+    let wanted = format!("application/json;q=0.5;{params},{protobuf}");
+    let answer = server
+        .call_as(admin(), "GET", "/api", None, &[("accept", &wanted)])
+        .await;
+    assert_eq!(answer.headers["content-type"], *protobuf);
+    let unknown = schema::codec::unknown::unwrap(&answer.body).unwrap();
+    let schema = schema::builtin();
+    let list = schema
+        .by_name("io.k8s.api.apidiscovery.v2.APIGroupDiscoveryList")
+        .unwrap();
+    let list = schema::codec::protobuf::decode(schema.get(list), unknown.raw).unwrap();
+    let resources = list["items"][0]["versions"][0]["resources"].as_array().unwrap();
+    assert!(resources.iter().any(|r| r["resource"] == "pods"));
+    let plain = format!("application/json,{protobuf}");
+    let plain = server
+        .call_as(admin(), "GET", "/api", None, &[("accept", &plain)])
+        .await;
+    assert_eq!(plain.expect(200)["kind"], "APIVersions");
+}
+
+#[tokio::test]
+async fn openapi_documents_can_be_kept() {
+    let server = server().await;
+    let index = server.get("/openapi/v3").await;
+    let tag = index.headers["etag"].to_str().unwrap().to_owned();
+    let known = [("if-none-match", &*tag)];
+    let same = server.call_as(admin(), "GET", "/openapi/v3", None, &known).await;
+    assert_eq!((same.code, same.body.len()), (304, 0));
+    let index = index.expect(200);
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let (path, hash) = url.split_once("?hash=").unwrap();
+    let document = server.get(url).await;
+    assert_eq!(document.headers["cache-control"], "public, immutable");
+    assert_eq!(document.headers["etag"], format!("\"{hash}\""));
+    assert_eq!(document.headers["vary"], "Accept");
+    assert!(document.headers["expires"].to_str().unwrap().ends_with(" GMT"));
+    let unhashed = server.get(path).await;
+    assert_eq!(unhashed.body, document.body);
+    assert_eq!(unhashed.headers["cache-control"], "no-cache, private");
+    let moved = server.get(&format!("{path}?hash=OLD")).await;
+    assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (301, url));
+    let protobuf = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let read = async |path: &str, accept: &str| server.call_as(admin(), "GET", path, None, &[("accept", accept)]).await;
+    let packed = read(url, &format!("{protobuf},application/json;q=0.5")).await;
+    assert_eq!(
+        packed.headers["content-type"],
+        "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+    );
+    assert_eq!(packed.headers["etag"], document.headers["etag"]);
+    assert!(packed.body.starts_with(b"\x0a\x053.0.0"), "openapi is field 1");
+    for (path, accept) in [("/openapi/v2", "text/plain"), (url, "application/xml")] {
+        assert_eq!(read(path, accept).await.code, 406, "{path}");
+    }
+    let swagger = read(
+        "/openapi/v2",
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    )
+    .await;
+    assert!(swagger.body.starts_with(b"\x0a\x032.0"));
+    let tag = [("if-none-match", swagger.headers["etag"].to_str().unwrap())];
+    let json = server.call_as(admin(), "GET", "/openapi/v2", None, &tag).await;
+    assert_eq!(json.code, 200, "another form has another tag");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod plugins;
 mod policies;
 mod protocol;
 mod proxying;
+mod streaming;
 mod subresources;
 mod tokens;
 mod verbs;

@@ -227,6 +227,45 @@ async fn patches_of_the_wrong_type_name_the_patch() {
     assert_eq!(refused["details"].get("causes"), None);
 }
 
+/// As upstream while `CBORServingAndStorage` is off, which it is by default.
+#[tokio::test]
+async fn cbor_is_not_spoken() {
+    let server = server().await;
+    server.namespace("ns").await;
+    let map = config_map("a", &json!({"k": "v"}));
+    server.post(MAPS, &map).await.expect(201);
+    let one = format!("{MAPS}/a");
+    let known = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let refused = server
+        .call_as(admin(), "GET", MAPS, None, &[("accept", "application/cbor")])
+        .await
+        .expect(406);
+    let message = format!("only the following media types are accepted: {known}");
+    assert_eq!(refused["message"], *message);
+    let either = [("accept", "application/cbor,application/json;q=0.9")];
+    let either = server.call_as(admin(), "GET", MAPS, None, &either).await;
+    either.expect(200);
+    assert_eq!(either.headers["content-type"], "application/json");
+    let watch = format!("{MAPS}?watch=1");
+    let streams = [("accept", "application/cbor-seq;stream=watch")];
+    server.call_as(admin(), "GET", &watch, None, &streams).await.expect(406);
+    let cbor = [("content-type", "application/cbor")];
+    let refused = server
+        .call_as(admin(), "PUT", &one, Some(&map), &cbor)
+        .await
+        .expect(415);
+    let message = format!("the body of the request was in an unknown format - accepted media types include: {known}");
+    assert_eq!(refused["message"], *message);
+    let refused = server
+        .patch(&one, "application/apply-patch+cbor", &map)
+        .await
+        .expect(415);
+    assert_eq!(
+        refused["message"],
+        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"
+    );
+}
+
 #[tokio::test]
 async fn a_scale_has_owners_too() {
     let server = server().await;

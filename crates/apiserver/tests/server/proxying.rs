@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{self, Server, rbac_kinds, server_with};
 
 /// An authority, and certificates of it.
-struct Authority {
+pub struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     der: rustls::pki_types::CertificateDer<'static>,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub fn new() -> Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -65,7 +65,7 @@ impl Authority {
         )
     }
 
-    fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+    pub fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider.clone())
             .allow_unauthenticated()
@@ -82,7 +82,7 @@ impl Authority {
         Arc::new(config)
     }
 
-    fn client(&self, name: &str, group: &str, protocol: &str) -> Arc<ClientConfig> {
+    pub fn client(&self, name: &str, group: &str, protocol: &str) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let (chain, key) = self.issue(name, group);
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -170,11 +170,19 @@ async fn answer(
 /// A cluster of one node and one pod, served over TLS.
 async fn cluster(authority: &Authority) -> (Server, u16, CancellationToken) {
     let agent = kubelet(authority).await;
+    cluster_of(authority, agent, &[]).await
+}
+
+/// The same whose node agent listens at a port and declares features.
+pub async fn cluster_of(authority: &Authority, agent: u16, features: &[&str]) -> (Server, u16, CancellationToken) {
     let mut kinds = harness::kinds();
     let pods = kinds.pop().unwrap();
     kinds.push(
         pods.subresource(Subresource::connect(Connect::Log))
-            .subresource(Subresource::connect(Connect::Exec)),
+            .subresource(Subresource::connect(Connect::Exec))
+            .subresource(Subresource::connect(Connect::Attach))
+            .subresource(Subresource::connect(Connect::PortForward))
+            .subresource(Subresource::connect(Connect::PodProxy)),
     );
     kinds.push(
         Kind::cluster("", "v1", "Node", "nodes")
@@ -189,6 +197,7 @@ async fn cluster(authority: &Authority) -> (Server, u16, CancellationToken) {
     server.post("/api/v1/nodes", &node).await.expect(201);
     let status = json!({"status": {
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "declaredFeatures": features,
         "daemonEndpoints": {"kubeletEndpoint": {"Port": agent}}}});
     let merge = "application/merge-patch+json";
     server.patch("/api/v1/nodes/n/status", merge, &status).await.expect(200);
@@ -208,7 +217,7 @@ async fn cluster(authority: &Authority) -> (Server, u16, CancellationToken) {
     (server, port, shutdown)
 }
 
-async fn connect(port: u16, tls: Arc<ClientConfig>) -> tokio_rustls::client::TlsStream<TcpStream> {
+pub async fn connect(port: u16, tls: Arc<ClientConfig>) -> tokio_rustls::client::TlsStream<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
     TlsConnector::from(tls).connect(name, stream).await.unwrap()

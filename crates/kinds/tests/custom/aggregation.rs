@@ -74,7 +74,17 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
                 "verbs": ["get", "list"]}]}),
         "/openapi/v3" => json!({"paths": {"apis/remote.example.com/v1":
             {"serverRelativeURL": "/openapi/v3/apis/remote.example.com/v1?hash=7"}}}),
-        "/openapi/v3/apis/remote.example.com/v1" => json!({"openapi": "3.0.0", "remote": true}),
+        "/openapi/v3/apis/remote.example.com/v1" => json!({"openapi": "3.0.0", "remote": true,
+            "asked": request.uri().query()}),
+        "/openapi/v2" => json!({"swagger": "2.0", "info": {"title": "x", "version": "1"}, "paths": {
+            "/apis/": {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/List"}}}}},
+            "/apis/remote.example.com/v1/things": {"get": {"responses": {"200": {"description": "OK",
+                "schema": {"$ref": "#/definitions/com.example.Thing"}}}}}},
+            "definitions": {"List": {"type": "object"},
+                "com.example.Thing": {"type": "object", "description": "A thing of elsewhere.",
+                    "properties": {"metadata": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}},
+                    "x-kubernetes-group-version-kind": [{"group": "remote.example.com", "kind": "Thing", "version": "v1"}]},
+                "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": {"type": "object", "description": "older"}}}),
         "/apis" => json!({"kind": "APIGroupList"}),
         _ => {
             let of = |name: &str| -> Vec<&str> {
@@ -204,7 +214,12 @@ async fn requests_are_passed_on_to_another_server() {
         .as_str()
         .unwrap()
         .to_owned();
-    assert_eq!(server.get(&url).await.expect(200)["remote"], true);
+    let document = server.get(&url).await.expect(200);
+    assert_eq!(
+        (&document["remote"], &document["asked"]),
+        (&json!(true), &json!("hash=7"))
+    );
+    swagger_has_things(&server).await;
     let mut watch = server.watch(&format!("{SERVICES}?watch=1")).await;
     server
         .delete(&format!("{SERVICES}/v1.remote.example.com"))
@@ -215,6 +230,25 @@ async fn requests_are_passed_on_to_another_server() {
         .get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
         .await;
     assert_eq!(map.code, 404, "there is no kube-system yet");
+}
+
+/// What the other server says of its version is a part of our document.
+async fn swagger_has_things(server: &Server) {
+    let swagger = server.get("/openapi/v2").await.expect(200);
+    assert!(swagger["paths"]["/apis/remote.example.com/v1/things"].is_object());
+    assert!(swagger["paths"]["/api/v1/namespaces/{namespace}/pods"].is_object());
+    let definitions = &swagger["definitions"];
+    assert_eq!(definitions.get("List"), None);
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(
+        definitions["com.example.Thing"]["properties"]["metadata"]["$ref"],
+        format!("#/definitions/{meta}_v2")
+    );
+    assert_eq!(definitions[format!("{meta}_v2")]["description"], "older");
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let packed = server.call("GET", "/openapi/v2", None, &[("accept", accept)]).await;
+    let text = String::from_utf8_lossy(&packed.body).into_owned();
+    assert!(text.contains("A thing of elsewhere."));
 }
 
 async fn aggregated(server: &Server) -> Value {

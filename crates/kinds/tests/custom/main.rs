@@ -6,6 +6,7 @@
 mod aggregation;
 mod definitions;
 mod discovery;
+mod encodings;
 mod harness;
 mod objects;
 mod subresources;

@@ -276,25 +276,6 @@ async fn selectable_fields_select_in_lists_and_watches() {
 }
 
 #[tokio::test]
-async fn there_is_no_protobuf() {
-    let server = server().await;
-    server.define(&crontabs(schema())).await;
-    let protobuf = "application/vnd.kubernetes.protobuf";
-    let read = server.call("GET", CRONTABS, None, &[("accept", protobuf)]).await;
-    assert_eq!(read.code, 406, "{}", read.text());
-    let sent = crontab("a", json!({"cron": "1"}));
-    let written = server
-        .call("POST", CRONTABS, Some(&sent), &[("content-type", protobuf)])
-        .await;
-    assert_eq!(written.code, 415, "{}", written.text());
-    let accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-    assert_eq!(
-        server.call("GET", CRONTABS, None, &[("accept", accept)]).await.code,
-        200
-    );
-}
-
-#[tokio::test]
 async fn rules_in_cel_are_checked() {
     let server = server().await;
     let mut bad = crontabs(json!({"type": "object", "properties": {"a": {"type": "integer"}},

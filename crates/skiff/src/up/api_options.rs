@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::Limits;
-use apiserver::audit::{self, LogOptions, WebhookOptions};
+use apiserver::audit::{self, LogMode, LogOptions, Truncation, WebhookOptions};
+use apiserver::{Limits, TracingOptions};
 use client::{Auth, Kubeconfig, Overrides};
 use http::HeaderValue;
 
@@ -28,6 +28,15 @@ pub struct ApiOptions {
     /// Megabytes after which the audit log is turned over; 0 is 100
     #[arg(long, env = "SKIFF_AUDIT_LOG_MAXSIZE", default_value_t = 0)]
     audit_log_maxsize: u64,
+    /// Whether requests wait for the audit log, and fail if it cannot be written
+    #[arg(long, env = "SKIFF_AUDIT_LOG_MODE", default_value = "blocking", value_parser = log_mode)]
+    audit_log_mode: LogMode,
+    /// Cut audit events that are too long for the log
+    #[arg(long, env = "SKIFF_AUDIT_LOG_TRUNCATE_ENABLED")]
+    audit_log_truncate_enabled: bool,
+    /// The longest audit event of the log in bytes, if long ones are cut
+    #[arg(long, env = "SKIFF_AUDIT_LOG_TRUNCATE_MAX_EVENT_SIZE", default_value_t = 100 << 10)]
+    audit_log_truncate_max_event_size: usize,
     /// A kubeconfig of the server that audit events are posted to
     #[arg(long, env = "SKIFF_AUDIT_WEBHOOK_CONFIG_FILE", requires = "audit_policy_file")]
     audit_webhook_config_file: Option<PathBuf>,
@@ -40,6 +49,18 @@ pub struct ApiOptions {
     /// The pause before a failed post of audit events is tried again, in Go's form
     #[arg(long, env = "SKIFF_AUDIT_WEBHOOK_INITIAL_BACKOFF", default_value = "10s", value_parser = duration)]
     audit_webhook_initial_backoff: Duration,
+    /// Cut audit events that are too long to be posted
+    #[arg(long, env = "SKIFF_AUDIT_WEBHOOK_TRUNCATE_ENABLED")]
+    audit_webhook_truncate_enabled: bool,
+    /// The longest audit event that is posted in bytes, if long ones are cut
+    #[arg(long, env = "SKIFF_AUDIT_WEBHOOK_TRUNCATE_MAX_EVENT_SIZE", default_value_t = 100 << 10)]
+    audit_webhook_truncate_max_event_size: usize,
+    /// The most bytes of audit events that are posted together, if long ones are cut
+    #[arg(long, env = "SKIFF_AUDIT_WEBHOOK_TRUNCATE_MAX_BATCH_SIZE", default_value_t = 10 << 20)]
+    audit_webhook_truncate_max_batch_size: usize,
+    /// A TracingConfiguration: where spans of requests are sent by OTLP, and of how many
+    #[arg(long, env = "SKIFF_TRACING_CONFIG_FILE")]
+    tracing_config_file: Option<PathBuf>,
     /// Requests that only read and are served at a time; with the next option, what priority levels share
     #[arg(long, env = "SKIFF_MAX_REQUESTS_INFLIGHT", default_value_t = 400)]
     max_requests_inflight: u32,
@@ -52,6 +73,15 @@ pub struct ApiOptions {
     /// How long the server goes on after it has turned unready, in Go's form
     #[arg(long, env = "SKIFF_SHUTDOWN_DELAY_DURATION", default_value = "0s", value_parser = duration)]
     shutdown_delay_duration: Duration,
+}
+
+fn log_mode(text: &str) -> Result<LogMode, String> {
+    match text {
+        "batch" => Ok(LogMode::Batch),
+        "blocking" => Ok(LogMode::Blocking),
+        "blocking-strict" => Ok(LogMode::BlockingStrict),
+        _ => Err(format!("{text:?} is none of batch, blocking and blocking-strict")),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -72,6 +102,16 @@ impl ApiOptions {
         }
     }
 
+    /// Where spans of requests go, if anywhere.
+    pub fn tracing(&self) -> Result<Option<TracingOptions>> {
+        let Some(path) = &self.tracing_config_file else {
+            return Ok(None);
+        };
+        let what = || format!("{} (--tracing-config-file)", path.display());
+        let text = std::fs::read_to_string(path).with_context(what)?;
+        TracingOptions::parse(&text).map(Some).with_context(what)
+    }
+
     /// What is recorded, if anything.
     pub fn audit(&self) -> Result<Option<audit::Options>> {
         let Some(policy) = &self.audit_policy_file else {
@@ -84,6 +124,11 @@ impl ApiOptions {
             max_age_days: self.audit_log_maxage,
             max_backups: self.audit_log_maxbackup,
             max_size_mib: self.audit_log_maxsize,
+            mode: self.audit_log_mode,
+            truncation: self.audit_log_truncate_enabled.then(|| Truncation {
+                max_event_bytes: self.audit_log_truncate_max_event_size,
+                ..Truncation::default()
+            }),
         });
         Ok(Some(audit::Options {
             policy: text,
@@ -110,6 +155,10 @@ impl ApiOptions {
         };
         webhook.batch_size = self.audit_webhook_batch_max_size.max(1);
         webhook.batch_wait = self.audit_webhook_batch_max_wait;
+        webhook.truncation = self.audit_webhook_truncate_enabled.then_some(Truncation {
+            max_event_bytes: self.audit_webhook_truncate_max_event_size,
+            max_batch_bytes: self.audit_webhook_truncate_max_batch_size,
+        });
         webhook.first_pause = self.audit_webhook_initial_backoff;
         Ok(Some(webhook))
     }

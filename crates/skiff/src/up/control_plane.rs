@@ -64,6 +64,9 @@ impl ControlPlane {
             ca_pem: pki.front_proxy_ca_pem.clone(),
             client_ca_pem: pki.ca_pem.clone(),
         });
+        if let Some(tracing) = options.api.tracing()? {
+            server.export_spans(tracing);
+        }
         let serving = CancellationToken::new();
         // Clients choose their certificate by the authorities that are named to them.
         let authorities = format!("{}{}", pki.ca_pem, pki.front_proxy_ca_pem);
