@@ -224,7 +224,8 @@ async fn nodes_that_declare_it_get_web_sockets() {
     let headers = streams::websocket_request_headers(port_forward::CLIENT_PROTOCOLS);
     let path = format!("{POD}/portforward");
     let (socket, _) = upgrade(&authority, port, "GET", &path, headers).await.unwrap();
-    let mut forward = port_forward::Client::new(socket).open(80).await.unwrap();
+    let mut client = port_forward::Client::new(socket);
+    let mut forward = client.open(80).await.unwrap();
     assert_eq!(text(&mut forward.receiver, 10).await, "websocket ");
     let metrics = server.get("/metrics").await.text();
     assert!(metrics.contains("proxy_type=\"proxied_to_kubelet\",subresource=\"portforward\"} 1"));
