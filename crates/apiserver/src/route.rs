@@ -36,8 +36,8 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
         return non_resource::answer(state, call).await;
     }
     check_segments(call)?;
-    // Objects have no HEAD: only GET is routed.
-    if call.method == http::Method::HEAD {
+    // Objects have no HEAD: only GET is routed. What is behind a proxy may have it.
+    if call.method == http::Method::HEAD && info.subresource != "proxy" {
         return Err(Status::method_not_allowed());
     }
     let Some(resource) = registry.get(&info.group, &info.version, &info.resource).cloned() else {
@@ -147,7 +147,10 @@ async fn sub(
     body: Body,
 ) -> Result<Answer, Status> {
     let verb = Verb::parse(&call.info.verb).filter(|verb| sub.verbs.contains(verb));
-    let Some(verb) = verb else {
+    // A proxy passes on OPTIONS as well, for which there is no verb.
+    let proxied = matches!(&sub.behaviour, Behaviour::Connect(connect) if connect.is_proxy());
+    let options = (proxied && call.method == http::Method::OPTIONS).then_some(Verb::Get);
+    let Some(verb) = verb.or(options) else {
         return Err(Status::method_not_allowed());
     };
     match &sub.behaviour {

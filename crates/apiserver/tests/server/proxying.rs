@@ -313,8 +313,13 @@ async fn proxied_pages_lead_through_the_proxy() {
     let bare = server.get(&format!("{proxy}?a=b")).await;
     assert_eq!(bare.code, 301);
     assert_eq!(bare.headers["location"], "/api/v1/nodes/n/proxy/?a=b");
-    let deleted = server.delete(proxy).await;
-    assert_eq!((deleted.code, deleted.text().as_str()), (200, "DELETE / true"));
+    for method in ["DELETE", "OPTIONS", "PATCH", "POST", "PUT"] {
+        let passed = server.call(method, proxy, None).await;
+        assert_eq!((passed.code, passed.text()), (200, format!("{method} / true")));
+    }
+    assert_eq!(server.call("HEAD", proxy, None).await.code, 301);
+    assert_eq!(server.call("HEAD", &format!("{proxy}/x"), None).await.code, 200);
+    assert_eq!(server.call("HEAD", "/api/v1/nodes/n", None).await.code, 405);
     let page = server.get(&format!("{proxy}/page")).await;
     assert_eq!(
         page.text(),

@@ -223,6 +223,9 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), VolumeError> {
         .map_err(io_error("make folder", path))
 }
 
+/// A file system in memory is sticky, as the kernel makes it and upstream leaves it.
+const STICKY: u32 = 0o1000;
+
 fn empty_dir(
     ctx: &Context,
     target: &Path,
@@ -231,14 +234,14 @@ fn empty_dir(
     group: Option<u32>,
 ) -> Result<(), VolumeError> {
     let machine = &*ctx.config.machine;
-    let open_up = |folder: &Path| {
+    let open_up = |folder: &Path, special: u32| {
         if group.is_some() {
             machine
                 .chown(folder, None, group)
                 .map_err(io_error("change the group of", folder))?;
         }
         let mode = if group.is_some() { 0o2777 } else { 0o777 };
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode | special))
             .map_err(io_error("change the mode of", folder))
     };
     // Once only: from then on the folder is the pod's, which may have its own mind about who may enter.
@@ -247,7 +250,7 @@ fn empty_dir(
             make_folder(target)?;
         }
         return match tmpfs(machine, target, limit)? {
-            Tmpfs::New => open_up(target),
+            Tmpfs::New => open_up(target, STICKY),
             Tmpfs::There => Ok(()),
         };
     }
@@ -257,7 +260,7 @@ fn empty_dir(
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = target.with_file_name(format!(".{name}.new"));
     make_folder(&unfinished)?;
-    open_up(&unfinished)?;
+    open_up(&unfinished, 0)?;
     std::fs::rename(&unfinished, target).map_err(io_error("rename to", target))
 }
 

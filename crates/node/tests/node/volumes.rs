@@ -146,3 +146,20 @@ async fn what_is_not_supported_is_said() {
     world.delete("p", 1);
     world.gone("p").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_in_memory_is_open_and_sticky() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::start().await;
+    world.pod(
+        "p",
+        json!({
+            "volumes": [{"name": "in-memory", "emptyDir": {"medium": "Memory"}}],
+            "containers": [{"name": "a", "image": "img:1", "volumeMounts": [{"name": "in-memory", "mountPath": "/m"}]}],
+        }),
+    );
+    world.ready("p").await;
+    let mounts = world.machine.mounts.lock().clone();
+    let folder = mounts.iter().find(|mount| mount.ends_with("in-memory")).unwrap();
+    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o7777, 0o1777);
+}
