@@ -8,9 +8,10 @@ use controllers::{
     BY_CLAIM, BY_NODE, BY_SERVICE, BY_VOLUME_CLAIM, BY_WISH, Contents, Key, LocalVolumes, Network, ORPHANS, Scaled,
     Trigger, Untyped, UntypedKind, View, World, claims_of_pod, for_each_kind, gvr_of,
 };
-use futures_util::future::{BoxFuture, FutureExt, select_all};
+use futures_util::future::{BoxFuture, FutureExt, join_all, select_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::sync::watch;
 
 use crate::expectation::{Expectation, Sight};
 use crate::heartbeat::Heartbeats;
@@ -99,11 +100,10 @@ macro_rules! cache_world {
 
             /// Resolves when all caches have their first list.
             pub(crate) async fn synced(&self) {
-                $(self.$view.0.synced().await;)+
-                self.root_ca_maps.0.synced().await;
-                for view in &self.untyped {
-                    view.0.synced().await;
-                }
+                let mut views: Vec<BoxFuture<'_, ()>> = vec![self.root_ca_maps.0.synced().boxed()];
+                $(views.push(self.$view.0.synced().boxed());)+
+                views.extend(self.untyped.iter().map(|view| view.0.synced().boxed()));
+                join_all(views).await;
             }
 
             /// Puts into `queue` whatever the trigger says, from now on and for all there is.
@@ -155,14 +155,14 @@ macro_rules! cache_world {
                 // A selection of a resource may never see what another one sees: whichever is first.
                 let mut views: Vec<BoxFuture<'_, ()>> = Vec::new();
                 $(if *resource == gvr_of::<k8s_openapi::api::$($path)::+>() {
-                    views.push(seen_by(&self.$view.0, expectation).boxed());
+                    views.push(seen_by(&self.$view.0, expectation));
                 })+
                 if *resource == gvr_of::<ConfigMap>() {
-                    views.push(seen_by(&self.root_ca_maps.0, expectation).boxed());
+                    views.push(seen_by(&self.root_ca_maps.0, expectation));
                 }
                 for (kind, view) in UntypedKind::ALL.iter().zip(&self.untyped) {
                     if *resource == kind.gvr() {
-                        views.push(seen_by(&view.0, expectation).boxed());
+                        views.push(seen_by(&view.0, expectation));
                     }
                 }
                 if !views.is_empty() {
@@ -223,24 +223,29 @@ fn untyped(caches: &Caches, kind: UntypedKind) -> Cache<Untyped> {
 }
 
 /// Resolves when a cache has seen a write.
-pub(crate) async fn seen_by<K: Object>(cache: &Cache<K>, expectation: &Expectation) {
+pub(crate) fn seen_by<'a, K: Object>(cache: &'a Cache<K>, expectation: &'a Expectation) -> BoxFuture<'a, ()> {
     match expectation {
-        Expectation::Seen { revision, .. } => cache.wait_for(*revision).await,
+        Expectation::Seen { revision, .. } => cache.wait_for(*revision).boxed(),
         Expectation::Going {
             namespace, name, uid, ..
         } => {
-            let mut revisions = cache.revisions();
-            loop {
-                revisions.mark_unchanged();
-                let known = cache.get(namespace, name);
-                let stays = known.is_some_and(|object| {
+            let stays = move || {
+                cache.get(namespace, name).is_some_and(|object| {
                     let metadata = object.metadata();
                     metadata.uid.as_deref() == Some(uid) && metadata.deletion_timestamp.is_none()
-                });
-                if !stays || revisions.changed().await.is_err() {
-                    return;
-                }
-            }
+                })
+            };
+            gone(cache.revisions(), Box::new(stays)).boxed()
+        }
+    }
+}
+
+/// Resolves when an object does not stay any more.
+async fn gone(mut revisions: watch::Receiver<u64>, stays: Box<dyn Fn() -> bool + Send + '_>) {
+    loop {
+        revisions.mark_unchanged();
+        if !stays() || revisions.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{Handle, Object};
 pub use changes::{Change, Changes};
 use changes::{Pending, Sink};
 pub use partial::PartialObject;
+use reflector::Reflector;
 pub use registry::Caches;
 use state::State;
 
@@ -133,6 +134,11 @@ struct Inner<K> {
     synced: watch::Sender<bool>,
 }
 
+/// Resolves when a cache is as far as this, or gone.
+async fn reached<T: PartialOrd + Send + Sync>(mut seen: watch::Receiver<T>, wanted: T) {
+    let _ = seen.wait_for(|now| *now >= wanted).await;
+}
+
 impl<K: Object> Cache<K> {
     /// Starts a cache that ends with `stop` or with its last handle.
     pub fn start(handle: Handle<K>, options: CacheOptions<K>, stop: &CancellationToken) -> Self {
@@ -143,10 +149,7 @@ impl<K: Object> Cache<K> {
             synced: watch::Sender::new(false),
         });
         let stop = stop.child_token();
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(reflector::run(inner.clone(), handle, options)),
-        );
+        Reflector::new(inner.clone(), handle, options).spawn(stop.clone());
         Self {
             inner,
             _stop: Arc::new(stop.drop_guard()),
@@ -202,10 +205,8 @@ impl<K: Object> Cache<K> {
     }
 
     /// Resolves when the content reflects `revision` (or newer).
-    pub async fn wait_for(&self, revision: u64) {
-        let mut seen = self.inner.revision.subscribe();
-        // The sender lives in `inner`, which `self` keeps alive.
-        let _ = seen.wait_for(|now| *now >= revision).await;
+    pub fn wait_for(&self, revision: u64) -> impl Future<Output = ()> + Send + use<K> {
+        reached(self.inner.revision.subscribe(), revision)
     }
 
     /// Tells when the revision moves.
@@ -214,9 +215,8 @@ impl<K: Object> Cache<K> {
     }
 
     /// Resolves when the first list is in.
-    pub async fn synced(&self) {
-        let mut synced = self.inner.synced.subscribe();
-        let _ = synced.wait_for(|synced| *synced).await;
+    pub fn synced(&self) -> impl Future<Output = ()> + Send + use<K> {
+        reached(self.inner.synced.subscribe(), true)
     }
 
     /// Whether the first list is in.

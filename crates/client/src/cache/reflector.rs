@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::{CacheOptions, Change, Inner, Key, Trim};
 use crate::{ClientError, Handle, ListParams, Object, WatchEvent, WatchParams};
@@ -54,32 +55,36 @@ trait Sink: Send + Sync {
     fn advance(&self, revision: &str);
 }
 
-pub(super) async fn run<K: Object>(inner: Arc<Inner<K>>, handle: Handle<K>, options: CacheOptions<K>) {
-    let selected = Selected {
-        namespace: options.namespace,
-        labels: options.label_selector,
-        fields: options.field_selector,
-    };
-    let kept = Kept {
-        inner,
-        trim: options.trim,
-        listed: Mutex::default(),
-    };
-    let reflector = Reflector {
-        handle: handle.decoding(),
-        selected,
-        kept: Box::new(kept),
-    };
-    reflector.run().await;
-}
-
-struct Reflector {
+/// Keeps a cache up to date. Compiled once for all kinds: only its [`Sink`] knows them.
+pub(super) struct Reflector {
     handle: Handle<Raw>,
     selected: Selected,
     kept: Box<dyn Sink>,
 }
 
 impl Reflector {
+    pub fn new<K: Object>(inner: Arc<Inner<K>>, handle: Handle<K>, options: CacheOptions<K>) -> Self {
+        let selected = Selected {
+            namespace: options.namespace,
+            labels: options.label_selector,
+            fields: options.field_selector,
+        };
+        let kept = Kept {
+            inner,
+            trim: options.trim,
+            listed: Mutex::default(),
+        };
+        Self {
+            handle: handle.decoding(),
+            selected,
+            kept: Box::new(kept),
+        }
+    }
+
+    pub fn spawn(self, stop: CancellationToken) {
+        tokio::spawn(stop.run_until_cancelled_owned(async move { self.run().await }));
+    }
+
     async fn run(&self) {
         let mut backoff = BACKOFF_MIN;
         let mut next = Next::List;
