@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::codec::json::zero;
 use crate::model::{Field, Struct, TypeDef, TypeRef};
+use crate::shape::members;
 
 /// Sets declared defaults where nothing is set, at any depth.
 ///
@@ -31,27 +32,38 @@ pub fn apply(ty: TypeRef<'_>, value: &mut Value) {
 }
 
 fn structure(structure: Struct<'_>, map: &mut Map<String, Value>) {
-    for field in structure.fields() {
-        if let Some(default) = field.default()
-            && unset(field, map.get(field.name()))
-        {
-            map.insert(field.name().to_owned(), default.clone());
-        }
+    // Members that are to be made; none in most objects that came this way before.
+    let mut made: Vec<(Field<'_>, Value)> = Vec::new();
+    for (field, member) in members(structure, map) {
         let ty = field.ty();
-        if !ty.schema().type_has_defaults(ty.id()) {
+        let below = ty.schema().type_has_defaults(ty.id());
+        if let Some(default) = field.default()
+            && unset(field, member.as_deref())
+        {
+            let mut value = default.clone();
+            if below {
+                apply(ty, &mut value);
+            }
+            made.push((field, value));
             continue;
         }
-        match map.get_mut(field.name()) {
+        if !below {
+            continue;
+        }
+        match member {
             Some(value @ (Value::Object(_) | Value::Array(_))) => apply(ty, value),
             None | Some(Value::Null) if !field.pointer() && ty.as_struct().is_some() => {
                 let mut value = Value::Object(Map::new());
                 apply(ty, &mut value);
                 if value.as_object().is_some_and(|map| !map.is_empty()) {
-                    map.insert(field.name().to_owned(), value);
+                    made.push((field, value));
                 }
             }
             _ => {}
         }
+    }
+    for (field, value) in made {
+        map.insert(field.name().to_owned(), value);
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 pub use build::{Builder, FieldSpec, StructSpec};
 pub use format::FormatError;
+pub(crate) use handle::Cursor;
 pub use handle::{Field, List, Map, Shape, Struct, TypeRef};
 
 /// A piece of the arena's text.

@@ -1,5 +1,7 @@
 //! The shape that a tree takes on its way through Go's structs and back.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value};
 
 use crate::codec::json::zero;
@@ -75,42 +77,77 @@ fn fill(ty: TypeRef<'_>, value: &mut Value) {
 }
 
 fn structure(structure: Struct<'_>, map: &mut Map<String, Value>) {
-    for field in structure.fields() {
-        match map.get_mut(field.name()) {
-            None | Some(Value::Null) => absent(field, map),
+    // What is missing or too much; nothing in most objects that came this way before.
+    let mut wrong: Vec<(Field<'_>, bool)> = Vec::new();
+    for (field, member) in members(structure, map) {
+        match member {
+            None if is_omitted(field) => {}
+            None | Some(Value::Null) => wrong.push((field, true)),
             Some(value) => {
                 normalize(field.ty(), value);
                 if !field.pointer() && (field.omitempty() || field.omitzero()) && droppable(field, value) {
-                    map.remove(field.name());
+                    wrong.push((field, false));
                 }
             }
         }
     }
+    for (field, is_absent) in wrong {
+        if is_absent {
+            absent(field, map);
+        } else {
+            map.remove(field.name());
+        }
+    }
+}
+
+/// Each field of a struct with its member in `map`, in one pass over both: they have the same order.
+pub(crate) fn members<'s, 'm>(
+    structure: Struct<'s>,
+    map: &'m mut Map<String, Value>,
+) -> impl Iterator<Item = (Field<'s>, Option<&'m mut Value>)> {
+    let mut rest = map.iter_mut().peekable();
+    structure.fields().map(move |field| {
+        let name = field.name();
+        while let Some((key, _)) = rest.peek() {
+            match key.as_str().cmp(name) {
+                Ordering::Less => drop(rest.next()),
+                Ordering::Equal => return (field, rest.next().map(|(_, value)| value)),
+                Ordering::Greater => break,
+            }
+        }
+        (field, None)
+    })
+}
+
+/// Whether Go prints nothing for a member that was not set.
+fn is_omitted(field: Field<'_>) -> bool {
+    // Go's omitempty knows nothing of structs, and these are structs.
+    let is_struct = || {
+        matches!(
+            field.ty().def(),
+            TypeDef::Struct(..)
+                | TypeDef::Time
+                | TypeDef::MicroTime
+                | TypeDef::Duration
+                | TypeDef::Quantity
+                | TypeDef::IntOrString
+                | TypeDef::RawExtension
+                | TypeDef::FieldsV1
+        )
+    };
+    field.nullable() || field.omitzero() || field.omitempty() && (field.pointer() || !is_struct())
 }
 
 /// What Go prints for a member that was not set.
 fn absent(field: Field<'_>, map: &mut Map<String, Value>) {
-    let ty = field.ty();
     if field.nullable() {
         return;
     }
-    // Go's omitempty knows nothing of structs, and these are structs.
-    let is_struct = matches!(
-        ty.def(),
-        TypeDef::Struct(..)
-            | TypeDef::Time
-            | TypeDef::MicroTime
-            | TypeDef::Duration
-            | TypeDef::Quantity
-            | TypeDef::IntOrString
-            | TypeDef::RawExtension
-            | TypeDef::FieldsV1
-    );
-    let omitted = field.omitzero() || field.omitempty() && (field.pointer() || !is_struct);
-    if omitted {
+    if is_omitted(field) {
         map.remove(field.name());
         return;
     }
+    let ty = field.ty();
     let mut value = if field.pointer() { Value::Null } else { zero(ty) };
     normalize(ty, &mut value);
     map.insert(field.name().to_owned(), value);

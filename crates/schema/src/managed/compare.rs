@@ -132,6 +132,9 @@ fn walk(ty: Option<TypeRef<'_>>, old: &Value, new: &Value, modified: &mut FieldS
                 }
             }
         }
+        // What has no parts yet gets some.
+        (_, Division::Whole) => modified.member = true,
+        _ if old.is_null() => {}
         _ => modified.member = true,
     }
 }

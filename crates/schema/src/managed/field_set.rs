@@ -142,6 +142,12 @@ pub(super) fn element_of(kind: &ListKind, ty: TypeRef<'_>, item: &Value) -> Opti
     match kind {
         ListKind::Set => Some(PathElement::Value(item.to_string())),
         ListKind::Map(keys) => {
+            if let [name] = &**keys
+                && let Some(Value::String(text)) = item.get(name)
+            {
+                let text = serde_json::to_string(text).unwrap_or_default();
+                return Some(PathElement::Key(["{\"", name, "\":", &text, "}"].concat()));
+            }
             let mut key = BTreeMap::new();
             for name in keys {
                 // A key with a default may be left out (a port's protocol).

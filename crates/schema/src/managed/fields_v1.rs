@@ -48,6 +48,16 @@ fn element(text: &str) -> Option<PathElement> {
     }
 }
 
+/// How an element is written: what it is, and which.
+pub(super) fn parts(element: &PathElement) -> (&'static str, &str) {
+    match element {
+        PathElement::Field(name) => ("f:", name),
+        PathElement::Key(key) => ("k:", key),
+        PathElement::Value(value) => ("v:", value),
+        PathElement::Index(index) => ("i:", index),
+    }
+}
+
 /// Writes a set.
 pub(super) fn encode(set: &FieldSet) -> Value {
     let mut fields = Map::new();
@@ -55,12 +65,7 @@ pub(super) fn encode(set: &FieldSet) -> Value {
         fields.insert(".".into(), Value::Object(Map::new()));
     }
     for (element, child) in &set.children {
-        let (kind, rest) = match element {
-            PathElement::Field(name) => ("f:", name),
-            PathElement::Key(key) => ("k:", key),
-            PathElement::Value(value) => ("v:", value),
-            PathElement::Index(index) => ("i:", index),
-        };
+        let (kind, rest) = parts(element);
         fields.insert([kind, rest].concat(), encode(child));
     }
     Value::Object(fields)

@@ -30,6 +30,7 @@ pub(super) struct Id {
 }
 
 impl Writer {
+    #[cfg(test)]
     pub(super) fn update_id(&self) -> Id {
         self.id("Update", self.api_version.clone())
     }
@@ -78,17 +79,21 @@ pub(super) fn remove(object: &mut Value) {
     }
 }
 
+/// What an entry's manager does.
+pub(super) fn operation(entry: &Value) -> &'static str {
+    match entry.get("operation").and_then(Value::as_str) {
+        Some("Apply") => "Apply",
+        _ => "Update",
+    }
+}
+
 impl Managers {
     /// Reads an object's managers.
     pub fn read(object: &Value) -> Managers {
         let mut managers = Managers::default();
         for entry in object["metadata"]["managedFields"].as_array().into_iter().flatten() {
             let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
-            let operation = if entry["operation"] == "Apply" {
-                "Apply"
-            } else {
-                "Update"
-            };
+            let operation = operation(entry);
             let id = Id {
                 operation,
                 manager: text("manager"),
@@ -123,13 +128,18 @@ impl Managers {
         (!entries.is_empty() && entries.iter().all(is_sound)).then(|| Managers::read(object))
     }
 
-    /// Writes them into an object: appliers first, then by time, as upstream sorts.
-    pub fn write(&self, object: &mut Value) {
+    /// As they are written: appliers first, then by time, as upstream sorts.
+    pub fn entries(&self) -> Vec<Value> {
         let mut entries: Vec<(&Id, &Owned)> = self.entries.iter().collect();
         entries.sort_by(|(a, x), (b, y)| {
             (a.operation, &x.time, &a.manager, &x.api_version).cmp(&(b.operation, &y.time, &b.manager, &y.api_version))
         });
-        let entries: Vec<Value> = entries.into_iter().map(|(id, owned)| encode(id, owned)).collect();
+        entries.into_iter().map(|(id, owned)| encode(id, owned)).collect()
+    }
+
+    /// Writes them into an object.
+    pub fn write(&self, object: &mut Value) {
+        let entries = self.entries();
         remove(object);
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
             && !entries.is_empty()

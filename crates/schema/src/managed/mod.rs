@@ -7,14 +7,16 @@
 //!
 //! Not done: field sets of other API versions are not converted (names are taken as they are).
 
+mod changes;
 mod compare;
+mod entries;
 mod field_set;
 mod fields_v1;
 mod last_applied;
 mod managers;
 mod merge;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use field_set::{FieldSet, PathElement};
 pub use managers::Writer;
@@ -60,30 +62,49 @@ fn owned_fields(ty: TypeRef<'_>, object: &Value, reset: &[&[&str]]) -> FieldSet 
 /// before, `None` when it is created; `now` is the time as the API writes it. Managed fields that a client sent are
 /// believed, unless they are malformed or it writes a subresource; an empty list (`[{}]` or `[]`) forgets all.
 pub fn update(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer, now: &str) {
-    let sent = match writer.subresource.as_str() {
-        "" if managers::asks_to_forget(new) => Some(Managers::default()),
-        "" => Managers::sent(new),
-        _ => None,
+    let mut entries = match writer.subresource.as_str() {
+        "" if managers::asks_to_forget(new) => Vec::new(),
+        "" => sent(live, new).unwrap_or_else(|| live.map(entries_of).unwrap_or_default()),
+        _ => live.map(entries_of).unwrap_or_default(),
     };
-    let mut managers = sent.unwrap_or_else(|| live.map(Managers::read).unwrap_or_default());
-    // An object that nobody has set yet has what its type always has.
-    let mut nothing = Value::Object(serde_json::Map::new());
-    crate::normalize(ty, &mut nothing);
-    let difference = compare(ty, live.unwrap_or(&nothing), new);
-    let strip = |mut set: FieldSet| {
-        for path in NEVER_OWNED {
-            set.remove_branch(path);
+    let (changed, removed) = match live {
+        Some(live) => (changes::changed(ty, live, new), changes::removed(ty, live, new)),
+        None => {
+            // An object that nobody has set yet has what its type always has.
+            let mut nothing = Value::Object(Map::new());
+            crate::normalize(ty, &mut nothing);
+            (changes::changed(ty, &nothing, new), Map::new())
         }
-        set
     };
-    let changed = strip(difference.added.union(&difference.modified));
-    let removed = difference.removed;
-    if !changed.is_empty() || !removed.is_empty() {
-        managers.take_from_others(&writer.update_id(), &changed, &removed);
-        let mine = managers.set(&writer.update_id()).difference(&removed).union(&changed);
-        managers.put(writer.update_id(), writer, mine, now);
+    let mut changed = changed;
+    for path in NEVER_OWNED {
+        entries::remove_branch(&mut changed, path);
     }
-    managers.write(new);
+    entries::update(&mut entries, writer, changed, &removed, now);
+    managers::remove(new);
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut)
+        && !entries.is_empty()
+    {
+        metadata.insert("managedFields".to_owned(), Value::Array(entries));
+    }
+}
+
+/// What a client sent as managed fields, if that is not what there is and is sound.
+fn sent(live: Option<&Value>, new: &Value) -> Option<Vec<Value>> {
+    let fields = fields_of(new)?;
+    if live.and_then(fields_of) == Some(fields) {
+        return None;
+    }
+    Managers::sent(new).map(|managers| managers.entries())
+}
+
+fn fields_of(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
+}
+
+fn entries_of(object: &Value) -> Vec<Value> {
+    let entries = fields_of(object).and_then(Value::as_array);
+    entries.cloned().unwrap_or_default()
 }
 
 /// Applies `config`, all that its manager wants of the object. `reset` names branches that this
@@ -104,7 +125,7 @@ pub fn apply(
     reset: &[&[&str]],
     now: &str,
 ) -> Result<Value, Vec<Conflict>> {
-    let nothing = Value::Object(serde_json::Map::new());
+    let nothing = Value::Object(Map::new());
     let before = live.unwrap_or(&nothing);
     let mut managers = live.map(Managers::read).unwrap_or_default();
     let wanted = owned_fields(ty, config, reset);

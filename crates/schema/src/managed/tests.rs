@@ -196,3 +196,100 @@ fn managed_fields_can_be_written_directly() {
     assert_eq!(written(handed, ""), live["metadata"]["managedFields"]);
     assert_eq!(written(json!([{}]), ""), Value::Null);
 }
+
+/// An update by way of whole sets: what [`update`] has to come to.
+fn update_by_sets(ty: TypeRef<'_>, live: Option<&Value>, new: &mut Value, writer: &Writer, now: &str) {
+    let mut managers = live.map(Managers::read).unwrap_or_default();
+    let mut nothing = json!({});
+    crate::normalize(ty, &mut nothing);
+    let difference = compare(ty, live.unwrap_or(&nothing), new);
+    let mut changed = difference.added.union(&difference.modified);
+    for path in NEVER_OWNED {
+        changed.remove_branch(path);
+    }
+    let removed = difference.removed;
+    if !changed.is_empty() || !removed.is_empty() {
+        managers.take_from_others(&writer.update_id(), &changed, &removed);
+        let mine = managers.set(&writer.update_id()).difference(&removed).union(&changed);
+        managers.put(writer.update_id(), writer, mine, now);
+    }
+    managers.write(new);
+}
+
+/// Pods that differ in every way in which values are divided among owners.
+fn pods() -> Vec<Value> {
+    let containers = [
+        json!(null),
+        json!([]),
+        json!([{"name": "a", "image": "1", "ports": [{"containerPort": 80}], "args": ["x"]}, {"name": "b"}]),
+        json!([{"name": "b", "env": [{"name": "E"}]}, {"name": "a", "image": "2", "ports": [{"containerPort": 80, "protocol": "UDP"}]}]),
+    ];
+    let metadata = [
+        json!({"name": "p"}),
+        json!({"name": "p", "labels": {}, "finalizers": ["x/a"]}),
+        json!({"name": "p", "labels": {"a": "b", "c": "d"}, "finalizers": ["x/b", "x/a"], "generation": 2}),
+        json!({"name": "p", "labels": {"a": "c"}, "ownerReferences": [{"uid": "1", "name": "o"}], "annotations": null}),
+    ];
+    let status = [
+        json!({}),
+        json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+        json!({"conditions": [{"type": "Other"}, {"type": "Ready", "status": "False"}], "unknown": {"a": 1}}),
+    ];
+    let mut pods = Vec::new();
+    for metadata in &metadata {
+        for containers in &containers {
+            for status in &status {
+                let spec = json!({"containers": containers, "nodeSelector": {"n": status["phase"]}});
+                pods.push(
+                    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}),
+                );
+            }
+        }
+    }
+    pods
+}
+
+#[test]
+fn updates_come_to_what_whole_sets_say() {
+    const LATER: &str = "2026-01-02T00:00:00Z";
+    let ty = crate::builtin().kind("", "v1", "Pod").unwrap();
+    let check = |live: Option<&Value>, new: &Value, who: &str, now: &str| {
+        let (mut fast, mut slow) = (new.clone(), new.clone());
+        update(ty, live, &mut fast, &writer(who), now);
+        update_by_sets(ty, live, &mut slow, &writer(who), now);
+        assert_eq!(fast, slow, "from {live:#?}");
+        fast
+    };
+    let pods = pods();
+    for (at, first) in pods.iter().enumerate() {
+        let made = check(None, first, "me", NOW);
+        let step = check(Some(&made), &pods[(at * 7 + 3) % pods.len()], "you", NOW);
+        for last in &pods {
+            for who in ["me", "you", "else"] {
+                check(Some(&step), last, who, LATER);
+            }
+        }
+    }
+}
+
+#[test]
+fn elements_that_are_there_twice_have_one_owner() {
+    let ty = crate::builtin().kind("", "v1", "Pod").unwrap();
+    let containers = json!([{"name": "a", "image": "1"}, {"name": "a", "command": ["2"]}]);
+    let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": containers}});
+    let mut slow = pod.clone();
+    update(ty, None, &mut pod, &writer("me"), NOW);
+    update_by_sets(ty, None, &mut slow, &writer("me"), NOW);
+    assert_eq!(pod, slow);
+}
+
+#[test]
+fn what_is_null_until_it_is_set_is_not_owned_itself() {
+    let ty = crate::builtin().kind("", "v1", "Pod").unwrap();
+    let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}});
+    update(ty, None, &mut pod, &writer("me"), NOW);
+    assert_eq!(
+        pod["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"],
+        json!({"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}}}})
+    );
+}

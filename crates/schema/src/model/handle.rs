@@ -249,6 +249,39 @@ impl fmt::Debug for Struct<'_> {
     }
 }
 
+/// Finds members of a struct by names that come in order.
+pub(crate) struct Cursor<'s> {
+    schema: &'s Schema,
+    rest: std::slice::Iter<'s, u32>,
+}
+
+impl<'s> Cursor<'s> {
+    /// At the first member; what is no struct has none.
+    pub(crate) fn new(ty: TypeRef<'s>) -> Self {
+        let flat = ty.as_struct().map_or(0..0, |structure| structure.def().flat.clone());
+        Self {
+            schema: ty.schema,
+            rest: ty.schema.flat[flat.start as usize..flat.end as usize].iter(),
+        }
+    }
+
+    /// The member of that name, which must be greater than the last one that was asked for.
+    pub(crate) fn find(&mut self, name: &str) -> Option<Field<'s>> {
+        while let Some(&index) = self.rest.as_slice().first() {
+            let schema = self.schema;
+            let order = schema.str(schema.fields[index as usize].name).cmp(name);
+            if order.is_gt() {
+                return None;
+            }
+            self.rest.next();
+            if order.is_eq() {
+                return Some(Field { schema, index });
+            }
+        }
+        None
+    }
+}
+
 /// Handle on a member of a struct.
 #[derive(Clone, Copy)]
 pub struct Field<'s> {
