@@ -57,7 +57,7 @@ mod trace;
 mod webhook;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::{Status, Value};
 use async_trait::async_trait;
@@ -67,6 +67,7 @@ use crate::state::State;
 pub(crate) use attributes::{Attributes, Operation, Options};
 pub use config::{Admission, AdmissionError};
 pub(crate) use metrics::AdmissionMetrics;
+use metrics::Durations;
 pub use policy::expression_errors;
 pub(crate) use policy::watch_status;
 pub(crate) use trace::Trace;
@@ -76,6 +77,11 @@ pub(crate) use trace::Trace;
 pub(crate) trait Plugin: Send + Sync {
     /// Whether it has anything to do with such requests at all.
     fn handles(&self, _operation: Operation) -> bool {
+        true
+    }
+
+    /// Whether it has anything to do in this step with objects of this resource. If not it is not asked, but counted.
+    fn concerns(&self, _step: Step, _group: &str, _plural: &str) -> bool {
         true
     }
 
@@ -96,9 +102,26 @@ pub(crate) trait Plugin: Send + Sync {
     }
 }
 
+/// What plugins are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To change the object.
+    Mutate,
+    /// To judge it.
+    Validate,
+}
+
+/// A plugin with its numbers.
+struct Enabled {
+    name: &'static str,
+    plugin: Box<dyn Plugin>,
+    mutated: Durations,
+    validated: Durations,
+}
+
 /// The plugins in their order.
 pub(crate) struct Pipeline {
-    plugins: Vec<(&'static str, Box<dyn Plugin>)>,
+    plugins: Vec<Enabled>,
     /// What upstream checks in its registry and not by a plugin: not to be switched off.
     always: Vec<Box<dyn Plugin>>,
 }
@@ -115,7 +138,12 @@ impl Pipeline {
         for line in plugins::PLUGINS.iter().filter(|line| enabled.contains(line.name)) {
             let plugin =
                 (line.make)(settings.get(line.name)).map_err(|why| AdmissionError::Plugin { name: line.name, why })?;
-            made.push((line.name, plugin));
+            made.push(Enabled {
+                name: line.name,
+                plugin,
+                mutated: Durations::new("admit"),
+                validated: Durations::new("validate"),
+            });
         }
         Ok(Pipeline {
             plugins: made,
@@ -139,10 +167,14 @@ impl Pipeline {
     }
 
     async fn mutate_once(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        for (name, plugin) in self.concerned(attributes) {
-            let started = Instant::now();
-            let done = plugin.mutate(state, attributes, object).await;
-            finish(state, attributes, (name, "admit", started), done)?;
+        let mut clock = Instant::now();
+        for (enabled, asked) in self.concerned(Step::Mutate, attributes) {
+            let done = match asked {
+                true => enabled.plugin.mutate(state, attributes, object).await,
+                false => Ok(()),
+            };
+            enabled.finish(Step::Mutate, state, attributes, &mut clock, asked, &done);
+            done?;
         }
         Ok(())
     }
@@ -162,10 +194,12 @@ impl Pipeline {
         }
         let started = Instant::now();
         let mut done = Ok(());
-        for (name, plugin) in self.concerned(attributes) {
-            let started = Instant::now();
-            done = plugin.validate(state, attributes, object).await;
-            done = finish(state, attributes, (name, "validate", started), done);
+        let mut clock = started;
+        for (enabled, asked) in self.concerned(Step::Validate, attributes) {
+            if asked {
+                done = enabled.plugin.validate(state, attributes, object).await;
+            }
+            enabled.finish(Step::Validate, state, attributes, &mut clock, asked, &done);
             if done.is_err() {
                 break;
             }
@@ -175,33 +209,53 @@ impl Pipeline {
         done
     }
 
-    fn concerned(&self, attributes: &Attributes<'_>) -> impl Iterator<Item = (&'static str, &dyn Plugin)> {
+    /// The plugins that handle such requests, and whether each is to be asked.
+    fn concerned(&self, step: Step, attributes: &Attributes<'_>) -> impl Iterator<Item = (&Enabled, bool)> {
         let operation = attributes.operation;
-        let all = self.plugins.iter().map(|(name, plugin)| (*name, plugin.as_ref()));
-        all.filter(move |(_, plugin)| plugin.handles(operation))
+        let kind = &attributes.resource.kind;
+        self.plugins
+            .iter()
+            .filter(move |enabled| enabled.plugin.handles(operation))
+            .map(move |enabled| (enabled, enabled.plugin.concerns(step, &kind.gvk.group, &kind.plural)))
     }
 }
 
-/// Counts a plugin's decision.
-fn finish(
-    state: &State,
-    attributes: &Attributes<'_>,
-    (plugin, step, started): (&'static str, &'static str, Instant),
-    done: Result<(), Status>,
-) -> Result<(), Status> {
-    let (operation, took) = (attributes.operation, started.elapsed());
-    state
-        .metrics
-        .admission
-        .plugin(plugin, step, operation, done.is_err(), took);
-    if let Err(status) = &done {
-        tracing::debug!(
-            plugin,
-            step,
-            code = status.code,
-            message = status.message,
-            "admission refused"
+impl Enabled {
+    /// Counts a plugin's decision.
+    fn finish(
+        &self,
+        step: Step,
+        state: &State,
+        attributes: &Attributes<'_>,
+        clock: &mut Instant,
+        asked: bool,
+        done: &Result<(), Status>,
+    ) {
+        let took = if asked {
+            let now = Instant::now();
+            now - std::mem::replace(clock, now)
+        } else {
+            Duration::ZERO
+        };
+        let durations = match step {
+            Step::Mutate => &self.mutated,
+            Step::Validate => &self.validated,
+        };
+        durations.observe(
+            &state.metrics.admission,
+            self.name,
+            attributes.operation,
+            done.is_err(),
+            took,
         );
+        if let Err(status) = done {
+            tracing::debug!(
+                plugin = self.name,
+                ?step,
+                code = status.code,
+                message = status.message,
+                "admission refused"
+            );
+        }
     }
-    done
 }

@@ -94,14 +94,20 @@ impl Call {
 }
 
 /// Audit annotations; the first value of a key stays (`audit.AddAuditAnnotation`).
-#[derive(Clone, Default)]
-pub(crate) struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
+#[derive(Clone)]
+pub(crate) struct Annotations(Option<Arc<Mutex<BTreeMap<String, String>>>>);
 
 impl Annotations {
+    /// None yet; where nobody audits, none ever.
+    pub fn new(audited: bool) -> Annotations {
+        Annotations(audited.then(Arc::default))
+    }
+
     /// Adds one, unless the key is taken.
     pub fn add(&self, key: &str, value: impl Into<String>) {
+        let Some(all) = &self.0 else { return };
         let value = value.into();
-        let mut all = self.0.lock();
+        let mut all = all.lock();
         match all.get(key) {
             None => drop(all.insert(key.to_owned(), value)),
             Some(old) if *old == value => {}
@@ -111,7 +117,7 @@ impl Annotations {
 
     /// All of them.
     pub fn all(&self) -> BTreeMap<String, String> {
-        self.0.lock().clone()
+        self.0.as_ref().map(|all| all.lock().clone()).unwrap_or_default()
     }
 }
 

@@ -361,6 +361,12 @@ pub fn complete(kind: &Kind, value: &mut Value) {
     schema::normalize(ty, value);
 }
 
+/// As [`reshape`], of an object that was made from one in the type's shape: only what differs is looked at. False if
+/// there is something to say about it; then it is in no particular shape.
+pub(crate) fn reshape_changes(kind: &Kind, old: &Value, new: &mut Value) -> bool {
+    kind.custom.is_none() && schema::codec::reshape_changes(kind.schema.get(kind.root), old, new)
+}
+
 /// Brings an object that did not come from a decoder (a patch result) into its type's shape,
 /// and says which fields are unknown.
 ///

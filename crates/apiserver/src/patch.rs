@@ -112,18 +112,56 @@ impl Patch {
         old: &Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        let mut patched = old.clone();
-        match self {
-            Patch::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
-                tracing::debug!(%error, "a JSON patch does not fit its object");
-                does_not_fit()
-            })?,
-            Patch::Merge(patch, _) => json_patch::merge(&mut patched, patch),
-            Patch::Strategic(patch, _) => patched = strategic(kind, &patched, patch)?,
-            Patch::Apply(body) => {
-                return server_side_apply(call, kind, target, Some(old), body, options);
-            }
+        if let Patch::Apply(body) = self {
+            return server_side_apply(call, kind, target, Some(old), body, options);
         }
+        let quiet = match self {
+            Patch::Merge(_, repeated) | Patch::Strategic(_, repeated) => repeated.is_empty(),
+            _ => true,
+        };
+        let mut patched = self.patched(kind, old)?;
+        let mut new =
+            if quiet && other_kind(kind, &patched).is_none() && codec::reshape_changes(kind, old, &mut patched) {
+                patched
+            } else {
+                self.reshaped(call, kind, old, options)?
+            };
+        let name = meta::name(&new);
+        if !name.is_empty() && name != call.info.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.info.name
+            )));
+        }
+        kind.gvk.stamp(&mut new);
+        codec::complete(kind, &mut new);
+        Ok(new)
+    }
+
+    /// The patched object as the patch leaves it.
+    fn patched(&self, kind: &Kind, old: &Value) -> Result<Value, Status> {
+        match self {
+            Patch::Json(patch) => {
+                let mut patched = old.clone();
+                json_patch::patch(&mut patched, patch).map_err(|error| {
+                    tracing::debug!(%error, "a JSON patch does not fit its object");
+                    does_not_fit()
+                })?;
+                Ok(patched)
+            }
+            Patch::Merge(patch, _) => {
+                let mut patched = old.clone();
+                json_patch::merge(&mut patched, patch);
+                Ok(patched)
+            }
+            Patch::Strategic(patch, _) => strategic(kind, old, patch),
+            Patch::Apply(_) => Err(Status::internal("an apply configuration is no patch of a tree")),
+        }
+    }
+
+    /// The patched object in the type's shape, with all that there is to say about it.
+    fn reshaped(&self, call: &Call, kind: &Kind, old: &Value, options: &WriteOptions) -> Result<Value, Status> {
+        let patched = self.patched(kind, old)?;
         let refused = |error: String| {
             let path = api::field::Path::new("patch");
             // Of a strategic patch only the patch is named, as Go prints maps; else the result
@@ -150,17 +188,7 @@ impl Patch {
             return Err(refused(format!("strict decoding error: {}", strict.join(", "))));
         }
         report_strict(call, options.field_validation, &kind.gvk, strict)?;
-        let mut new = reshaped.value;
-        let name = meta::name(&new);
-        if !name.is_empty() && name != call.info.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.info.name
-            )));
-        }
-        kind.gvk.stamp(&mut new);
-        codec::complete(kind, &mut new);
-        Ok(new)
+        Ok(reshaped.value)
     }
 
     /// The object that an apply creates.
@@ -431,17 +459,34 @@ pub(crate) fn manage(
 /// A write that changes nothing but the times in managedFields changes nothing
 /// (`IgnoreManagedFieldsTimestampsTransformer`).
 pub(crate) fn ignore_timestamps(new: &mut Value, old: &Value) {
-    let without_times = |object: &Value| {
-        let mut object = object.clone();
-        let fields = object.get_mut("metadata").and_then(|m| m.get_mut("managedFields"));
-        for entry in fields.and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(map) = entry.as_object_mut() {
-                map.remove("time");
-            }
-        }
-        object
-    };
-    if new != old && without_times(new) == without_times(old) {
+    if new != old && differ_in_times_only(new, old) {
         *new = old.clone();
     }
+}
+
+fn differ_in_times_only(new: &Value, old: &Value) -> bool {
+    same_members(new, old, "metadata", |new, old| {
+        same_members(new, old, "managedFields", |new, old| {
+            let (Some(new), Some(old)) = (new.as_array(), old.as_array()) else {
+                return new == old;
+            };
+            let same = |(new, old)| same_members(new, old, "time", |_, _| true);
+            new.len() == old.len() && new.iter().zip(old).all(same)
+        })
+    })
+}
+
+/// Whether two objects have equal members, but for one that is looked at in another way.
+fn same_members(new: &Value, old: &Value, other: &str, same: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return new == old;
+    };
+    let rest = |map: &'_ serde_json::Map<String, Value>| map.len() - usize::from(map.contains_key(other));
+    let equal = |(name, value): (&String, &Value)| name == other || old.get(name) == Some(value);
+    rest(new) == rest(old)
+        && new.iter().all(equal)
+        && match (new.get(other), old.get(other)) {
+            (Some(new), Some(old)) => same(new, old),
+            (new, old) => other == "time" || new == old,
+        }
 }

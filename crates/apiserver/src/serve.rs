@@ -213,8 +213,7 @@ async fn connection(
         .max_concurrent_streams(STREAMS_A_CONNECTION)
         .max_header_list_size(HEADER_LIMIT_BYTES as u32)
         .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(15))
-        .adaptive_window(true);
+        .keep_alive_timeout(Duration::from_secs(15));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut line = LastInLine::default();

@@ -102,6 +102,17 @@ pub enum Compare {
     Exists(String),
     /// The key is absent.
     Absent(String),
+    /// The newest value of the key is of this revision (0: it is absent), as the caller has seen in the state at
+    /// `since`: so that only what was written later has to be looked at. It decides as if nothing had been seen, unless
+    /// what is said of that state is not true.
+    Unchanged {
+        /// The key.
+        key: String,
+        /// Its revision, at `since` and now.
+        revision: i64,
+        /// A revision at which this was seen to be so.
+        since: i64,
+    },
 }
 
 /// A step of a transaction.

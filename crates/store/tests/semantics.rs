@@ -84,6 +84,41 @@ async fn revisions_versions_and_compares() {
     assert_eq!(delete(&store, "/absent").await, 5, "no change takes no revision");
 }
 
+fn unchanged(key: &str, revision: i64, since: i64, value: &str) -> Txn {
+    let mut txn = Txn::create(key, value.to_owned());
+    txn.compare = vec![Compare::Unchanged {
+        key: key.to_owned(),
+        revision,
+        since,
+    }];
+    txn
+}
+
+#[tokio::test]
+async fn what_was_seen_counts_until_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let made = store.txn(unchanged("/a", 0, 1, "1")).await.unwrap();
+    assert!(made.succeeded && made.revision == 2);
+    let again = store.txn(unchanged("/a", 0, 1, "2")).await.unwrap();
+    assert!(!again.succeeded, "it was made after it was seen to be absent");
+    put(&store, "/b", "1").await;
+    let updated = store.txn(unchanged("/a", 2, 3, "2")).await.unwrap();
+    assert!(updated.succeeded && updated.revision == 4);
+    assert!(!store.txn(unchanged("/a", 2, 3, "3")).await.unwrap().succeeded);
+    drop(store);
+
+    // Nothing is remembered of what was written before.
+    let store = Store::open(dir.path()).unwrap();
+    assert!(!store.txn(unchanged("/a", 0, 1, "3")).await.unwrap().succeeded);
+    assert!(!store.txn(unchanged("/a", 2, 3, "3")).await.unwrap().succeeded);
+    let updated = store.txn(unchanged("/a", 4, 4, "3")).await.unwrap();
+    assert!(updated.succeeded);
+    let kv = store.get("/a").await.unwrap().unwrap();
+    assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 5, 3));
+    assert!(store.txn(unchanged("/c", 0, 4, "1")).await.unwrap().succeeded);
+}
+
 #[tokio::test]
 async fn a_transaction_is_one_revision_and_sees_itself() {
     let store = Store::temporary().unwrap();

@@ -4,7 +4,7 @@
 use api::{Status, Value};
 use async_trait::async_trait;
 
-use super::{Attributes, Plugin};
+use super::{Attributes, Plugin, Step};
 use crate::state::State;
 
 /// Nothing to do: `AlwaysAdmit`, and plugins that upstream runs only with a feature that is off by
@@ -12,7 +12,11 @@ use crate::state::State;
 pub(super) struct Admit;
 
 #[async_trait]
-impl Plugin for Admit {}
+impl Plugin for Admit {
+    fn concerns(&self, _step: Step, _group: &str, _plural: &str) -> bool {
+        false
+    }
+}
 
 pub(super) struct Deny;
 

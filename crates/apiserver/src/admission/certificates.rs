@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::authz;
 use crate::kind::value_at;
 use crate::state::State;
@@ -63,6 +63,10 @@ fn refuse(attributes: &Attributes<'_>, what: &str, signer: &str) -> Status {
 
 #[async_trait]
 impl Plugin for Approval {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == (GROUP, "certificatesigningrequests")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
     }
@@ -86,6 +90,10 @@ impl Plugin for Approval {
 
 #[async_trait]
 impl Plugin for Signing {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == (GROUP, "certificatesigningrequests")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
     }
@@ -129,6 +137,10 @@ pub(super) fn subject(request: &Value) -> Result<(Vec<String>, Vec<String>), Str
 
 #[async_trait]
 impl Plugin for SubjectRestriction {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == (GROUP, "certificatesigningrequests")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }
@@ -155,6 +167,10 @@ impl Plugin for SubjectRestriction {
 
 #[async_trait]
 impl Plugin for TrustBundleAttest {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == (GROUP, "clustertrustbundles")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
     }

@@ -5,7 +5,7 @@
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin, lookup};
+use super::{Attributes, Operation, Plugin, Step, lookup};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -32,6 +32,10 @@ fn default_of(mut classes: Vec<Value>, annotations: &[&str]) -> Option<String> {
 
 #[async_trait]
 impl Plugin for DefaultStorageClass {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && (group, plural) == ("", "persistentvolumeclaims")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }
@@ -56,6 +60,10 @@ impl Plugin for DefaultStorageClass {
 
 #[async_trait]
 impl Plugin for DefaultIngressClass {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && (group, plural) == ("networking.k8s.io", "ingresses")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }

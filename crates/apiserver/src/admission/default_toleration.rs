@@ -5,7 +5,7 @@ use api::{Status, Value};
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -22,6 +22,10 @@ fn tolerates(toleration: &Value, taint: &str) -> bool {
 
 #[async_trait]
 impl Plugin for DefaultTolerationSeconds {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && (group, plural) == ("", "pods")
+    }
+
     async fn mutate(&self, _state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         let wanted = matches!(attributes.operation, Operation::Create | Operation::Update);
         if !wanted || !attributes.is("", "pods") {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use quota::pod_resources::{self, Side};
 use quota::{Amounts, amounts};
 
-use super::{Attributes, Operation, Plugin, lookup};
+use super::{Attributes, Operation, Plugin, Step, lookup};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -30,6 +30,10 @@ fn concerns(attributes: &Attributes<'_>) -> bool {
 
 #[async_trait]
 impl Plugin for LimitRanger {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        group.is_empty() && (plural == "pods" || step == Step::Validate && plural == "persistentvolumeclaims")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
     }

@@ -1,5 +1,6 @@
 //! Admission's numbers, by upstream's names (`admission/metrics/metrics.go`).
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -194,17 +195,6 @@ impl AdmissionMetrics {
         self.steps.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// One plugin is done.
-    pub fn plugin(&self, name: &'static str, step: &'static str, operation: Operation, rejected: bool, took: Duration) {
-        let labels = PluginLabels {
-            name,
-            r#type: step,
-            operation: operation.as_str(),
-            rejected: yes_no(rejected),
-        };
-        self.controllers.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
     /// A webhook was called; `rejected` says why it kept the request from passing, if it did.
     pub fn webhook_called(&self, call: &WebhookCall<'_>, code: u16, rejected: Option<&'static str>) {
         let code = code.min(GREATEST_CODE);
@@ -272,5 +262,42 @@ impl AdmissionMetrics {
             r#type: call.step,
         };
         self.fail_open.get_or_create(&labels).inc();
+    }
+}
+
+/// How long a plugin takes in a step: its series, each looked up once.
+pub(super) struct Durations {
+    step: &'static str,
+    series: [[OnceLock<Histogram>; 2]; 4],
+}
+
+impl Durations {
+    pub fn new(step: &'static str) -> Durations {
+        Durations {
+            step,
+            series: Default::default(),
+        }
+    }
+
+    /// The plugin is done.
+    pub fn observe(
+        &self,
+        metrics: &AdmissionMetrics,
+        name: &'static str,
+        operation: Operation,
+        rejected: bool,
+        took: Duration,
+    ) {
+        let series = &self.series[operation as usize][usize::from(rejected)];
+        let find = || {
+            let labels = PluginLabels {
+                name,
+                r#type: self.step,
+                operation: operation.as_str(),
+                rejected: yes_no(rejected),
+            };
+            metrics.controllers.get_or_create(&labels).clone()
+        };
+        series.get_or_init(find).observe(took.as_secs_f64());
     }
 }

@@ -8,7 +8,7 @@ mod tokens;
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin, certificates};
+use super::{Attributes, Operation, Plugin, Step, certificates};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -23,6 +23,10 @@ pub(super) struct NodeRestriction;
 
 #[async_trait]
 impl Plugin for NodeRestriction {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Validate
+    }
+
     async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         if attributes.operation == Operation::Connect {
             return Ok(());

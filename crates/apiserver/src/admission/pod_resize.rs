@@ -4,7 +4,7 @@ use api::{Quantity, Status, Value, meta};
 use async_trait::async_trait;
 use quota::pod_resources::{self, Side};
 
-use super::{Attributes, Operation, Plugin, lookup};
+use super::{Attributes, Operation, Plugin, Step, lookup};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -12,6 +12,10 @@ pub(super) struct PodResizeValidator;
 
 #[async_trait]
 impl Plugin for PodResizeValidator {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == ("", "pods")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::cache::{At, ListParams, Selection};
 use crate::kind::value_at;
 use crate::resource::cache_status;
@@ -92,6 +92,10 @@ impl PodSecurity {
 
 #[async_trait]
 impl Plugin for PodSecurity {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Validate
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
     }

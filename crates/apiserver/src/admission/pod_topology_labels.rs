@@ -3,7 +3,7 @@
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin, lookup};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -14,6 +14,10 @@ pub(super) struct PodTopologyLabels;
 
 #[async_trait]
 impl Plugin for PodTopologyLabels {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && (group, plural) == ("", "pods")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }
@@ -32,11 +36,14 @@ impl Plugin for PodTopologyLabels {
         if node.is_empty() {
             return Ok(());
         }
-        let Some(node) = lookup::get(state, "", "nodes", "", node).await? else {
+        let Some(nodes) = state.any_version("", "nodes") else {
+            return Ok(());
+        };
+        let Some(node) = nodes.latest("", node).await? else {
             return Ok(());
         };
         for key in TOPOLOGY_LABELS {
-            if let (Some(value), None) = (meta::label(&node, key), meta::label(object, key)) {
+            if let (Some(value), None) = (node.labels().get(key), meta::label(object, key)) {
                 meta::set_label(object, key, value);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::{Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::cache::{At, ListParams, Selection};
 use crate::kind::value_at;
 use crate::resource::{Resource, cache_status};
@@ -17,6 +17,13 @@ pub(super) struct Priority;
 
 #[async_trait]
 impl Plugin for Priority {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        match step {
+            Step::Mutate => (group, plural) == ("", "pods"),
+            Step::Validate => (group, plural) == (GROUP, "priorityclasses"),
+        }
+    }
+
     async fn mutate(&self, state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         if !attributes.is("", "pods") {
             return Ok(());

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use quota::{Limited, Quota, Request, Requirement, amounts};
 use tokio::sync::oneshot;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::cache::{At, ListParams, Selection};
 use crate::kind::value_at;
 use crate::resource::{Resource, cache_status};
@@ -94,6 +94,10 @@ fn limited(value: &Value) -> Limited {
 
 #[async_trait]
 impl Plugin for ResourceQuota {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Validate
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update)
     }

@@ -4,7 +4,7 @@ use api::{Status, Value};
 use async_trait::async_trait;
 use quota::amounts;
 
-use super::{Attributes, Operation, Plugin, lookup, tolerations};
+use super::{Attributes, Operation, Plugin, Step, lookup, tolerations};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -43,6 +43,10 @@ const DIFFERS: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's
 
 #[async_trait]
 impl Plugin for RuntimeClass {
+    fn concerns(&self, _step: Step, group: &str, plural: &str) -> bool {
+        (group, plural) == ("", "pods")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }

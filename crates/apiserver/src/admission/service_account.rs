@@ -10,7 +10,7 @@ use api::{Status, Value, meta};
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Attributes, Operation, Plugin, references};
+use super::{Attributes, Operation, Plugin, Step, references};
 use crate::cache::{Selection, WatchParams, WatchStart};
 use crate::kind::value_at;
 use crate::resource::Resource;
@@ -28,6 +28,10 @@ pub(super) struct ServiceAccount;
 
 #[async_trait]
 impl Plugin for ServiceAccount {
+    fn concerns(&self, _step: Step, group: &str, plural: &str) -> bool {
+        (group, plural) == ("", "pods")
+    }
+
     async fn mutate(&self, state: &State, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         if !attributes.is("", "pods") || attributes.operation != Operation::Create {
             return Ok(());

@@ -4,7 +4,7 @@
 use api::{Quantity, Status, Value, meta};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin, lookup};
+use super::{Attributes, Operation, Plugin, Step, lookup};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -12,6 +12,10 @@ pub(super) struct StorageObjectInUseProtection;
 
 #[async_trait]
 impl Plugin for StorageObjectInUseProtection {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && group.is_empty() && plural.starts_with("persistentvolume")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Create
     }
@@ -49,6 +53,10 @@ fn class(claim: &Value) -> &str {
 
 #[async_trait]
 impl Plugin for PersistentVolumeClaimResize {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Validate && (group, plural) == ("", "persistentvolumeclaims")
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         operation == Operation::Update
     }

@@ -5,7 +5,7 @@ use api::{Status, Value};
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Operation, Plugin, Step};
 use crate::kind::value_at;
 use crate::state::State;
 
@@ -15,6 +15,10 @@ pub(super) struct TaintNodesByCondition;
 
 #[async_trait]
 impl Plugin for TaintNodesByCondition {
+    fn concerns(&self, step: Step, group: &str, plural: &str) -> bool {
+        step == Step::Mutate && (group, plural) == ("", "nodes")
+    }
+
     async fn mutate(&self, _state: &State, attributes: &Attributes<'_>, node: &mut Value) -> Result<(), Status> {
         if attributes.operation != Operation::Create || !attributes.is("", "nodes") {
             return Ok(());

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use store::{Batch, Event, KeyValue, Range, WatchError, WatchStream};
 
 use super::change::Change;
@@ -15,6 +17,12 @@ use super::{CacheError, Config, Entry};
 const PRELOAD: i64 = 256;
 /// Changes that are made known at once; others get a turn in between.
 const CHUNK: usize = 256;
+/// So many objects are read at once at the start, and others decoded meanwhile.
+const PART: usize = 2048;
+/// Fewer are not worth another thread.
+const FEW: usize = 64;
+/// Parts that have been read and are not in their places yet: their bytes are there twice.
+const PARTS_AT_A_TIME: usize = 4;
 const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn start(inner: &Arc<Inner>) {
@@ -86,17 +94,7 @@ async fn open(cache: &Weak<Inner>, filled: bool) -> Result<(WatchStream, i64), S
     };
     let stream = inner.store.watch(&inner.config.prefix, from + 1).await.map_err(stop)?;
     if !filled {
-        let range = Range::prefix(&inner.config.prefix).at(from);
-        let read = inner.store.range(range).await.map_err(|error| match error {
-            store::Error::Compacted(_) => Stop::Refill,
-            store::Error::Closed => Stop::Closed,
-            error => Stop::Failed(CacheError::Store(error)),
-        })?;
-        let kvs = converted(&inner.config, read.kvs).await.map_err(Stop::Failed)?;
-        let worker = Arc::clone(&inner);
-        // Decoding everything takes a while.
-        let build = tokio::task::spawn_blocking(move || objects(&worker.config, kvs, &worker.view.load()));
-        let objects = build.await.map_err(|_| Stop::Closed)?;
+        let objects = state(&inner, from).await?;
         inner.reset(View {
             revision: from,
             objects,
@@ -115,6 +113,40 @@ async fn open(cache: &Weak<Inner>, filled: bool) -> Result<(WatchStream, i64), S
         };
     });
     Ok((stream, newest))
+}
+
+/// The state at a revision. While one part of it is read, others are decoded.
+async fn state(inner: &Arc<Inner>, revision: i64) -> Result<Objects, Stop> {
+    let mut range = Range::prefix(&inner.config.prefix).at(revision).limit(PART);
+    let mut decoding = FuturesOrdered::new();
+    let mut objects = Objects::new_sync();
+    loop {
+        let read = inner.store.range(range.clone()).await.map_err(|error| match error {
+            store::Error::Compacted(_) => Stop::Refill,
+            store::Error::Closed => Stop::Closed,
+            error => Stop::Failed(CacheError::Store(error)),
+        })?;
+        let last = read.kvs.last().map(|kv| format!("{}\0", kv.key));
+        let kvs = converted(&inner.config, read.kvs).await.map_err(Stop::Failed)?;
+        if kvs.len() < FEW {
+            decoding.push_back(Either::Left(ready(Ok(entries(&inner.config, kvs, &inner.view.load())))));
+        } else {
+            let worker = Arc::clone(inner);
+            let decode = move || entries(&worker.config, kvs, &worker.view.load());
+            decoding.push_back(Either::Right(tokio::task::spawn_blocking(decode)));
+        }
+        let more = last.filter(|_| read.more);
+        while decoding.len() > PARTS_AT_A_TIME || more.is_none() {
+            let Some(decoded) = decoding.next().await else { break };
+            for entry in decoded.map_err(|_| Stop::Closed)? {
+                objects.insert_mut(Arc::clone(entry.key()), entry);
+            }
+        }
+        match more {
+            Some(start) => range.start = start,
+            None => return Ok(objects),
+        }
+    }
 }
 
 /// Key-values with their objects as the cache is to hold them.
@@ -153,15 +185,20 @@ async fn converted_events(config: &Config, mut events: Vec<Event>) -> Result<Vec
 /// The objects of key-values; those that are the same in an older state are shared with it.
 pub(super) fn objects(config: &Config, kvs: Vec<KeyValue>, old: &View) -> Objects {
     let mut objects = Objects::new_sync();
-    for kv in kvs {
-        let known = old
-            .objects
-            .get(&kv.key)
-            .filter(|entry| entry.revision == kv.mod_revision);
-        let entry = known.cloned().unwrap_or_else(|| Arc::new(entry(config, &kv, None)));
-        objects.insert_mut(kv.key, entry);
+    for entry in entries(config, kvs, old) {
+        objects.insert_mut(Arc::clone(entry.key()), entry);
     }
     objects
+}
+
+fn entries(config: &Config, kvs: Vec<KeyValue>, old: &View) -> Vec<Arc<Entry>> {
+    let shared = |kv: &KeyValue| {
+        let known = old.objects.get(&kv.key)?;
+        (known.revision == kv.mod_revision).then(|| Arc::clone(known))
+    };
+    kvs.into_iter()
+        .map(|kv| shared(&kv).unwrap_or_else(|| Arc::new(entry(config, &kv, None))))
+        .collect()
 }
 
 fn entry(config: &Config, kv: &KeyValue, prev: Option<&Arc<Entry>>) -> Entry {

@@ -50,6 +50,7 @@ pub use stamp::stamp_resource_version;
 pub use watcher::{ChangeType, WatchEvent, WatchParams, WatchStart, Watcher};
 
 use state::Inner;
+use view::View;
 
 use store::Store;
 
@@ -170,6 +171,20 @@ impl Cache {
     /// The object with this key, as of now.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.inner.view.load().objects.get(key).cloned()
+    }
+
+    /// The object with this key, as of now, and whether every write is seen that was acknowledged before the call.
+    pub fn get_at_hand(&self, key: &str) -> (Option<Arc<Entry>>, bool) {
+        let newest = self.inner.store.revision();
+        let view = View::clone(&self.inner.view.load());
+        let found = view.objects.get(key).cloned();
+        (found, self.inner.known_through(&view) >= newest)
+    }
+
+    /// A revision, and that of the key's object in the state at it; 0 if there is none. As of now.
+    pub fn seen(&self, key: &str) -> (i64, i64) {
+        let view = self.inner.view.load();
+        (view.revision, view.objects.get(key).map_or(0, |entry| entry.revision))
     }
 
     /// The object with this key, with every write seen that was acknowledged before the call.

@@ -104,6 +104,13 @@ impl Inner {
     }
 
     async fn applied_when(&self, mut reached: impl FnMut(&Applied) -> bool) -> Result<(), CacheError> {
+        {
+            // Nearly always there is nothing to wait for.
+            let applied = self.applied.borrow();
+            if applied.failure.is_none() && reached(&applied) {
+                return Ok(());
+            }
+        }
         let mut receiver = self.applied.subscribe();
         let applied = receiver
             .wait_for(|applied| applied.failure.is_some() || reached(applied))

@@ -14,7 +14,7 @@
 //!   second, while upstream looks every ten seconds: nothing runs while nobody waits.
 //!
 //! # What it does not know
-//! HTTP, and what requests do.
+//! What requests do.
 
 mod config;
 mod dealer;
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use parking_lot::Mutex;
 
 pub(crate) use config::follow;
@@ -51,9 +52,11 @@ const LENDING_PERIOD: Duration = Duration::from_secs(1);
 /// Where a request belongs.
 pub(crate) struct Class {
     pub schema: Arc<str>,
-    pub schema_uid: Arc<str>,
+    /// As a header's value.
+    pub schema_uid: Option<HeaderValue>,
     pub level: Arc<str>,
-    pub level_uid: Arc<str>,
+    /// As a header's value.
+    pub level_uid: Option<HeaderValue>,
     numbers: Numbers,
 }
 
@@ -80,9 +83,9 @@ impl Class {
                 seats: metrics.flow_seats.of(&names),
             },
             schema: schema.into(),
-            schema_uid: schema_uid.into(),
+            schema_uid: HeaderValue::from_str(schema_uid).ok(),
             level: level.into(),
-            level_uid: level_uid.into(),
+            level_uid: HeaderValue::from_str(level_uid).ok(),
         }
     }
 }

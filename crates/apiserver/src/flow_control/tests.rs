@@ -82,8 +82,8 @@ async fn the_next_waits_and_the_one_after_is_refused() {
     let pods = info(&Method::GET, "/api/v1/namespaces/ns/pods");
     let admit = || control.admit(&pods, &jane, LONG, || 1);
     let first = admit().await.ok().unwrap();
-    assert_eq!(&*first.class.level_uid, "1");
-    assert_eq!(&*first.class.schema_uid, "2");
+    assert_eq!(first.class.level_uid.as_ref().unwrap(), "1");
+    assert_eq!(first.class.schema_uid.as_ref().unwrap(), "2");
     let mut second = Box::pin(admit());
     assert!((&mut second).now_or_never().is_none());
     let refused = admit().await.err().unwrap();

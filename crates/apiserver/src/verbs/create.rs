@@ -15,7 +15,7 @@ use crate::kind::{Generation, Kind};
 use crate::negotiate;
 use crate::patch;
 use crate::resource::{Resource, is_cached_version};
-use crate::respond::{self, Answer};
+use crate::respond::Answer;
 use crate::state::State;
 
 /// How often a generated name that is taken is replaced by another (`maxNameGenerationCreateAttempts`).
@@ -35,11 +35,7 @@ pub(crate) async fn handle(state: &State, call: &Call, resource: &Resource, body
     codec::complete(kind, &mut object);
     metadata::wipe_system_fields(&mut object);
     let written = insert(state, call, resource, object, &options).await?;
-    match written.json {
-        // Stored and sent as the same bytes: encoded once.
-        Some(json) if output.is_plain_json() => Ok(respond::encoded(201, output.encoding.media_type(), json)),
-        _ => output::object(call, resource, output, 201, &written.object),
-    }
+    output::written(call, resource, output, 201, &written.object, written.json.as_ref())
 }
 
 /// Refuses unknown fields, warns of them, or neither.
@@ -76,7 +72,15 @@ pub(crate) struct Written {
     /// As it is stored; as it would be, if it was a dry run.
     pub object: Value,
     /// Its JSON, where it is served as it is stored.
-    json: Option<Bytes>,
+    pub json: Option<Bytes>,
+}
+
+/// The JSON of what was stored at a revision, where it is served as it is stored.
+pub(crate) fn served(resource: &Resource, stored: Option<Bytes>, revision: i64) -> Option<Bytes> {
+    let same = resource.kind.custom.is_none() && is_cached_version(&resource.kind);
+    stored
+        .filter(|_| same)
+        .map(|stored| stamp_resource_version(&stored, revision))
 }
 
 /// Admits, completes, validates and stores a new object; answers it as it is stored.
@@ -176,10 +180,7 @@ async fn insert_admitted(
         match write.run(&state.store).await? {
             Outcome::Done(revision, stored) => {
                 meta::set_resource_version(&mut object, &revision.to_string());
-                let same = resource.kind.custom.is_none() && is_cached_version(&resource.kind);
-                let json = stored
-                    .filter(|_| same)
-                    .map(|stored| stamp_resource_version(&stored, revision));
+                let json = served(resource, stored, revision);
                 return Ok(Written { object, json });
             }
             Outcome::Conflict(found) => {

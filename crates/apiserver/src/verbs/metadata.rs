@@ -27,7 +27,12 @@ pub(crate) fn wipe_system_fields(object: &mut Value) {
 /// Gives a new object its uid and creation time.
 pub(crate) fn fill_system_fields(object: &mut Value, now: Timestamp) {
     meta::set_creation_timestamp(object, Some(now));
-    meta::set_uid(object, &uuid::Uuid::new_v4().to_string());
+    meta::set_uid(object, &new_uid());
+}
+
+/// A random UUID; of a generator that does not ask the kernel each time.
+pub(crate) fn new_uid() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
 
 /// A name made of a prefix and five random characters, of at most 63.

@@ -57,6 +57,21 @@ pub(crate) fn object(
     }
 }
 
+/// What was just written; stored and sent as the same bytes where they are known.
+pub(crate) fn written(
+    call: &Call,
+    resource: &Resource,
+    output: Output,
+    code: u16,
+    value: &Value,
+    json: Option<&Bytes>,
+) -> Result<Answer, Status> {
+    match json {
+        Some(json) if output.is_plain_json() => Ok(respond::encoded(code, output.encoding.media_type(), json.clone())),
+        _ => object(call, resource, output, code, value),
+    }
+}
+
 fn not_acceptable() -> Status {
     Status::not_acceptable(&[
         "application/json",

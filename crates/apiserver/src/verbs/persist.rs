@@ -21,6 +21,16 @@ pub(crate) enum Expect {
     Revision(i64),
 }
 
+impl Expect {
+    /// The key's revision; 0 if there is none.
+    fn revision(self) -> i64 {
+        match self {
+            Expect::Absent => 0,
+            Expect::Revision(revision) => revision,
+        }
+    }
+}
+
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -79,14 +89,21 @@ pub(crate) fn claims(resource: &Resource, object: Option<&Value>) -> BTreeSet<Cl
 }
 
 impl Write<'_> {
-    async fn txn(&self) -> Result<(Txn, Option<Bytes>), Status> {
-        let compare = match self.expect {
-            Expect::Absent => Compare::Absent(self.key.clone()),
-            Expect::Revision(revision) => Compare::ModRevision {
-                key: self.key.clone(),
-                revision,
+    /// The expectation; where the cache shows the same, with how new that is, which spares the store a look.
+    fn compare(&self) -> Compare {
+        let (key, expected) = (self.key.clone(), self.expect.revision());
+        match self.resource.cache.started().map(|cache| cache.seen(&self.key)) {
+            Some((since, revision)) if since > 0 && revision == expected => Compare::Unchanged { key, revision, since },
+            _ if expected == 0 => Compare::Absent(key),
+            _ => Compare::ModRevision {
+                key,
+                revision: expected,
             },
-        };
+        }
+    }
+
+    async fn txn(&self) -> Result<(Txn, Option<Bytes>), Status> {
+        let compare = self.compare();
         let mut bytes = None;
         let op = match self.object {
             None => Op::delete(&*self.key),

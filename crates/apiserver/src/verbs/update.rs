@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::{Status, Value, meta};
 use bytes::Bytes;
 
-use super::create::{insert, invalid, report_strict};
+use super::create::{insert, invalid, report_strict, served};
 use super::metadata;
 use super::options::{WriteOptions, WriteVerb};
 use super::output;
@@ -15,7 +15,7 @@ use crate::admission::{Attributes, Operation, Options, Trace};
 use crate::call::Call;
 use crate::codec;
 use crate::kind::{AllowUnconditionalUpdate, Generation, Kind, Part, value_at};
-use crate::negotiate;
+use crate::negotiate::{self, Output};
 use crate::patch::{self, Patch};
 use crate::resource::{Resource, store_status};
 use crate::respond::Answer;
@@ -72,8 +72,17 @@ pub(crate) enum Source {
 pub(crate) struct Updated {
     /// The object as it is stored now.
     pub object: Value,
+    /// Its JSON, where it is served as it is stored and was written just now.
+    json: Option<Bytes>,
     /// Whether it was created.
     pub created: bool,
+}
+
+impl Updated {
+    fn answer(&self, call: &Call, resource: &Resource, output: Output) -> Result<Answer, Status> {
+        let code = if self.created { 201 } else { 200 };
+        output::written(call, resource, output, code, &self.object, self.json.as_ref())
+    }
 }
 
 /// Handles PUT.
@@ -111,8 +120,7 @@ pub(crate) async fn handle_put(
     call.warnings.extend(metadata::dedup_warning(&repeated, false));
     let source = Source::Put(object);
     let updated = update(state, call, resource, target, &source, &options).await?;
-    let code = if updated.created { 201 } else { 200 };
-    output::object(call, resource, output, code, &updated.object)
+    updated.answer(call, resource, output)
 }
 
 /// Handles PATCH.
@@ -133,8 +141,7 @@ pub(crate) async fn handle_patch(
     let options = WriteOptions::read(call, verb)?;
     let source = Source::Patch(Patch::parse(patch_type, &body)?);
     let updated = update(state, call, resource, target, &source, &options).await?;
-    let code = if updated.created { 201 } else { 200 };
-    output::object(call, resource, output, code, &updated.object)
+    updated.answer(call, resource, output)
 }
 
 /// Reads, changes, admits, validates and stores an object, again if others were faster.
@@ -150,12 +157,22 @@ pub(crate) async fn update(
     options: &WriteOptions,
 ) -> Result<Updated, Status> {
     let (namespace, name) = (&call.info.namespace, &call.info.name);
-    for _ in 0..ATTEMPTS {
-        let Some(entry) = resource.latest(namespace, name).await? else {
-            let object = create_instead(state, call, resource, target, source, options).await;
-            match object {
+    for attempt in 0..ATTEMPTS {
+        // The first time what is at hand will do: if it was old, nothing comes of it.
+        let (at_hand, is_newest) = match attempt {
+            0 if !options.dry_run => resource.cache.get_at_hand(&resource.key(namespace, name)),
+            _ => (None, false),
+        };
+        let is_newest = is_newest || at_hand.is_none();
+        let found = match at_hand {
+            Some(entry) => Some(entry),
+            None => resource.latest(namespace, name).await?,
+        };
+        let Some(entry) = found else {
+            let written = create_instead(state, call, resource, target, source, options).await;
+            match written {
                 Err(status) if status.is_already_exists() => continue,
-                other => return other.map(|object| Updated { object, created: true }),
+                other => return other,
             }
         };
         let mut old = resource.value(&entry);
@@ -168,12 +185,16 @@ pub(crate) async fn update(
             source,
             options,
             old: &old,
+            is_newest,
         };
         if resource.kind.allocation.is_some() {
             state.pools.catch_up(state.store.revision()).await?;
         }
-        if let Some(object) = attempt.run(entry.revision).await? {
-            return Ok(Updated { object, created: false });
+        match attempt.run(entry.revision).await {
+            Ok(Some(updated)) => return Ok(updated),
+            Ok(None) => {}
+            Err(_) if !is_newest => {}
+            Err(status) => return Err(status),
         }
     }
     Err(Status::stale(&resource.group_resource(), name))
@@ -187,7 +208,7 @@ async fn create_instead(
     target: Target<'_>,
     source: &Source,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<Updated, Status> {
     let gr = resource.group_resource();
     let missing = || Status::not_found(&gr, &call.info.name);
     let (object, unconditional) = match (target, source) {
@@ -212,7 +233,11 @@ async fn create_instead(
     let mut object = object;
     meta::remove(&mut object, "resourceVersion");
     let written = insert(state, call, resource, object, options).await?;
-    Ok(written.object)
+    Ok(Updated {
+        object: written.object,
+        json: written.json,
+        created: true,
+    })
 }
 
 struct Attempt<'a> {
@@ -223,11 +248,13 @@ struct Attempt<'a> {
     source: &'a Source,
     options: &'a WriteOptions,
     old: &'a Value,
+    /// Whether every write that was acknowledged before is in `old`.
+    is_newest: bool,
 }
 
 impl Attempt<'_> {
-    /// The stored object, or `None` if it has to be tried again.
-    async fn run(&self, revision: i64) -> Result<Option<Value>, Status> {
+    /// What was stored, or `None` if it has to be tried again.
+    async fn run(&self, revision: i64) -> Result<Option<Updated>, Status> {
         let (call, resource, kind) = (self.call, self.resource, &self.resource.kind);
         let mut new = self.make_new()?;
         let trace = Trace::default();
@@ -265,8 +292,15 @@ impl Attempt<'_> {
         patch::ignore_timestamps(&mut new, self.old);
         let gone = deletes(kind, &new, self.old);
         let unchanged = !gone && new == *self.old;
+        if unchanged && !self.is_newest {
+            return Ok(None);
+        }
         if self.options.dry_run || unchanged && !self.is_stored_elsewise().await? {
-            return Ok(Some(new));
+            return Ok(Some(Updated {
+                object: new,
+                json: None,
+                created: false,
+            }));
         }
         let write = Write {
             resource,
@@ -276,9 +310,13 @@ impl Attempt<'_> {
             old: Some(self.old),
         };
         match write.run(&self.state.store).await? {
-            Outcome::Done(revision, _) => {
+            Outcome::Done(revision, stored) => {
                 meta::set_resource_version(&mut new, &revision.to_string());
-                Ok(Some(new))
+                Ok(Some(Updated {
+                    json: served(resource, stored, revision),
+                    object: new,
+                    created: false,
+                }))
             }
             Outcome::Conflict(_) | Outcome::ClaimTaken => Ok(None),
         }
@@ -434,6 +472,10 @@ impl Attempt<'_> {
 /// Takes a top-level field from the old object.
 pub fn put_back(new: &mut Value, old: &Value, field: &str) {
     let Some(map) = new.as_object_mut() else { return };
+    // Mostly it is there already.
+    if map.get(field) == old.get(field) {
+        return;
+    }
     match old.get(field) {
         Some(value) => drop(map.insert(field.to_owned(), value.clone())),
         None => drop(map.remove(field)),
@@ -491,14 +533,12 @@ pub fn generation_moves(kind: &Kind, new: &Value, old: &Value) -> bool {
         Generation::Unused => false,
         Generation::When(changed) => changed(new, old),
         Generation::Spec => {
-            let fields = |object: &Value| {
-                let mut map = object.as_object().cloned().unwrap_or_default();
-                for field in ["apiVersion", "kind", "metadata", "status"] {
-                    map.remove(field);
-                }
-                map
-            };
-            fields(new) != fields(old)
+            let others = ["apiVersion", "kind", "metadata", "status"];
+            fn fields<'v>(object: &'v Value, others: &[&str]) -> impl Iterator<Item = (&'v String, &'v Value)> {
+                let map = object.as_object().into_iter().flatten();
+                map.filter(|(name, _)| !others.contains(&name.as_str()))
+            }
+            !fields(new, &others).eq(fields(old, &others))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! absence, times, durations and quantities take their canonical form. Field names are compared
 //! byte by byte.
 
+mod changes;
 pub mod json;
 pub mod protobuf;
 mod scan;
@@ -13,6 +14,7 @@ pub mod yaml;
 
 use serde_json::Value;
 
+pub use changes::reshape_changes;
 pub use json::{TypeMeta, decode_json, decode_value, repeated_fields, type_meta};
 pub use yaml::decode_yaml;
 

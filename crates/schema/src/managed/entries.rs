@@ -2,7 +2,7 @@
 //!
 //! A set is a `fieldsV1` object: what has no members, or has the member `.`, is in the set itself; the whole is not.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::managers::{self, Writer};
 
@@ -53,18 +53,18 @@ pub(super) fn update(
 }
 
 fn new_entry(writer: &Writer, fields: Map<String, Value>, now: &str) -> Value {
-    let mut entry = json!({
-        "manager": writer.manager,
-        "operation": "Update",
-        "apiVersion": writer.api_version,
-        "time": now,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": fields,
-    });
+    let mut entry = Map::new();
+    let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
+    put("manager", writer.manager.as_str().into());
+    put("operation", "Update".into());
+    put("apiVersion", writer.api_version.as_str().into());
+    put("time", now.into());
+    put("fieldsType", "FieldsV1".into());
+    put("fieldsV1", Value::Object(fields));
     if !writer.subresource.is_empty() {
-        entry["subresource"] = writer.subresource.as_str().into();
+        put("subresource", writer.subresource.as_str().into());
     }
-    entry
+    Value::Object(entry)
 }
 
 fn text<'v>(entry: &'v Value, field: &str) -> &'v str {

@@ -19,6 +19,7 @@ mod hub;
 mod layout;
 mod lock;
 mod read;
+mod recent;
 mod txn;
 mod writer;
 

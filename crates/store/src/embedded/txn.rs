@@ -28,13 +28,17 @@ pub(super) fn check(txn: &Txn) -> Result<(), Error> {
 
 fn compare_key(compare: &Compare) -> &str {
     match compare {
-        Compare::ModRevision { key, .. } | Compare::Exists(key) | Compare::Absent(key) => key,
+        Compare::ModRevision { key, .. } | Compare::Unchanged { key, .. } => key,
+        Compare::Exists(key) | Compare::Absent(key) => key,
     }
 }
 
 /// Where the current state is looked up.
 pub(super) trait Lookup {
     fn lookup(&mut self, key: &str) -> Result<Option<KeyValue>, Error>;
+
+    /// The same of a key whose newest revision (0: none) was seen at `since`.
+    fn lookup_seen(&mut self, key: &str, revision: i64, since: i64) -> Result<Option<KeyValue>, Error>;
 }
 
 /// What a transaction does.
@@ -53,9 +57,14 @@ pub(super) fn evaluate(txn: Txn, revision: i64, now_ms: i64, state: &mut dyn Loo
         found: Vec::new(),
     };
     for compare in &txn.compare {
-        let found = state.lookup(compare_key(compare))?;
+        let found = match compare {
+            Compare::Unchanged { key, revision, since } => state.lookup_seen(key, *revision, *since)?,
+            _ => state.lookup(compare_key(compare))?,
+        };
         succeeded &= match compare {
-            Compare::ModRevision { revision, .. } => found.map_or(0, |kv| kv.mod_revision) == *revision,
+            Compare::ModRevision { revision, .. } | Compare::Unchanged { revision, .. } => {
+                found.map_or(0, |kv| kv.mod_revision) == *revision
+            }
             Compare::Exists(_) => found.is_some(),
             Compare::Absent(_) => found.is_none(),
         };
@@ -85,6 +94,12 @@ impl Lookup for Once<'_> {
             return Ok(found.clone());
         }
         let found = self.below.lookup(key)?;
+        self.found.push((key.to_owned(), found.clone()));
+        Ok(found)
+    }
+
+    fn lookup_seen(&mut self, key: &str, revision: i64, since: i64) -> Result<Option<KeyValue>, Error> {
+        let found = self.below.lookup_seen(key, revision, since)?;
         self.found.push((key.to_owned(), found.clone()));
         Ok(found)
     }

@@ -1,6 +1,5 @@
 //! The writer thread: takes all waiting transactions, commits them as one, answers them.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use super::compaction::Compaction;
 use super::disk::{Changes, CommitError};
 use super::expiry::Expiry;
 use super::high_water::HighWater;
+use super::recent::{Current, Recent};
 use super::txn::{self, Lookup};
 use super::{Options, Shared, newest_revision, read};
 use crate::{Clock, Error, Event, KeyValue, Op, Txn, TxnResponse};
@@ -18,8 +18,6 @@ use crate::{Clock, Error, Event, KeyValue, Op, Txn, TxnResponse};
 /// How much goes into one commit.
 const BATCH_TXNS: usize = 512;
 const BATCH_BYTES: usize = 8 << 20;
-/// The bytes of recently written values that are kept for compares and previous values.
-const RECENT_BYTES: usize = 1 << 20;
 
 /// The way back to the caller.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -78,7 +76,7 @@ impl Writer {
             compaction,
             expiry,
             revision,
-            recent: Recent::default(),
+            recent: Recent::new(revision),
             health: Health::Good,
             full_retry: options.full_retry,
             high_water,
@@ -174,7 +172,7 @@ impl Writer {
             if !outcome.events.is_empty() {
                 revision += 1;
                 txn::write(&outcome.events, now_ms, &mut changes);
-                self.recent.apply(&outcome.events);
+                self.recent.apply(&outcome.events, now_ms);
                 all_events.extend(outcome.events);
             }
             let response = TxnResponse {
@@ -188,7 +186,7 @@ impl Writer {
         for Evaluated { answer, response } in evaluated {
             let _ = answer.send(committed.clone().map(|()| response));
         }
-        self.recent.trim();
+        self.recent.trim(now_ms);
     }
 
     /// Commits changes and tells the watches and readers of them.
@@ -197,7 +195,7 @@ impl Writer {
             return Ok(());
         }
         if let Err(error) = self.shared.disk.commit(changes, true) {
-            self.recent.clear();
+            self.recent.clear(self.revision);
             return Err(self.failed(error));
         }
         self.expiry.note(&events);
@@ -265,6 +263,7 @@ impl Writer {
             let (events, _) = read::events(&self.shared.disk.view()?, "", self.revision + 1, revision, usize::MAX)?;
             self.expiry.note(&events);
             self.publish(revision, &events);
+            self.recent.clear(revision);
         }
         Ok(())
     }
@@ -287,52 +286,6 @@ fn weight(txn: &Txn) -> usize {
     values.sum::<usize>() + 256
 }
 
-/// The newest states of the keys that were written last: of this batch, and for speed of some
-/// before.
-#[derive(Default)]
-struct Recent {
-    states: HashMap<Arc<str>, Option<KeyValue>>,
-    bytes: usize,
-}
-
-impl Recent {
-    fn apply(&mut self, events: &[Event]) {
-        for event in events {
-            let state = match event {
-                Event::Put { kv, .. } => Some(kv.clone()),
-                Event::Delete { .. } => None,
-            };
-            self.bytes += 128 + event.key().len() + state.as_ref().map_or(0, |kv| kv.value.len());
-            self.states.insert(Arc::clone(event.key()), state);
-        }
-    }
-
-    fn trim(&mut self) {
-        if self.bytes > RECENT_BYTES {
-            self.clear();
-        }
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// The state that the next transaction of the batch sees.
-struct Current<'a> {
-    shared: &'a Shared,
-    recent: &'a Recent,
-}
-
-impl Lookup for Current<'_> {
-    fn lookup(&mut self, key: &str) -> Result<Option<KeyValue>, Error> {
-        match self.recent.states.get(key) {
-            Some(state) => Ok(state.clone()),
-            None => read::get(&self.shared.disk.view()?, &key.into(), i64::MAX),
-        }
-    }
-}
-
 impl Writer {
     /// The newest state of a key.
     pub(super) fn lookup(&self, key: &str) -> Result<Option<KeyValue>, Error> {
@@ -345,7 +298,8 @@ impl Writer {
 
     /// Takes up changes that did not come from a transaction.
     pub(super) fn remember(&mut self, events: &[Event]) {
-        self.recent.apply(events);
-        self.recent.trim();
+        let now_ms = self.clock.now_ms();
+        self.recent.apply(events, now_ms);
+        self.recent.trim(now_ms);
     }
 }

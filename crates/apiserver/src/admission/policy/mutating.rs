@@ -14,7 +14,7 @@ use crate::admission::expressions::{Checks, Inputs};
 use crate::admission::matching::{Match, is_exempt};
 use crate::admission::metrics::{PolicyCheck, PolicyKind};
 use crate::admission::webhook::FailurePolicy;
-use crate::admission::{Attributes, Operation, Plugin};
+use crate::admission::{Attributes, Operation, Plugin, Step};
 use crate::state::State;
 
 const PLUGIN: &str = "MutatingAdmissionPolicy";
@@ -56,6 +56,10 @@ struct Failed {
 
 #[async_trait]
 impl Plugin for MutatingPolicies {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Mutate
+    }
+
     fn handles(&self, operation: Operation) -> bool {
         matches!(operation, Operation::Create | Operation::Update | Operation::Connect)
     }

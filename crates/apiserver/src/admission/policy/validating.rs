@@ -15,7 +15,7 @@ use crate::admission::expressions::{Checks, Inputs};
 use crate::admission::matching::{Match, is_exempt};
 use crate::admission::metrics::{PolicyCheck, PolicyKind};
 use crate::admission::webhook::FailurePolicy;
-use crate::admission::{Attributes, Plugin};
+use crate::admission::{Attributes, Plugin, Step};
 use crate::state::State;
 
 /// The longest value of an audit annotation.
@@ -42,6 +42,10 @@ struct Denied {
 
 #[async_trait]
 impl Plugin for ValidatingPolicies {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Validate
+    }
+
     async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         if is_exempt(attributes) {
             return Ok(());

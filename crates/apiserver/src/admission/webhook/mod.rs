@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 use super::matching::is_exempt;
 use super::parsed::Parsed;
-use super::{Attributes, Plugin};
+use super::{Attributes, Plugin, Step};
 use crate::state::State;
 use client::Clients;
 pub(super) use configuration::FailurePolicy;
@@ -78,6 +78,10 @@ async fn hooks(configurations: &Parsed<Hooks>, state: &State) -> Result<Vec<Arc<
 
 #[async_trait]
 impl Plugin for MutatingWebhooks {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Mutate
+    }
+
     async fn mutate(&self, state: &State, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         if is_exempt(attributes) {
             return Ok(());
@@ -92,6 +96,10 @@ impl Plugin for MutatingWebhooks {
 
 #[async_trait]
 impl Plugin for ValidatingWebhooks {
+    fn concerns(&self, step: Step, _group: &str, _plural: &str) -> bool {
+        step == Step::Validate
+    }
+
     async fn validate(&self, state: &State, attributes: &Attributes<'_>, object: Option<&Value>) -> Result<(), Status> {
         if is_exempt(attributes) {
             return Ok(());

@@ -1,5 +1,7 @@
 //! What is stored: objects of about a wanted size, encoded as wanted.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,9 @@ pub struct Objects {
     pub namespace: String,
     padding: String,
     next: AtomicU64,
+    /// What stands before and after the name in a body, by the name's length: encoding takes a client longer than it
+    /// takes some servers to answer. Locked for moments only, never across an await.
+    templates: Mutex<HashMap<usize, (Bytes, Bytes)>>,
 }
 
 impl Objects {
@@ -53,6 +58,7 @@ impl Objects {
             namespace: format!("skiff-bench-{}", std::process::id()),
             padding: String::new(),
             next: AtomicU64::new(0),
+            templates: Mutex::default(),
         };
         let bare = objects.object("object-0").to_string().len();
         objects.padding = "x".repeat(bytes.saturating_sub(bare));
@@ -139,11 +145,26 @@ impl Objects {
 
     /// The body that creates an object.
     pub fn body(&self, name: &str) -> Bytes {
-        let object = self.object(name);
-        match self.encoding {
-            Encoding::Json => object.to_string().into(),
-            Encoding::Protobuf => self.protobuf(&object).into(),
-        }
+        let mut templates = self.templates.lock().expect("nobody panics while holding it");
+        let (head, tail) = templates.entry(name.len()).or_insert_with(|| self.template(name.len()));
+        let mut body = Vec::with_capacity(head.len() + name.len() + tail.len());
+        body.extend_from_slice(head);
+        body.extend_from_slice(name.as_bytes());
+        body.extend_from_slice(tail);
+        body.into()
+    }
+
+    /// What stands before and after a name of that length.
+    fn template(&self, length: usize) -> (Bytes, Bytes) {
+        // Nothing else in an object has such a character.
+        let name = "~".repeat(length);
+        let object = self.object(&name);
+        let whole = Bytes::from(match self.encoding {
+            Encoding::Json => object.to_string().into_bytes(),
+            Encoding::Protobuf => self.protobuf(&object),
+        });
+        let at = whole.iter().position(|byte| *byte == b'~').unwrap_or(0);
+        (whole.slice(..at), whole.slice(at + length..))
     }
 
     fn protobuf(&self, object: &Value) -> Vec<u8> {
@@ -241,4 +262,19 @@ async fn gone(connection: &mut Connection, path: &str) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     bail!("{path} was not gone after {} s", PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_what_their_objects_encode_to() {
+        let json = Objects::new(Resource::Pods, Encoding::Json, 2000);
+        let protobuf = Objects::new(Resource::Leases, Encoding::Protobuf, 500);
+        for name in ["new-1", "object-12345", "new-2"] {
+            assert_eq!(json.body(name), json.object(name).to_string());
+            assert_eq!(protobuf.body(name), protobuf.protobuf(&protobuf.object(name)));
+        }
+    }
 }

@@ -75,11 +75,14 @@ pub async fn bench(options: &Options) -> Result<()> {
     }
     let mut all = Vec::new();
     let mut failed = Vec::new();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     for workload in &workloads {
         tell(&format!("{} …", workload.name));
         let measured = tokio::select! {
             measured = one(options, workload) => measured,
+            // What was begun is dropped, and with it its server and directory.
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("interrupted"),
         };
         match measured {
             Ok(figures) => {
