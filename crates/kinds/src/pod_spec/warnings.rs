@@ -49,8 +49,8 @@ pub fn claim_spec(spec: &Value, path: &Path) -> Vec<String> {
 
 fn fraction(resources: &Value, list: &str, name: &str, path: &Path) -> Option<String> {
     let quantity = tree::quantity(tree::map(resources, list)?.get(name)?)?;
-    let path = path.child(list).key(name);
     (!quantity.is_whole()).then(|| {
+        let path = path.child(list).key(name);
         let shown = go_quote(&quantity.to_string());
         format!("{path}: fractional byte value {shown} is invalid, must be an integer")
     })
@@ -124,9 +124,8 @@ pub fn pod(pod: &Value, path: &Path) -> Vec<String> {
     warnings.extend(volumes(spec, &spec_path));
     warnings.extend(overlapping_paths(spec));
     warnings.extend(repeated(spec, &spec_path));
-    let overhead = serde_json::json!({"overhead": spec.get("overhead")});
     for name in ["memory", "ephemeral-storage"] {
-        warnings.extend(fraction(&overhead, "overhead", name, &spec_path));
+        warnings.extend(fraction(spec, "overhead", name, &spec_path));
     }
     const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
     if tree::at(spec, "securityContext.seccompProfile").is_none() && meta::annotation(pod, SECCOMP).is_some() {
@@ -331,10 +330,12 @@ fn hidden_variables(container: &Value, path: &Path) -> Vec<String> {
     let hides = |(index, variable): &(usize, &Value)| {
         let name = tree::text(variable, "name");
         let mut earlier = variables[..*index].iter();
-        let reference = format!("$({name})");
-        let value = tree::text(variable, "value");
-        earlier.any(|other| tree::text(other, "name") == name)
-            && (tree::at(variable, "valueFrom").is_some() || value == reference || !value.contains(&reference))
+        let hides = || {
+            let reference = format!("$({name})");
+            let value = tree::text(variable, "value");
+            tree::at(variable, "valueFrom").is_some() || value == reference || !value.contains(&reference)
+        };
+        earlier.any(|other| tree::text(other, "name") == name) && hides()
     };
     let hiding = variables.iter().enumerate().filter(hides);
     hiding

@@ -84,7 +84,9 @@ fn drop_from_handlers(spec: &mut Value, kind: &str, field: &str) {
     for list in CONTAINER_LISTS {
         for container in tree::items_mut(spec, list) {
             for handler in HANDLERS {
-                drop_at(container, &format!("{handler}.{kind}"), field);
+                if let Some(handler) = tree::at_mut(container, handler) {
+                    drop_at(handler, kind, field);
+                }
             }
         }
     }
@@ -100,14 +102,20 @@ fn owners_in_use(spec: &Value) -> bool {
 fn volume_owners(spec: &mut Value) {
     for volume in tree::items_mut(spec, "volumes") {
         for source in ["configMap", "secret", "downwardAPI", "projected"] {
-            drop_at(volume, source, "defaultUser");
-            for item in tree::items_mut(volume, &format!("{source}.items")) {
+            let Some(source) = tree::at_mut(volume, source) else {
+                continue;
+            };
+            tree::unset(source, "defaultUser");
+            for item in tree::items_mut(source, "items") {
                 tree::unset(item, "user");
             }
         }
         for source in tree::items_mut(volume, "projected.sources") {
             for part in ["configMap", "secret", "downwardAPI"] {
-                for item in tree::items_mut(source, &format!("{part}.items")) {
+                let Some(part) = tree::at_mut(source, part) else {
+                    continue;
+                };
+                for item in tree::items_mut(part, "items") {
                     tree::unset(item, "user");
                 }
             }

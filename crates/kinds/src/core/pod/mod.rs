@@ -105,11 +105,11 @@ fn prepare_create(_: &Context<'_>, pod: &mut Value) {
     defaults::alias_service_account(spec);
     disabled::pod_spec(spec, None);
     merge_label_keys(pod);
-    let spec = tree::at(pod, "spec").cloned().unwrap_or_default();
+    let spec = tree::at(pod, "spec").unwrap_or(&Value::Null);
     let mut status = Map::new();
     status.insert("phase".to_owned(), "Pending".into());
-    status.insert("qosClass".to_owned(), qos::class(&spec).into());
-    if !tree::list(&spec, "schedulingGates").is_empty() {
+    status.insert("qosClass".to_owned(), qos::class(spec).into());
+    if !tree::list(spec, "schedulingGates").is_empty() {
         let condition = serde_json::json!({
             "type": "PodScheduled",
             "status": "False",
@@ -126,6 +126,9 @@ fn prepare_create(_: &Context<'_>, pod: &mut Value) {
 /// `matchLabelKeys` and `mismatchLabelKeys` of affinity terms and spread constraints become
 /// expressions over the pod's own labels (`applyMatchLabelKeysAndMismatchLabelKeys`).
 fn merge_label_keys(pod: &mut Value) {
+    if tree::at(pod, "spec.affinity").is_none() && tree::list(pod, "spec.topologySpreadConstraints").is_empty() {
+        return;
+    }
     let labels = meta::labels(pod);
     let mut merge = |holder: &mut Value| {
         if tree::at(holder, "labelSelector").is_none() {
