@@ -1,5 +1,7 @@
 //! HTTP/1.1 and HTTP/2 over TLS.
 
+mod gather;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,6 +27,7 @@ use crate::aggregation::FrontProxy;
 use crate::authn::user_of_certificate;
 use crate::body::{self, Body};
 use crate::server::{ApiServer, Peer};
+use gather::Gathered;
 
 /// Streams a client may have open on one HTTP/2 connection (watches above all).
 const STREAMS_A_CONNECTION: u32 = 2000;
@@ -214,16 +217,30 @@ async fn connection(
         .max_header_list_size(HEADER_LIMIT_BYTES as u32)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let stream = Gathered::new(stream);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream.clone()), service);
     tokio::pin!(connection);
     let mut line = LastInLine::default();
-    let ended = tokio::select! {
-        ended = std::future::poll_fn(|context| line.poll(context, connection.as_mut())) => ended,
-        () = ending.cancelled() => {
+    let mut ending = Some(Box::pin(ending.cancelled_owned()));
+    let ended = std::future::poll_fn(|context| {
+        if let Some(end) = &mut ending
+            && end.as_mut().poll(context).is_ready()
+        {
+            ending = None;
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
+        let polled = line.poll(context, connection.as_mut());
+        // What is left is sent when the stream takes it.
+        let _ = stream.poll_send(context);
+        polled
+    });
+    let ended = ended.await;
+    stream.pass_through();
+    if ended.is_ok() {
+        // Whoever took the connection over may wait for an answer to what was said last.
+        let sent = std::future::poll_fn(|context| stream.poll_send(context));
+        let _ = tokio::time::timeout(DRAIN, sent).await;
+    }
     if let Err(error) = ended {
         tracing::debug!(%address, error = %error, "a connection ended badly");
     }

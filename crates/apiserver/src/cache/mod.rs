@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use entry::{Codec, Conversion, Encoding, Entry, Indexed, Stamp};
 pub use error::CacheError;
 pub use selection::{Matcher, Selection};
-pub use stamp::stamp_resource_version;
+pub use stamp::{metadata_of, stamp_resource_version};
 pub use watcher::{ChangeType, WatchEvent, WatchParams, WatchStart, Watcher};
 
 use state::Inner;

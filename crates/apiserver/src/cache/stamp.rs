@@ -25,6 +25,21 @@ pub fn stamp_resource_version(json: &Bytes, revision: i64) -> Bytes {
     }
 }
 
+/// The bytes of a JSON object's `metadata`; none if it has none.
+pub fn metadata_of(json: &[u8]) -> Option<&[u8]> {
+    let mut top = Scanner { json, at: 0 };
+    top.enter()?;
+    loop {
+        let (key, _) = top.key()?;
+        let start = top.at;
+        top.skip_value()?;
+        if key == b"metadata" {
+            return Some(&json[start..top.at]);
+        }
+        top.next_member()?;
+    }
+}
+
 /// What is replaced, and what stands around the revision.
 struct Edit {
     start: usize,
@@ -234,5 +249,14 @@ mod tests {
         ] {
             check(json, json);
         }
+    }
+
+    #[test]
+    fn metadata_is_cut_out() {
+        let cut = |json: &str| metadata_of(json.as_bytes()).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let json = r#"{"kind":"A","data":{"metadata":1},"metadata":{"a":"}","b":[{}]},"spec":{}}"#;
+        assert_eq!(cut(json).as_deref(), Some(r#"{"a":"}","b":[{}]}"#));
+        assert_eq!(cut(r#"{"kind":"A"}"#), None);
+        assert_eq!(cut(r#"{"metadata":{"a":"#), None);
     }
 }

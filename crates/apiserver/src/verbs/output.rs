@@ -123,6 +123,20 @@ pub(crate) fn partial(value: &Value, version: MetaVersion) -> (Gvk, Value) {
     (gvk, partial)
 }
 
+/// Appends the JSON of an entry's PartialObjectMetadata, cut out of the object's own. False if that cannot be done.
+pub(crate) fn put_partial(out: &mut BytesMut, resource: &Resource, entry: &Entry, version: MetaVersion) -> bool {
+    let metadata = is_cached_version(&resource.kind).then(|| cache::metadata_of(&entry.json));
+    let Some(metadata) = metadata.flatten() else {
+        return false;
+    };
+    out.put_slice(b"{\"apiVersion\":\"");
+    out.put_slice(version.api_version().as_bytes());
+    out.put_slice(b"\",\"kind\":\"PartialObjectMetadata\",\"metadata\":");
+    out.put_slice(metadata);
+    out.put_u8(b'}');
+    true
+}
+
 fn meta_gvk(kind: &str, version: MetaVersion) -> Gvk {
     let version = match version {
         MetaVersion::V1 => "v1",
@@ -206,6 +220,19 @@ pub(crate) fn list(
                 .collect();
             let value = table::table(resource, version, &metadata, rows, &call.query);
             Ok(respond::encoded(200, content, encode_untyped(output, &value)?))
+        }
+        (Transform::PartialList(version), Encoding::Json) if !output.pretty => {
+            let head = format!(
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+                version.api_version()
+            );
+            let resource = resource.clone();
+            let body = json_pieces(head, page.entries, move |out, entry| {
+                if !put_partial(out, &resource, entry, version) {
+                    out.put_slice(&codec::to_json(&partial(&resource.value(entry), version).1));
+                }
+            });
+            Ok(respond::stream(200, content, body))
         }
         (Transform::PartialList(version), _) => {
             let items: Vec<Value> = page

@@ -237,6 +237,13 @@ impl Encoder {
                 schema::codec::unknown::wrap(&resource.kind.gvk, &raw).into()
             }
             (Transform::None, _) => resource.json(entry),
+            (Transform::Partial(version) | Transform::PartialList(version), Encoding::Json) if !self.output.pretty => {
+                let mut out = BytesMut::new();
+                if !output::put_partial(&mut out, resource, entry, version) {
+                    return self.value(&resource.value(entry));
+                }
+                out.freeze()
+            }
             _ => self.value(&resource.value(entry)),
         }
     }
