@@ -378,12 +378,13 @@ async fn follow(runtime: &Weak<Inner>, sandbox: &Sandbox) -> io::Result<()> {
         {
             runtime.settle_container(container);
         }
-        for container in sandbox
-            .containers()
-            .iter()
-            .filter(|container| state.running.contains(&container.id))
-        {
-            runtime.load_run(container);
+        for container in sandbox.containers() {
+            if state.running.contains(&container.id) {
+                runtime.load_run(&container);
+            } else {
+                // It may have come up and ended since it was asked what runs.
+                runtime.load_exit(&container);
+            }
         }
     }
     drop(known_to_run);
