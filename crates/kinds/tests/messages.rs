@@ -75,6 +75,18 @@ fn pods() {
     );
 }
 
+/// Upstream takes it for one second when the pod ends.
+#[test]
+fn a_negative_grace_period_is_taken() {
+    let spec = json!({"containers": [{"name": "c", "image": "x"}], "terminationGracePeriodSeconds": -1});
+    check(
+        "pods",
+        "",
+        &json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec}),
+        &[],
+    );
+}
+
 #[test]
 fn services() {
     check(

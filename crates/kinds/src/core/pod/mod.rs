@@ -204,7 +204,6 @@ fn own_errors(pod: &Value) -> Vec<Error> {
         let detail = "static pods do not support resource claims";
         errors.push(Error::forbidden(&Path::root(), detail));
     }
-    errors.extend(checks::nonnegative(spec_value, "terminationGracePeriodSeconds", &path));
     for list in ["containers", "initContainers"] {
         for (index, container) in tree::list(spec_value, list).iter().enumerate() {
             let path = path.child(list).index(index);
