@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use scheduler::cycle::{Attempt, Failure, NoJudge, schedule};
-use scheduler::{Cluster, PodInfo, Profile, plugins};
+use scheduler::cycle::{ActiveFilter, Attempt, Failure, NoJudge, schedule};
+use scheduler::framework::{Point, PostFilter, PostFilterContext};
+use scheduler::{Cluster, PodInfo, Profile, Verdict, plugins};
 use serde_json::{Value, json};
 use typed::Decoded;
 
@@ -104,14 +105,59 @@ impl Core {
                     self.cluster.assume(pod, &placement.node);
                 }
                 Err(_) if role == Role::Background => {}
-                Err(Failure::Unfit(verdict, _)) => {
-                    bail!("{} cannot be scheduled: {}", pod.key.name, verdict.message(&pod))
-                }
+                Err(Failure::Unfit(verdict, filters)) => self.preempt(&pod, &verdict, filters, random)?,
                 Err(Failure::Error(error)) => bail!("{} cannot be scheduled: {error}", pod.key.name),
             }
             latencies.push(since.elapsed());
         }
         Ok(latencies)
+    }
+
+    /// Makes room for a pod, as the plugin says, and places it there.
+    fn preempt(
+        &mut self,
+        pod: &Arc<PodInfo>,
+        verdict: &Verdict,
+        mut filters: Vec<ActiveFilter>,
+        random: u64,
+    ) -> Result<()> {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut context = PostFilterContext {
+            cluster: &self.cluster,
+            profile: &self.profile,
+            filters: &mut filters,
+            verdict,
+            judge: &mut NoJudge,
+            random,
+            now,
+        };
+        let mut plugins = self.profile.at(Point::PostFilter);
+        let found = plugins.find_map(|(_, plugin, _)| match plugin.post_filter(&mut context, pod) {
+            PostFilter::Preempt { node, victims } => Some((node, victims)),
+            PostFilter::Act(..) | PostFilter::Unschedulable(_) => None,
+        });
+        drop(plugins);
+        let Some((node, victims)) = found else {
+            bail!("{} cannot be scheduled: {}", pod.key.name, verdict.message(pod));
+        };
+        for victim in victims {
+            self.cluster.remove_pod(&victim.key);
+        }
+        self.cluster.nominate(pod, Some(&node));
+        let attempt = Attempt {
+            cluster: &self.cluster,
+            profile: &self.profile,
+            start: self.start,
+            random,
+            now,
+            timings: None,
+        };
+        let Ok(placement) = schedule(&attempt, pod, &mut NoJudge) else {
+            bail!("{} does not fit where room was made for it", pod.key.name);
+        };
+        self.cluster.nominate(pod, None);
+        self.cluster.assume(pod.clone(), &placement.node);
+        Ok(())
     }
 }
 
@@ -144,5 +190,12 @@ mod tests {
         let figures = measure(&workload).unwrap();
         assert_eq!((figures.pods, figures.latencies.len()), (10, 10));
         assert!(figures.peak_rss_bytes.unwrap() > 0);
+    }
+
+    #[test]
+    fn a_small_preemption_is_decided() {
+        let workload = cases::find("PreemptionBasic/5Nodes").unwrap().remove(0);
+        let figures = measure(&workload).unwrap();
+        assert_eq!(figures.pods, figures.latencies.len());
     }
 }
