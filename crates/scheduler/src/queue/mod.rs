@@ -78,10 +78,17 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Active,
-    Backoff { until: Timestamp, after_error: bool },
+    Backoff {
+        until: Timestamp,
+        after_error: bool,
+    },
     Unschedulable,
     Gated,
-    InFlight { events_before: u64 },
+    InFlight {
+        events_before: u64,
+    },
+    /// It has a node: whatever goes wrong now, it is tried again, and events do not matter.
+    Binding,
 }
 
 /// A pod that was popped.
@@ -149,7 +156,7 @@ impl Queue {
         };
         waiting.pod = pod;
         let place = match waiting.place {
-            place @ Place::InFlight { .. } => place,
+            place @ (Place::InFlight { .. } | Place::Binding) => place,
             _ if gated => Place::Gated,
             Place::Gated => Place::Active,
             place => place,
@@ -194,6 +201,16 @@ impl Queue {
             attempts: waiting.attempts,
             first: waiting.first,
         })
+    }
+
+    /// A popped pod has its node: events need not be kept for it any longer, however long its binding takes.
+    pub fn binding(&mut self, key: &PodKey) {
+        if let Some(waiting) = self.pods.get_mut(key)
+            && let Place::InFlight { events_before } = waiting.place
+        {
+            waiting.place = Place::Binding;
+            self.flight.end(events_before);
+        }
     }
 
     /// No node could take the pod: it waits for an event that may help, unless one came meanwhile.
@@ -389,6 +406,7 @@ impl Queue {
                 self.gated.remove(key);
             }
             Place::InFlight { events_before } => self.flight.end(events_before),
+            Place::Binding => {}
         }
         Some(waiting)
     }
@@ -416,6 +434,7 @@ impl Queue {
                 self.gated.insert(key.clone());
             }
             Place::InFlight { events_before } => self.flight.resume(events_before),
+            Place::Binding => {}
         }
         self.pods.insert(key, waiting);
     }
@@ -436,6 +455,7 @@ impl Place {
             Place::Unschedulable => "unschedulable",
             Place::Gated => "gated",
             Place::InFlight { .. } => "inflight",
+            Place::Binding => "binding",
         }
     }
 }

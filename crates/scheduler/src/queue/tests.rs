@@ -141,3 +141,20 @@ fn like_verdicts_are_kept_once() {
     let verdicts: Vec<_> = queue.pending().filter_map(|(_, verdict, _)| verdict.cloned()).collect();
     assert!(Arc::ptr_eq(&verdicts[0], &verdicts[1]));
 }
+
+#[test]
+fn events_are_kept_for_who_is_tried_not_for_who_is_bound() {
+    let mut queue = Queue::new(Patience::default());
+    let waiting = pod("p").info();
+    queue.set(waiting.clone(), false, at(0));
+    assert_eq!(popped(&mut queue, 0).as_deref(), Some("p"));
+    queue.wake(&gone(), &["X"], &no, at(0));
+    assert_eq!(queue.flight.since(0).count(), 1);
+    queue.binding(&waiting.key);
+    queue.wake(&gone(), &["X"], &no, at(1));
+    assert_eq!(queue.flight.since(0).count(), 0);
+    // The binding failed.
+    queue.retry(&waiting.key, at(2));
+    assert_eq!(queue.lengths(), [0, 1, 0, 0]);
+    assert_eq!(popped(&mut queue, 3).as_deref(), Some("p"));
+}

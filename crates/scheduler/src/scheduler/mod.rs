@@ -269,6 +269,7 @@ impl Scheduler {
         match self.reserve(&placed, profile, now) {
             Ok(Permit::Allow) => {
                 self.cluster.nominate(&placed.pod, None);
+                self.queue.binding(&placed.pod.key);
                 Outcome::Bind(placed)
             }
             Ok(Permit::Wait(patience)) => {
@@ -538,6 +539,7 @@ impl Scheduler {
             match self.ask_again(&placed, at, now) {
                 Permit::Allow => {
                     self.cluster.nominate(&placed.pod, None);
+                    self.queue.binding(&placed.pod.key);
                     outcomes.push(Outcome::Bind(placed));
                 }
                 Permit::Wait(_) if until > now => self.permits.park(placed, until),
