@@ -131,12 +131,13 @@ impl Core {
             random,
             now,
         };
-        let mut plugins = self.profile.at(Point::PostFilter);
-        let found = plugins.find_map(|(_, plugin, _)| match plugin.post_filter(&mut context, pod) {
-            PostFilter::Preempt { node, victims } => Some((node, victims)),
-            PostFilter::Act(..) | PostFilter::Unschedulable(_) => None,
-        });
-        drop(plugins);
+        let found =
+            self.profile
+                .at(Point::PostFilter)
+                .find_map(|(_, plugin, _)| match plugin.post_filter(&mut context, pod) {
+                    PostFilter::Preempt { node, victims } => Some((node, victims)),
+                    PostFilter::Act(..) | PostFilter::Unschedulable(_) => None,
+                });
         let Some((node, victims)) = found else {
             bail!("{} cannot be scheduled: {}", pod.key.name, verdict.message(pod));
         };
