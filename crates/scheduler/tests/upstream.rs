@@ -12,16 +12,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use scheduler::cycle::{Attempt, Failure, NoJudge, schedule};
+use scheduler::framework::{Resource, Shared};
 use scheduler::{Cluster, PodInfo, plugins};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct Record {
     nodes: Vec<Node>,
     pods: BTreeMap<String, Pod>,
     rounds: Vec<Round>,
+    #[serde(default)]
+    storage: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -32,12 +38,15 @@ struct Round {
     scores: BTreeMap<String, i64>,
     #[serde(default)]
     reasons: BTreeMap<String, usize>,
+    /// What was said before any node was asked.
+    before: Option<String>,
 }
 
-const RECORDS: [&str; 3] = [
+const RECORDS: [&str; 4] = [
     include_str!("data/kube-scheduler-v1.28-1.json"),
     include_str!("data/kube-scheduler-v1.28-2.json"),
     include_str!("data/kube-scheduler-v1.28-3.json"),
+    include_str!("data/kube-scheduler-v1.28-volumes.json"),
 ];
 
 fn cluster(record: &Record, round: &Round) -> Cluster {
@@ -46,12 +55,36 @@ fn cluster(record: &Record, round: &Round) -> Cluster {
     for node in &record.nodes {
         cluster.set_node(Arc::new(node.clone()));
     }
+    for object in &record.storage {
+        let (resource, shared) = stored(object.clone());
+        cluster.observe_storage(resource, None, Some(&shared));
+    }
     for name in &round.present {
         let info = PodInfo::new(&record.pods[name], cluster.interner());
         cluster.set_pod(Arc::new(info));
     }
     cluster.settle();
     cluster
+}
+
+/// An object of storage, as the scheduler sees it.
+fn stored(object: Value) -> (Resource, Shared) {
+    fn typed<T: DeserializeOwned + Send + Sync + 'static>(object: Value) -> Shared {
+        Arc::new(serde_json::from_value::<T>(object).unwrap())
+    }
+    match object["kind"].as_str().unwrap() {
+        "PersistentVolume" => (Resource::PersistentVolume, typed::<PersistentVolume>(object)),
+        "PersistentVolumeClaim" => (Resource::PersistentVolumeClaim, typed::<PersistentVolumeClaim>(object)),
+        "StorageClass" => (Resource::StorageClass, typed::<StorageClass>(object)),
+        "CSINode" => (Resource::CsiNode, Arc::new(object)),
+        kind => panic!("{kind}"),
+    }
+}
+
+/// In the words of v1.37.
+fn renamed(reason: &str) -> String {
+    let old = "node(s) had volume node affinity conflict";
+    reason.replace(old, "node(s) didn't match PersistentVolume's node affinity")
 }
 
 /// `3 node(s) …` and so on, as counts by reason.
@@ -85,7 +118,22 @@ fn check(record: &Record, round: &Round, random: u64) {
             assert_eq!(chosen, best, "{name} on {}: {:?}", placement.node, round.scores);
             assert_eq!(placement.feasible, round.scores.len(), "{name}");
         }
-        Err(Failure::Unfit(verdict, _)) => assert_eq!(counts(verdict.reasons(&pod)), round.reasons, "{name}"),
+        Err(Failure::Unfit(verdict, _)) if verdict.before.is_some() => {
+            let said = verdict.message(&pod);
+            let before = round.before.as_deref().unwrap_or("nothing");
+            assert!(
+                said.ends_with(&format!("nodes are available: {before}.")),
+                "{name}: {said}"
+            );
+        }
+        Err(Failure::Unfit(verdict, _)) => {
+            let reasons = round
+                .reasons
+                .iter()
+                .map(|(reason, count)| (renamed(reason), *count))
+                .collect();
+            assert_eq!(counts(verdict.reasons(&pod)), reasons, "{name}");
+        }
         Err(Failure::Error(error)) => panic!("{name}: {error}"),
     }
 }
