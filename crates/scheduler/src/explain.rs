@@ -87,7 +87,7 @@ pub fn remedies(plugin: &str) -> &'static [&'static str] {
             &["make a volume that can be used from the node, or a claim that waits for the pod"]
         }
         "NodeVolumeLimits" => &["let a pod with volumes go from the node, or add a node"],
-        "VolumeRestrictions" => &["let the pod go that uses the volume"],
+        "VolumeRestrictions" => &["let the pod go that uses the volume, or make the claim that is missing"],
         "DynamicResources" => &["let a pod with devices go, or add a node that has such devices"],
         _ => &[],
     }
