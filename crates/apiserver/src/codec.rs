@@ -219,11 +219,7 @@ fn foreign_resource(expected: &Gvk, version: &str, kind: &str) -> Status {
 pub(crate) fn foreign_kind(expected: &Gvk, version: &str, kind: &str) -> String {
     let (group, last) = version.rsplit_once('/').unwrap_or(("", version));
     if schema::builtin().root_of(group, last, kind).is_none() {
-        return format!(
-            "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:104\"",
-            api::field::go_quote(kind),
-            api::field::go_quote(version)
-        );
+        return unregistered(kind, version);
     }
     let short = |group: &str| match group.split('.').next() {
         None | Some("") => "core".to_owned(),
@@ -233,6 +229,15 @@ pub(crate) fn foreign_kind(expected: &Gvk, version: &str, kind: &str) -> String 
         "converting ({last}.{kind}) to ({}.{}): unknown conversion",
         short(&expected.group),
         expected.kind
+    )
+}
+
+/// What is said of a kind that a scheme does not know.
+pub(crate) fn unregistered(kind: &str, version: &str) -> String {
+    format!(
+        "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:104\"",
+        api::field::go_quote(kind),
+        api::field::go_quote(version)
     )
 }
 
@@ -254,11 +259,25 @@ fn undecodable(expected: &Gvk, bytes: &[u8], encoding: Encoding, error: &dyn std
             expected.kind
         ),
         None => format!(
-            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            "the object provided is unrecognized (must be of type {}): {} ({})",
             expected.kind,
+            unreadable(bytes, encoding).unwrap_or_else(|| error.to_string()),
             summary(bytes)
         ),
     })
+}
+
+/// What is said of JSON from which not even the kind can be read (`runtime/serializer/json/meta.go`).
+fn unreadable(bytes: &[u8], encoding: Encoding) -> Option<String> {
+    let error = match encoding {
+        Encoding::Json => schema::codec::type_meta(bytes).err()?,
+        _ => return None,
+    };
+    let error = error.to_string().replace(
+        "struct { APIVersion string; Kind string }",
+        "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
+    );
+    Some(format!("couldn't get version/kind; json parse error: {error}"))
 }
 
 /// The start of a body for an error message (`summarizeData`).
@@ -271,12 +290,9 @@ fn summary(bytes: &[u8]) -> String {
         }
         [b'{', ..] => String::from_utf8_lossy(bytes).into_owned(),
         _ => {
-            bytes
-                .iter()
-                .take(LONGEST)
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
-                + " ..."
+            let more = if bytes.len() > LONGEST { " ..." } else { "" };
+            let shown = bytes.iter().take(LONGEST);
+            shown.map(|b| format!("{b:02x}")).collect::<String>() + more
         }
     }
 }
@@ -293,6 +309,36 @@ pub(crate) fn decode_kind(kind: &Kind, encoding: Encoding, bytes: &[u8]) -> Resu
         return Err(custom_protobuf(&kind.gvk, bytes));
     }
     let ty = schema::structural::any_resource();
+    let meta = match encoding {
+        Encoding::Json => schema::codec::type_meta(bytes).ok(),
+        _ => None,
+    };
+    if let Some(meta) = &meta
+        && !meta.kind.is_empty()
+        && meta.kind != kind.gvk.kind
+        && meta.api_version == kind.gvk.api_version()
+    {
+        let path = api::field::Path::new("kind");
+        let wanted = format!("must be {}", kind.gvk.kind);
+        let errors = vec![api::field::Error::invalid(&path, meta.kind.as_str(), wanted)];
+        let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let name = api::meta::name(&object);
+        return Err(Status::invalid(&kind.gvk.group, &meta.kind, name, errors));
+    }
+    // An unstructured object has no kind but its own (`runtime.NewMissingKindErr`).
+    let absent = meta.and_then(|meta| match (&*meta.kind, &*meta.api_version) {
+        ("", _) => Some("Kind"),
+        (_, "") => Some("apiVersion"),
+        _ => None,
+    });
+    if let Some(absent) = absent {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): Object '{absent}' is missing in '{}' ({})",
+            kind.gvk.kind,
+            String::from_utf8_lossy(bytes),
+            summary(bytes)
+        )));
+    }
     let mut body = decode(ty.schema(), ty.id(), &kind.gvk, encoding, bytes)?;
     shape(custom, &mut body).map_err(|why| Status::bad_request(format!("error decoding: {why}")))?;
     Ok(body)

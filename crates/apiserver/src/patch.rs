@@ -6,6 +6,7 @@ use api::{Status, Value, meta};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use schema::managed;
+use schema::patch::PatchError;
 
 use crate::call::Call;
 use crate::codec;
@@ -297,8 +298,24 @@ fn go_value(value: &Value) -> String {
 
 /// Strategic merge, by the type's merge keys.
 fn strategic(kind: &Kind, original: &Value, patch: &Value) -> Result<Value, Status> {
-    schema::patch::strategic::apply(kind.schema.get(kind.root), original, patch)
-        .map_err(|error| Status::bad_request(error.to_string()))
+    schema::patch::strategic::apply(kind.schema.get(kind.root), original, patch).map_err(|error| not_merged(&error))
+}
+
+/// Some faults of a patch have a code of their own, the others none (`interpretStrategicMergePatchError`).
+fn not_merged(error: &PatchError) -> Status {
+    match error {
+        PatchError::NoMergeKey { element, key } => {
+            let element = go_value(element);
+            let message = format!("map: {element} does not contain declared merge key: {key}");
+            Status::failure(500, "", message)
+        }
+        PatchError::UnknownDirective { directive, element } => {
+            let (directive, element) = (go_value(directive), go_value(element));
+            let message = format!("unknown patch type: {directive} in map: {element}");
+            Status::failure(500, "", message)
+        }
+        other => Status::bad_request(other.to_string()),
+    }
 }
 
 /// Server-side apply: `old` is absent when the object is created.
@@ -310,19 +327,10 @@ fn server_side_apply(
     body: &[u8],
     options: &WriteOptions,
 ) -> Result<Value, Status> {
+    applied(kind, body)?;
     let decoded = codec::decode_kind(kind, crate::negotiate::Encoding::Yaml, body)?;
-    let (unknown, other): (Vec<String>, Vec<String>) = decoded
-        .strict
-        .into_iter()
-        .partition(|text| text.starts_with(UNKNOWN_FIELD));
-    report_strict(call, options.field_validation, &kind.gvk, other)?;
+    report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut config = decoded.value;
-    if !unknown.is_empty() {
-        return Err(not_declared(kind, call, &config, &unknown));
-    }
-    if config.get("metadata").is_some_and(|m| m.get("managedFields").is_some()) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
     let name = meta::name(&config);
     if !name.is_empty() && name != call.info.name {
         return Err(Status::bad_request(format!(
@@ -345,40 +353,40 @@ fn server_side_apply(
     Ok(new)
 }
 
-const UNKNOWN_FIELD: &str = "unknown field ";
-
-/// Ownership is kept by field, so that a field which nobody declared cannot be applied, whatever the field validation
-/// (`managedfields/internal/structuredmerge.go`: an error without a reason).
-fn not_declared(kind: &Kind, call: &Call, config: &Value, unknown: &[String]) -> Status {
-    let fields: Vec<String> = unknown
-        .iter()
-        .map(|text| text[UNKNOWN_FIELD.len()..].trim_matches('"'))
-        .map(|path| format!(".{path}: field not declared in schema"))
-        .collect();
-    let errors = match fields.as_slice() {
+/// What an apply states, if it can be told apart into fields (`managedfields/internal/{versioncheck,structuredmerge}.go`:
+/// most faults have no reason, for ownership is kept by field whatever the field validation).
+fn applied(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
+    let decoded = schema::codec::yaml::to_value(body);
+    let config = decoded.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let config = config.value;
+    let (version, named) = (meta::api_version(&config), meta::kind(&config));
+    if version != kind.gvk.api_version() || named != kind.gvk.kind {
+        let version = if version.contains('/') {
+            version.to_owned()
+        } else {
+            format!("/{version}")
+        };
+        return Err(Status::bad_request(format!(
+            "invalid object type: {version}, Kind={named}"
+        )));
+    }
+    if config.pointer("/metadata/managedFields").is_some() {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let faults = managed::faults(kind.schema.get(kind.root), &config);
+    let said = match faults.as_slice() {
+        [] => return Ok(config),
         [one] => one.clone(),
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
-    let named = |given: &str, asked: &str| {
-        if given.is_empty() {
-            asked.to_owned()
-        } else {
-            given.to_owned()
-        }
-    };
-    let name = named(meta::name(config), &call.info.name);
-    let namespace = named(meta::namespace(config), &call.info.namespace);
-    let gvk = &kind.gvk;
-    let version = if gvk.group.is_empty() {
-        gvk.version.clone()
-    } else {
-        format!("{}/{}", gvk.group, gvk.version)
-    };
     let message = format!(
-        "failed to create typed patch object ({namespace}/{name}; {version}, Kind={}): {errors}",
-        gvk.kind
+        "failed to create typed patch object ({}/{}; {}/{}, Kind={named}): {said}",
+        meta::namespace(&config),
+        meta::name(&config),
+        kind.gvk.group,
+        kind.gvk.version
     );
-    Status::failure(500, "", message)
+    Err(Status::failure(500, "", message))
 }
 
 /// What an apply to this part does not own.

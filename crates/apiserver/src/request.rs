@@ -47,7 +47,9 @@ impl RequestInfo {
             verb: method.as_str().to_lowercase(),
             ..RequestInfo::default()
         };
-        let segments: Vec<String> = path.trim_matches('/').split('/').map(query::percent_decode).collect();
+        // Go's server decodes a path before anybody takes it apart.
+        let decoded = query::percent_decode(path);
+        let segments: Vec<String> = decoded.trim_matches('/').split('/').map(str::to_owned).collect();
         let (group, rest): (&str, &[String]) = match segments.first().map(String::as_str) {
             Some("api") if segments.len() >= 3 => ("", &segments[1..]),
             Some("apis") if segments.len() >= 4 => (&segments[1], &segments[2..]),

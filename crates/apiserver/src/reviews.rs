@@ -17,6 +17,7 @@ use crate::respond::{self, Answer};
 use crate::state::State;
 use crate::subresource::binding;
 use crate::verbs::create::report_strict;
+use crate::verbs::metadata;
 use crate::verbs::options::{WriteOptions, WriteVerb};
 
 /// What is asked.
@@ -80,6 +81,7 @@ pub(crate) async fn handle(
     let decoded = codec::decode(&kind.schema, kind.root, &kind.gvk, encoding, &body)?;
     report_strict(call, options.field_validation, &kind.gvk, decoded.strict)?;
     let mut object = decoded.value;
+    metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
     match review {
         Review::Token => identity::token(state, &mut object).await?,
         Review::SelfSubject => identity::self_subject(call, &mut object),

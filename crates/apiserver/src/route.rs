@@ -62,6 +62,10 @@ pub(crate) async fn dispatch(state: &Arc<State>, call: &Call, body: Body) -> Res
         return main(state, call, &resource, body).await;
     }
     let Some(found) = resource.kind.find_subresource(&info.subresource).cloned() else {
+        // Custom resources have one handler for all paths (`customresource_handler.go`).
+        if resource.kind.custom.is_some() {
+            return Err(Status::not_found(&resource.group_resource(), &info.name));
+        }
         return Err(Status::unknown_resource());
     };
     let proxies = matches!(&found.behaviour, Behaviour::Connect(connect) if connect.is_proxy());
@@ -109,7 +113,13 @@ async fn main(state: &Arc<State>, call: &Call, resource: &Arc<Resource>, body: B
     };
     // A namespaced object has no name without a namespace, and a create has none in its path.
     let named = call.info.named;
-    let rootless = named && resource.kind.is_namespaced() && call.info.namespace.is_empty();
+    let namespaced = resource.kind.is_namespaced();
+    let in_namespace = !call.info.namespace.is_empty();
+    let is_namespace = resource.kind.gvk.group.is_empty() && resource.kind.plural == "namespaces";
+    if in_namespace && !namespaced && !is_namespace {
+        return Err(Status::unknown_resource());
+    }
+    let rootless = namespaced && !in_namespace && (named || !matches!(verb, Verb::List | Verb::Watch));
     let misplaced = match verb {
         Verb::Create | Verb::List | Verb::DeleteCollection => named,
         Verb::Watch => false,

@@ -34,7 +34,7 @@ pub fn read(name: &str) -> io::Result<Outcomes> {
     let mut outcomes = Outcomes::new();
     for line in text.lines() {
         let line: Line = serde_json::from_str(line)?;
-        outcomes.insert(line.id, line.is);
+        outcomes.insert(line.id, line.is.scrubbed_anew());
     }
     Ok(outcomes)
 }

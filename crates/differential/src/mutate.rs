@@ -4,7 +4,7 @@ use schema::{Shape, Struct, TypeRef};
 use serde_json::{Value, json};
 
 use crate::since;
-use crate::values::{BAD_TEXT, nonsense, scalars, wrong};
+use crate::values::{BAD_TEXT, holds_itself, nonsense, scalars, wrong};
 
 /// A change of one place of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,17 +171,24 @@ impl Walk {
         match ty.kind() {
             Shape::Struct(_) => {
                 self.emit("zero", Change::Set(json!({})));
-                self.emit("nonsense", Change::Set(nonsense(ty)));
+                self.nonsense(ty);
             }
             Shape::List(list) => {
                 if matches!(list.elem().kind(), Shape::Struct(_)) {
                     self.emit("item", Change::Set(json!([{}])));
                 }
-                self.emit("nonsense", Change::Set(nonsense(ty)));
+                self.nonsense(ty);
             }
-            Shape::Map(_) => self.emit("nonsense", Change::Set(nonsense(ty))),
+            Shape::Map(_) => self.nonsense(ty),
             Shape::Any => {}
             _ => self.scalar(ty),
+        }
+    }
+
+    /// Of a type that holds itself it would be gigabytes, and a server says no more than that it is too much.
+    fn nonsense(&mut self, ty: TypeRef<'_>) {
+        if !holds_itself(ty, &mut Vec::new()) {
+            self.emit("nonsense", Change::Set(nonsense(ty)));
         }
     }
 

@@ -97,6 +97,18 @@ impl Outcome {
         self
     }
 
+    /// What was recorded before a rule of scrubbing was made, as it would be recorded now.
+    pub(crate) fn scrubbed_anew(mut self) -> Self {
+        let anew = |part: String| if part.contains("Key: /") { scrub(&part) } else { part };
+        self.refusal = std::mem::take(&mut self.refusal).into_iter().map(anew).collect();
+        for (path, leaf) in &mut self.leaves {
+            if path.contains("/cells/") && leaf.as_str().is_some_and(is_age) {
+                *leaf = Value::from("<age>");
+            }
+        }
+        self
+    }
+
     fn outer(answer: &Answer) -> Self {
         let mut outcome = Self {
             code: answer.code,
@@ -119,15 +131,35 @@ impl Outcome {
         outcome
     }
 
-    /// What is different, a line each; empty when nothing is.
+    /// What is different, a line each; empty when nothing is. Where only one of two refuses, the object that the
+    /// other answers says no more.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.code != other.code {
             lines.push(format!("code {} / {}", self.code, other.code));
         }
-        sets("warning", &self.warnings, &other.warnings, &mut lines);
+        // Nobody is warned of what is refused.
+        if self.refusal.is_empty() == other.refusal.is_empty() {
+            sets("warning", &self.warnings, &other.warnings, &mut lines);
+        }
         sets("header", &self.headers, &other.headers, &mut lines);
-        sets("refusal", &self.refusal, &other.refusal, &mut lines);
+        let (mut missing, mut more) = printed_alike(&self.refusal, &other.refusal);
+        if self.refusal.is_empty() != other.refusal.is_empty() {
+            causes_first(&mut missing);
+            causes_first(&mut more);
+        }
+        lines.extend(missing.iter().map(|text| format!("refusal - {text}")));
+        lines.extend(more.iter().map(|text| format!("refusal + {text}")));
+        if self.refusal.is_empty() == other.refusal.is_empty() {
+            self.leaf_differences(other, &mut lines);
+        }
+        if self.text != other.text {
+            lines.push(format!("text {:?} / {:?}", self.text, other.text));
+        }
+        lines.iter().map(|line| line.replace('\n', "\\n")).collect()
+    }
+
+    fn leaf_differences(&self, other: &Self, lines: &mut Vec<String>) {
         let mut keys: BTreeSet<&String> = self.leaves.keys().collect();
         keys.extend(other.leaves.keys());
         for key in keys {
@@ -136,11 +168,40 @@ impl Outcome {
                 lines.push(format!("{key}: {} / {}", shown(mine), shown(theirs)));
             }
         }
-        if self.text != other.text {
-            lines.push(format!("text {:?} / {:?}", self.text, other.text));
-        }
-        lines
     }
+}
+
+/// A value that a cause prints, when it is no scalar.
+const VALUE: &str = "value: <value>";
+
+/// The parts that only one of two refusals has. Go's structs print in many ways: a value that either prints as
+/// [`VALUE`] is the other's.
+fn printed_alike<'a>(mine: &'a BTreeSet<String>, theirs: &'a BTreeSet<String>) -> (Vec<&'a String>, Vec<&'a String>) {
+    (only_in(mine, theirs), only_in(theirs, mine))
+}
+
+fn only_in<'a>(some: &'a BTreeSet<String>, others: &'a BTreeSet<String>) -> Vec<&'a String> {
+    let alike = |part: &str| {
+        let mut others = others.iter();
+        others.any(|other| same_but_value(other, part) || same_but_value(part, other))
+    };
+    some.difference(others).filter(|part| !alike(part)).collect()
+}
+
+/// The code says that one refuses, the causes why.
+fn causes_first(parts: &mut Vec<&String>) {
+    let is_cause = |part: &&String| part.contains(": FieldValue");
+    if parts.iter().any(is_cause) {
+        parts.retain(is_cause);
+    }
+}
+
+fn same_but_value(pattern: &str, part: &str) -> bool {
+    let Some((before, after)) = pattern.split_once(VALUE) else {
+        return false;
+    };
+    let rest = part.strip_prefix(before).and_then(|rest| rest.strip_prefix("value: "));
+    rest.is_some_and(|rest| rest.ends_with(after))
 }
 
 fn shown(value: Option<&Value>) -> String {
@@ -181,7 +242,7 @@ fn refusal(status: &Value) -> BTreeSet<String> {
 /// lines that follow the first: versions print them differently.
 fn plain(message: &str) -> String {
     static VALUE: LazyLock<Regex> = LazyLock::new(|| {
-        let rule = r#"^(Invalid|Unsupported|Duplicate) value: (?:[^"0-9tf-].*(?:[})\]]|null|nil\)|nil))(: .*|)$"#;
+        let rule = r#"^(Invalid|Unsupported|Duplicate) value: (?:null|[^"0-9tf-].*(?:[})\]]|null|nil\)|nil))(: .*|)$"#;
         Regex::new(rule).expect("the rule is a constant")
     });
     static PATCHED: LazyLock<Regex> =
@@ -240,10 +301,11 @@ fn descend(value: &Value, own: &[&str], path: &mut String, found: &mut BTreeMap<
     }
 }
 
-/// Seconds, as tables show ages.
+/// A duration, as tables show ages.
 fn is_age(text: &str) -> bool {
-    let digits = text.strip_suffix('s').unwrap_or_default();
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    static AGE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new("^([0-9]+[smhdy]){1,2}$").expect("the rule is a constant"));
+    AGE.is_match(text)
 }
 
 /// Takes out of a text what no two servers say alike.
@@ -259,6 +321,7 @@ fn scrub(text: &str) -> String {
             ),
             (r"Gen_[a-z0-9]{5}", "Gen_<suffix>"),
             (r"\b10\.96\.\d+\.\d+\b", "<address>"),
+            (r"Key: /[^, ]+,", "Key: <key>,"),
         ];
         rules
             .into_iter()

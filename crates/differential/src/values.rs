@@ -63,6 +63,26 @@ pub(crate) fn wrong(ty: TypeRef<'_>) -> Option<Value> {
     })
 }
 
+/// Whether a type is found again below itself, as a schema's properties are; `above` are the structs that hold it.
+pub(crate) fn holds_itself<'s>(ty: TypeRef<'s>, above: &mut Vec<&'s str>) -> bool {
+    match ty.kind() {
+        Shape::List(list) => holds_itself(list.elem(), above),
+        Shape::Map(map) => holds_itself(map.value(), above),
+        Shape::Struct(structure) => {
+            if above.contains(&structure.name()) {
+                return true;
+            }
+            above.push(structure.name());
+            let mut fields = structure.fields();
+            let holds =
+                fields.any(|field| since::has(structure.name(), field.name()) && holds_itself(field.ty(), above));
+            above.pop();
+            holds
+        }
+        _ => false,
+    }
+}
+
 /// As wrong a value as the type can hold, with every field set.
 pub(crate) fn nonsense(ty: TypeRef<'_>) -> Value {
     nonsense_at(ty, DEPTH)

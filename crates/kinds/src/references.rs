@@ -189,9 +189,6 @@ pub fn webhook_client_config(config: &Value, path: &Path) -> Vec<Error> {
 pub fn webhook_url(url: &str, path: &Path) -> Vec<Error> {
     const FORM: &str = "; desired format: https://host[/path]";
     let shown = |value: &str, detail: String| Error::invalid(path, value, detail);
-    if url.is_empty() {
-        return vec![Error::required(path, "url must be specified")];
-    }
     if url.bytes().any(|b| b < 0x20 || b == 0x7f) {
         let quoted = api::field::go_quote(url);
         let detail =
@@ -231,15 +228,13 @@ pub fn webhook_url(url: &str, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// A reference to a service (`webhook.ValidateWebhookService`).
+/// A reference to a service (`webhook.ValidateWebhookService`, which is given name and namespace in the wrong order:
+/// it tells each at the other's place).
 fn webhook_service(service: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    for (field, what) in [
-        ("name", "service name is required"),
-        ("namespace", "service namespace is required"),
-    ] {
+    for (field, told_at) in [("namespace", "name"), ("name", "namespace")] {
         if tree::text(service, field).is_empty() {
-            errors.push(Error::required(&path.child(field), what));
+            errors.push(Error::required(&path.child(told_at), ""));
         }
     }
     let port = tree::count(service, "port");

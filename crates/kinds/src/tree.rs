@@ -70,20 +70,28 @@ pub fn quantity(value: &Value) -> Option<Quantity> {
     Quantity::from_json(value).ok()
 }
 
-/// Whether two optional values are the same to Go's semantic comparison: null, the empty string
-/// and empty lists are nothing. Empty maps have been removed from normalized objects, so that `{}`
-/// there is a pointer to an empty struct (`namespaceSelector: {}`), which is not nil.
+/// Whether two optional values of normalized objects are the same to Go's semantic comparison: null and empty lists
+/// are nothing. Empty strings and maps have been removed from normalized objects, so that `""` there is a pointer to
+/// an empty string and `{}` one to an empty struct (`namespaceSelector: {}`), which are not nil.
 pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
-    match (a.filter(|v| !is_nothing(v)), b.filter(|v| !is_nothing(v))) {
+    match (a.filter(|v| !is_nil(v)), b.filter(|v| !is_nil(v))) {
         (None, None) => true,
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
             a.iter().all(|(key, value)| same(Some(value), b.get(key)))
-                && b.iter().all(|(key, value)| a.contains_key(key) || is_nothing(value))
+                && b.iter().all(|(key, value)| a.contains_key(key) || is_nil(value))
         }
         (Some(Value::Array(a)), Some(Value::Array(b))) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(Some(a), Some(b)))
         }
         (a, b) => a == b,
+    }
+}
+
+fn is_nil(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::String(_) | Value::Object(_) | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

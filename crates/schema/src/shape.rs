@@ -85,8 +85,11 @@ fn structure(structure: Struct<'_>, map: &mut Map<String, Value>) {
             None | Some(Value::Null) => wrong.push((field, true)),
             Some(value) => {
                 normalize(field.ty(), value);
-                if !field.pointer() && (field.omitempty() || field.omitzero()) && droppable(field, value) {
+                let omits = field.omitempty() || field.omitzero();
+                if !field.pointer() && omits && droppable(field, value) {
                     wrong.push((field, false));
+                } else if !omits && is_empty(value) && is_stored_in_protobuf(structure, field) {
+                    *value = Value::Null;
                 }
             }
         }
@@ -136,6 +139,21 @@ fn is_omitted(field: Field<'_>) -> bool {
         )
     };
     field.nullable() || field.omitzero() || field.omitempty() && (field.pointer() || !is_struct())
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// Protobuf knows no empty lists, and most objects go through it before they are answered. The lists of objects and
+/// what is asked but not stored do not, nor do definitions and API services, which are stored as JSON.
+fn is_stored_in_protobuf(structure: Struct<'_>, field: Field<'_>) -> bool {
+    let name = structure.name();
+    matches!(field.ty().def(), TypeDef::List { .. })
+        && field.name() != "items"
+        && !["apiextensions", "kube-aggregator", "RulesReviewStatus"]
+            .iter()
+            .any(|part| name.contains(part))
 }
 
 /// What Go prints for a member that was not set.

@@ -46,6 +46,19 @@ fn unknown_and_duplicate_fields_are_reported_at_any_depth() {
 }
 
 #[test]
+fn what_comes_twice_is_decoded_over_what_came_first() {
+    let text = r#"{"metadata":{"labels":{"a":"1","b":"2"},"name":"n"},"metadata":{"labels":{"b":"3"},"name":null},
+        "spec":{"hostname":"h","containers":[{"name":"a","image":"x"},{"name":"b"}]},
+        "spec":{"hostNetwork":true,"containers":[{"name":"c"}]}}"#;
+    let decoded = decode_json(pod(), text.as_bytes()).expect("decodes").value;
+    assert_eq!(
+        decoded,
+        json!({"metadata": {"labels": {"a": "1", "b": "3"}, "name": "n"},
+            "spec": {"hostname": "h", "hostNetwork": true, "containers": [{"name": "c", "image": "x"}]}})
+    );
+}
+
+#[test]
 fn strict_errors_are_limited() {
     let members: Vec<String> = (0..500).map(|i| format!("\"x{i}\":1")).collect();
     assert_eq!(strict(pod(), &format!("{{{}}}", members.join(","))).len(), 100);

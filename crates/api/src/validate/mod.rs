@@ -7,7 +7,7 @@ mod selector;
 
 pub use ip::{cidr_warning, ip_address, ip_for_legacy_field, ip_warning, legacy_cidr};
 pub use object_meta::{
-    NameRule, annotations, finalizers, immutable, labels, nonnegative, object_meta, object_meta_update,
+    NameRule, annotations, finalizers, generate_name, immutable, labels, nonnegative, object_meta, object_meta_update,
     owner_references,
 };
 pub use selector::{conditions, label_name, label_selector};

@@ -15,23 +15,7 @@ const FIELD_MANAGER_MAX_BYTES: usize = 128;
 
 /// Upstream's `ValidateObjectMeta`, after name generation. `path` is usually `metadata`.
 pub fn object_meta(object: &Value, namespaced: bool, name_rule: NameRule, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let generate_name = meta::generate_name(object);
-    if !generate_name.is_empty() {
-        // A suffix will follow, so that a trailing dash is no fault.
-        let masked = match generate_name.strip_suffix('-') {
-            Some(stem) if !stem.is_empty() => {
-                let mut stem: String = stem.to_owned();
-                stem.pop();
-                stem.push('a');
-                stem
-            }
-            _ => generate_name.to_owned(),
-        };
-        for message in name_rule(&masked) {
-            errors.push(Error::invalid(&path.child("generateName"), generate_name, message));
-        }
-    }
+    let mut errors = generate_name(object, name_rule, path);
     let name = meta::name(object);
     if name.is_empty() {
         errors.push(Error::required(&path.child("name"), "name or generateName is required"));
@@ -57,6 +41,27 @@ pub fn object_meta(object: &Value, namespaced: bool, name_rule: NameRule, path: 
     let field = |name| meta::metadata(object).and_then(|map| map.get(name));
     errors.extend(finalizers(field("finalizers"), &path.child("finalizers")));
     errors
+}
+
+/// What is wrong with `generateName`, if there is one.
+pub fn generate_name(object: &Value, name_rule: NameRule, path: &Path) -> Vec<Error> {
+    let prefix = meta::generate_name(object);
+    if prefix.is_empty() {
+        return Vec::new();
+    }
+    // A suffix will follow, so that a trailing dash is no fault.
+    let masked = match prefix.strip_suffix('-') {
+        Some(stem) if !stem.is_empty() => {
+            let mut stem: String = stem.to_owned();
+            stem.pop();
+            stem.push('a');
+            stem
+        }
+        _ => prefix.to_owned(),
+    };
+    let path = path.child("generateName");
+    let messages = name_rule(&masked).into_iter();
+    messages.map(|message| Error::invalid(&path, prefix, message)).collect()
 }
 
 /// Upstream's `ValidateObjectMetaUpdate`.

@@ -111,9 +111,13 @@ async fn resolve(state: &State, attributes: &Attributes<'_>, pod: &mut Value) ->
             "the integer value of priority ({asked}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
         )));
     }
-    let asked = text("spec.preemptionPolicy");
+    let asked = value_at(pod, "spec.preemptionPolicy")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     if let Some(policy) = policy {
-        if !asked.is_empty() && asked != policy {
+        if let Some(asked) = asked
+            && asked != policy
+        {
             return Err(attributes.forbid(format!(
                 "the string value of PreemptionPolicy ({asked}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
             )));

@@ -18,6 +18,10 @@ async fn class(state: &State, attributes: &Attributes<'_>, pod: &Value) -> Resul
     if state.any_version("node.k8s.io", "runtimeclasses").is_none() {
         return Ok(None);
     }
+    // The client that upstream asks with refuses before it asks.
+    if name.is_empty() {
+        return Err(Status::failure(500, "", "resource name may not be empty"));
+    }
     let found = lookup::get(state, "node.k8s.io", "runtimeclasses", "", name).await?;
     found.map(Some).ok_or_else(|| {
         let name = api::field::go_quote(name);

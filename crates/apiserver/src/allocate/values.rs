@@ -65,7 +65,7 @@ impl Values {
                     .filter(|a| net.contains(a) && *a != net.network() && (*a != net.broadcast() || a.is_ipv6()));
                 usable.map(|a| a.to_string()).ok_or_else(|| {
                     PickError::OutOfRange(format!(
-                        "provided IP is not in the valid range. The range of valid IPs is {}",
+                        "the provided IP ({value}) is not in the valid range. The range of valid IPs is {}",
                         net.trunc()
                     ))
                 })
@@ -108,7 +108,7 @@ mod tests {
         assert!(values.check("10.111.255.255").is_err());
         assert_eq!(
             values.check("10.0.0.1").unwrap_err().to_string(),
-            "provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12"
+            "the provided IP (10.0.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"
         );
     }
 

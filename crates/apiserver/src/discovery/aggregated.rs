@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::groups::{Group, Version};
-use super::tagged;
+use super::{legacy, tagged};
 use crate::codec;
 use crate::kind::{Kind, Subresource, Verb};
 use crate::negotiate::{self, Encoding};
@@ -99,7 +99,7 @@ fn resource(kind: &Kind) -> Value {
         "responseKind": {"group": "", "version": "", "kind": kind.gvk.kind},
         "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": verbs(&kind.verbs),
+        "verbs": legacy::verbs_of(kind),
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = kind.short_names.clone().into();
@@ -108,7 +108,9 @@ fn resource(kind: &Kind) -> Value {
         resource["categories"] = kind.categories.clone().into();
     }
     let mut subs: Vec<&Subresource> = kind.subresources.iter().collect();
-    subs.sort_by_key(|s| s.name);
+    if kind.custom.is_none() {
+        subs.sort_by_key(|s| s.name);
+    }
     if !subs.is_empty() {
         let subs: Vec<Value> = subs.into_iter().map(|sub| subresource(kind, sub)).collect();
         resource["subresources"] = subs.into();

@@ -31,7 +31,9 @@ pub(super) fn resource_list(group: &str, version: &Version) -> Value {
     for kind in &version.kinds {
         resources.push(resource(kind));
         let mut subs: Vec<&Subresource> = kind.subresources.iter().collect();
-        subs.sort_by_key(|s| s.name);
+        if kind.custom.is_none() {
+            subs.sort_by_key(|s| s.name);
+        }
         resources.extend(subs.into_iter().map(|sub| subresource(kind, sub)));
     }
     let mut list = json!({
@@ -52,13 +54,32 @@ fn verbs(verbs: &[Verb]) -> Vec<&'static str> {
     verbs
 }
 
+/// Those of custom resources have an order of their own (`customresource_discovery_controller.go`).
+pub(super) fn verbs_of(kind: &Kind) -> Vec<&'static str> {
+    const CUSTOM: [Verb; 8] = [
+        Verb::Delete,
+        Verb::DeleteCollection,
+        Verb::Get,
+        Verb::List,
+        Verb::Patch,
+        Verb::Create,
+        Verb::Update,
+        Verb::Watch,
+    ];
+    if kind.custom.is_none() {
+        return verbs(&kind.verbs);
+    }
+    let served = CUSTOM.iter().filter(|verb| kind.verbs.contains(verb));
+    served.map(|verb| verb.as_str()).collect()
+}
+
 fn resource(kind: &Kind) -> Value {
     let mut resource = json!({
         "name": kind.plural,
         "singularName": kind.singular,
         "namespaced": kind.is_namespaced(),
         "kind": kind.gvk.kind,
-        "verbs": verbs(&kind.verbs),
+        "verbs": verbs_of(kind),
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = kind.short_names.clone().into();

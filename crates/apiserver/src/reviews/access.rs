@@ -14,43 +14,82 @@ fn text(value: &Value, path: &str) -> String {
     value_at(value, path).and_then(Value::as_str).unwrap_or("").to_owned()
 }
 
-fn invalid(kind: &Kind, error: Error) -> Status {
-    Status::invalid(&kind.gvk.group, &kind.gvk.kind, "", vec![error])
+/// Upstream's answer names the group, but no kind: its internal objects have none.
+fn refuse(kind: &Kind, errors: Vec<Error>) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&kind.gvk.group, "", "", errors))
+}
+
+/// What every review must be (`pkg/apis/authorization/validation`).
+fn faults(review: &Value, metadata: &[&str]) -> Vec<Error> {
+    let spec = &review["spec"];
+    let path = Path::new("spec");
+    let has = |field: &str| spec[field].is_object();
+    let mut errors = Vec::new();
+    match (has("resourceAttributes"), has("nonResourceAttributes")) {
+        (true, true) => {
+            let detail = "cannot be specified in combination with resourceAttributes";
+            let value = spec["nonResourceAttributes"].clone();
+            errors.push(Error::invalid(&path.child("nonResourceAttributes"), value, detail));
+        }
+        (false, false) => {
+            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.push(Error::invalid(&path.child("resourceAttributes"), Value::Null, detail));
+        }
+        _ => {}
+    }
+    let is_set = |value: &Value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    };
+    let given = review["metadata"].as_object().into_iter().flatten();
+    let mut given = given.filter(|&(field, value)| {
+        let field = field.as_str();
+        field != "managedFields" && !metadata.contains(&field) && is_set(value)
+    });
+    if given.next().is_some() {
+        let detail = if metadata.is_empty() {
+            "must be empty"
+        } else {
+            "must be empty except for namespace"
+        };
+        errors.push(Error::invalid(
+            &Path::new("metadata"),
+            review["metadata"].clone(),
+            detail,
+        ));
+    }
+    errors
 }
 
 /// What is asked about, in `spec`.
-fn attributes(kind: &Kind, review: &Value, user: UserInfo) -> Result<Attributes, Status> {
+fn attributes(review: &Value, user: UserInfo) -> Attributes {
     let spec = &review["spec"];
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    match (resource.is_object(), path.is_object()) {
-        (true, false) => Ok(Attributes {
-            user,
-            verb: text(resource, "verb"),
-            is_resource: true,
-            group: text(resource, "group"),
-            version: text(resource, "version"),
-            resource: text(resource, "resource"),
-            subresource: text(resource, "subresource"),
-            namespace: text(resource, "namespace"),
-            name: text(resource, "name"),
-            path: String::new(),
-        }),
-        (false, true) => Ok(Attributes {
+    if !resource.is_object() {
+        return Attributes {
             user,
             verb: text(path, "verb"),
             path: text(path, "path"),
             ..Attributes::default()
-        }),
-        (true, true) => {
-            let path = Path::new("spec").child("nonResourceAttributes");
-            let detail = "cannot be specified in combination with resourceAttributes";
-            Err(invalid(kind, Error::invalid(&path, Value::Null, detail)))
-        }
-        (false, false) => {
-            let path = Path::new("spec").child("resourceAttributes");
-            let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            Err(invalid(kind, Error::invalid(&path, Value::Null, detail)))
-        }
+        };
+    }
+    Attributes {
+        user,
+        verb: text(resource, "verb"),
+        is_resource: true,
+        group: text(resource, "group"),
+        version: text(resource, "version"),
+        resource: text(resource, "resource"),
+        subresource: text(resource, "subresource"),
+        namespace: text(resource, "namespace"),
+        name: text(resource, "name"),
+        path: String::new(),
     }
 }
 
@@ -67,8 +106,8 @@ async fn answer(state: &State, attributes: &Attributes, review: &mut Value) {
 
 /// May I?
 pub(super) async fn own(state: &State, call: &Call, kind: &Kind, review: &mut Value) -> Result<(), Status> {
-    let attributes = attributes(kind, review, call.user.clone())?;
-    answer(state, &attributes, review).await;
+    refuse(kind, faults(review, &[]))?;
+    answer(state, &attributes(review, call.user.clone()), review).await;
     Ok(())
 }
 
@@ -93,19 +132,27 @@ pub(super) async fn of_subject(
             .and_then(|v| serde_json::from_value(v.clone()).ok())
             .unwrap_or_default(),
     };
+    let free: &[&str] = if namespace.is_some() { &["namespace"] } else { &[] };
+    let mut errors = faults(review, free);
+    let path = Path::new("spec");
     if user.name.is_empty() && user.groups.is_empty() {
-        let path = Path::new("spec").child("user");
         let detail = "at least one of user or group must be specified";
-        return Err(invalid(kind, Error::invalid(&path, "", detail)));
+        errors.push(Error::invalid(&path.child("user"), "", detail));
     }
-    let attributes = attributes(kind, review, user)?;
-    if namespace.is_some_and(|namespace| namespace != attributes.namespace) {
-        return Err(Status::bad_request(format!(
-            "spec.resourceAttributes.namespace must match namespace: {}",
-            namespace.unwrap_or_default()
-        )));
+    if let Some(namespace) = namespace {
+        let asked = text(spec, "resourceAttributes.namespace");
+        if spec["resourceAttributes"].is_object() && asked != namespace {
+            let path = path.child("resourceAttributes").child("namespace");
+            errors.push(Error::invalid(&path, asked, "must match metadata.namespace"));
+        }
+        if spec["nonResourceAttributes"].is_object() {
+            let value = spec["nonResourceAttributes"].clone();
+            let path = path.child("nonResourceAttributes");
+            errors.push(Error::invalid(&path, value, "disallowed on this kind of request"));
+        }
     }
-    answer(state, &attributes, review).await;
+    refuse(kind, errors)?;
+    answer(state, &attributes(review, user), review).await;
     Ok(())
 }
 

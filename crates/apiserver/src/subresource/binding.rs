@@ -15,7 +15,7 @@ use crate::verbs::update::{Source, Target, update};
 /// Sets the pod's node, once.
 ///
 /// # Errors
-/// 400 if the binding is not for this pod or a node, 409 if the pod cannot be bound (again).
+/// 400 if the binding is not for this pod, 500 if it is not for a node, 409 if the pod cannot be bound (again).
 pub(crate) async fn bind(
     state: &Arc<State>,
     call: &Call,
@@ -31,14 +31,21 @@ pub(crate) async fn bind(
             .and_then(Value::as_str)
             .unwrap_or("")
     };
+    // Validation's errors as they are, without a reason (`pkg/registry/core/pod/storage`).
+    let mut faults = Vec::new();
     if !matches!(target("kind"), "" | "Node") {
-        return Err(Status::bad_request(format!(
+        faults.push(format!(
             "target.kind: Unsupported value: {}: supported values: \"Node\", \"<empty>\"",
             api::field::go_quote(target("kind"))
-        )));
+        ));
     }
     if target("name").is_empty() {
-        return Err(Status::bad_request("target.name: Required value"));
+        faults.push("target.name: Required value".to_owned());
+    }
+    match faults.as_slice() {
+        [] => {}
+        [only] => return Err(Status::failure(500, "", only.clone())),
+        all => return Err(Status::failure(500, "", format!("[{}]", all.join(", ")))),
     }
     let Some(pods) = state.resource("", "v1", "pods") else {
         return Err(Status::unknown_resource());

@@ -41,7 +41,14 @@ pub(super) async fn handle(
     let (wanted, options) = match verb {
         Verb::Get => {
             let entry = get::find(call, resource).await?;
-            return super::answer(call, 200, &gvk(), scale_of(&resource.value(&entry), paths));
+            let object = resource.value(&entry);
+            if resource.kind.custom.is_some() && value_at(&object, &paths.spec_replicas).is_none() {
+                let path = api::field::go_quote(&format!(".{}", paths.spec_replicas));
+                return Err(Status::internal(format!(
+                    "the spec replicas field {path} does not exist"
+                )));
+            }
+            return super::answer(call, 200, &gvk(), scale_of(&object, paths));
         }
         Verb::Update => {
             let options = WriteOptions::read(call, WriteVerb::Update)?;

@@ -53,7 +53,7 @@ pub(crate) fn report_strict(
     }
     match validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => call.warnings.extend(strict),
+        FieldValidation::Warn => call.warnings.extend(strict.iter().flat_map(|text| yaml_warnings(text))),
         FieldValidation::Strict => {
             return Err(Status::bad_request(format!(
                 "{} in version {} cannot be handled as a {}: strict decoding error: {}",
@@ -65,6 +65,18 @@ pub(crate) fn report_strict(
         }
     }
     Ok(())
+}
+
+/// What YAML's reader says of several lines is a warning each (`parseYAMLWarnings`).
+fn yaml_warnings(text: &str) -> Vec<String> {
+    let said = [
+        "yaml: unmarshal errors:\n",
+        "error converting YAML to JSON: yaml: unmarshal errors:\n",
+    ];
+    match said.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        Some(lines) => lines.lines().map(|line| line.trim().to_owned()).collect(),
+        None => vec![text.to_owned()],
+    }
 }
 
 /// What became of a new object.
@@ -95,13 +107,6 @@ pub(crate) async fn insert(
     options: &WriteOptions,
 ) -> Result<Written, Status> {
     let kind = &resource.kind;
-    if !meta::resource_version(&object).is_empty() {
-        return Err(Status::failure(
-            500,
-            "",
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
     metadata::ensure_namespace(kind, &mut object, &call.info.namespace)?;
     let repeated = metadata::dedup_owner_references(&mut object);
     call.warnings.extend(metadata::dedup_warning(&repeated, false));
@@ -170,6 +175,14 @@ async fn insert_admitted(
             }
             return Ok(Written { object, json: None });
         }
+        // Looked at by the store only, as upstream's: after all checks, and not in a dry run.
+        if meta::resource_version(&object)
+            .parse::<u64>()
+            .is_ok_and(|version| version != 0)
+        {
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(Status::failure(500, "", message));
+        }
         let write = Write {
             resource,
             key,
@@ -229,17 +242,16 @@ fn prepare_and_validate(
     {
         map.remove("status");
     }
-    let generation = if matches!(kind.strategy.generation, Generation::Unused) {
-        0
-    } else {
-        1
-    };
-    meta::set_generation(object, generation);
+    // Whoever does not count keeps what the client counted.
+    if !matches!(kind.strategy.generation, Generation::Unused) {
+        meta::set_generation(object, 1);
+    }
     if let Some(prepare) = &kind.strategy.prepare_create {
         prepare(&call.context(options.dry_run), object);
     }
     if let Some(allocation) = &kind.allocation {
         let mut picker = state.pools.picker(resource, None);
+        picker.dry_run = options.dry_run;
         let errors = (allocation.fill)(object, None, &mut picker);
         // Upstream allocates before it checks anything, and stops there.
         if !errors.is_empty() {
@@ -268,10 +280,15 @@ fn validate(kind: &Kind, object: &Value) -> Vec<api::field::Error> {
             errors.push(error);
         }
     }
+    if errors.is_empty() {
+        errors = metadata::validate_path(kind, object);
+    }
     errors
 }
 
 /// 422 for an object of this kind.
 pub(crate) fn invalid(kind: &Kind, object: &Value, errors: Vec<api::field::Error>) -> Status {
-    Status::invalid(&kind.gvk.group, &kind.gvk.kind, meta::name(object), errors)
+    // Upstream names the kind that it stores: an event is the core group's, whoever's version is asked for.
+    let gvk = &kind.storage.gvk;
+    Status::invalid(&gvk.group, &gvk.kind, meta::name(object), errors)
 }

@@ -210,7 +210,8 @@ pub(crate) async fn remove(state: &State, resource: &Resource, namespace: &str, 
 }
 
 fn check_preconditions(resource: &Resource, object: &Value, options: &DeleteOptions) -> Result<(), Status> {
-    let gr = api::GroupResource::new(&*resource.kind.gvk.group, &*resource.kind.plural);
+    // The kind stands where the resource should (`registry/rest/delete.go`).
+    let gr = api::GroupResource::new(&*resource.kind.gvk.group, &*resource.kind.gvk.kind);
     let name = meta::name(object);
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta::uid(object)) {
         let why = format!(

@@ -41,7 +41,7 @@ pub(crate) async fn handle(call: &Call, resource: &Arc<Resource>) -> Result<Answ
 /// The `resourceVersion` parameter; absent and empty are `None`.
 ///
 /// # Errors
-/// 400 if it is no number.
+/// 500 without a reason if it is no number; a list says 400 ([`list_revision`]).
 pub(crate) fn revision(query: &Query) -> Result<Option<i64>, Status> {
     let Some(text) = query.non_empty("resourceVersion") else {
         return Ok(None);
@@ -52,11 +52,13 @@ pub(crate) fn revision(query: &Query) -> Result<Option<i64>, Status> {
             "strconv.ParseUint: parsing {}: invalid syntax",
             api::field::go_quote(text)
         );
-        Status::bad_request(format!(
-            "invalid resource version: {}",
-            Error::invalid(&path, text, detail)
-        ))
+        Status::failure(500, "", Error::invalid(&path, text, detail).to_string())
     })
+}
+
+/// The same of a list (`storage/interfaces.go`, ValidateListOptions).
+fn list_revision(query: &Query) -> Result<Option<i64>, Status> {
+    revision(query).map_err(|status| Status::bad_request(format!("invalid resource version: {}", status.message)))
 }
 
 /// Namespace, name, labels and fields of a list or watch request.
@@ -66,7 +68,7 @@ pub(crate) fn revision(query: &Query) -> Result<Option<i64>, Status> {
 pub(crate) fn selection(call: &Call, resource: &Resource) -> Result<(Selection, bool), Status> {
     let query = &call.query;
     let labels = labels::Selector::parse(query.get("labelSelector").unwrap_or(""))
-        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        .map_err(|error| Status::bad_request(error.to_string()))?;
     let fields = fields::Selector::parse(query.get("fieldSelector").unwrap_or(""))
         .map_err(|error| Status::bad_request(error.to_string()))?;
     for requirement in fields.requirements() {
@@ -168,7 +170,7 @@ impl Listing {
             Some(namespace) => format!("{}{namespace}/", resource.prefix),
             None => resource.prefix.clone(),
         };
-        let version = revision(query)?;
+        let version = list_revision(query)?;
         let after = query
             .non_empty("continue")
             .map(|t| token::decode(&prefix, t))

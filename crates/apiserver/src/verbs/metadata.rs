@@ -78,8 +78,33 @@ pub(crate) fn name_rule(rule: &NameRule) -> api::validate::NameRule {
 
 /// Validates the metadata of a new object.
 pub fn validate(kind: &Kind, object: &Value) -> Vec<Error> {
-    let rule = name_rule(&kind.strategy.name);
+    let (rule, path) = (name_rule(&kind.strategy.name), Path::new("metadata"));
+    let mut errors = api::validate::object_meta(object, kind.is_namespaced(), rule, &path);
+    errors.extend(unqualified_finalizers(kind, object));
+    errors
+}
+
+/// What is checked of a new object that has no other fault: its name is a part of its path (`BeforeCreate`).
+pub fn validate_path(kind: &Kind, object: &Value) -> Vec<Error> {
+    let rule = api::validate::path_segment_name;
     api::validate::object_meta(object, kind.is_namespaced(), rule, &Path::new("metadata"))
+}
+
+/// Built-in kinds take short names of finalizers only if they know them (`validateKubeFinalizerName` of
+/// `pkg/apis/core/validation`; definitions and API services are not checked there).
+fn unqualified_finalizers(kind: &Kind, object: &Value) -> Vec<Error> {
+    let elsewhere = matches!(&*kind.gvk.group, "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    if !kind.is_builtin() || elsewhere {
+        return Vec::new();
+    }
+    let known = ["kubernetes", meta::FINALIZER_ORPHAN, meta::FINALIZER_FOREGROUND];
+    let path = Path::new("metadata").child("finalizers");
+    let names = meta::finalizers(object).into_iter().enumerate();
+    let unknown = names.filter(|(_, name)| !name.contains('/') && !known.contains(name));
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    unknown
+        .map(|(index, name)| Error::invalid(&path.index(index), name, detail))
+        .collect()
 }
 
 /// Validates the metadata of a changed object.
@@ -87,6 +112,9 @@ pub fn validate_update(kind: &Kind, new: &Value, old: &Value) -> Vec<Error> {
     let path = Path::new("metadata");
     let rule = api::validate::path_segment_name;
     let mut errors = api::validate::object_meta(new, kind.is_namespaced(), rule, &path);
+    errors.extend(unqualified_finalizers(kind, new));
+    let rule = name_rule(&kind.strategy.name);
+    errors.extend(api::validate::generate_name(new, rule, &path));
     for error in api::validate::object_meta_update(new, old, &path) {
         if !errors.contains(&error) {
             errors.push(error);

@@ -167,9 +167,9 @@ impl DeleteOptions {
         };
         let kind = api::meta::kind(&value);
         if !kind.is_empty() && kind != "DeleteOptions" {
-            return Err(Status::bad_request(
-                "decoded object cannot be converted to DeleteOptions",
-            ));
+            // An error without a reason (`endpoints/handlers/delete.go`).
+            let message = crate::codec::unregistered(kind, api::meta::api_version(&value));
+            return Err(Status::failure(500, "", message));
         }
         let text = |path: &str| crate::kind::value_at(&value, path).and_then(Value::as_str);
         let dry_run = value

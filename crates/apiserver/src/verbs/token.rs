@@ -42,14 +42,18 @@ pub(crate) fn encode(prefix: &str, next: &Continue) -> String {
 /// # Errors
 /// 400 if it is none of ours.
 pub(crate) fn decode(prefix: &str, text: &str) -> Result<Continue, Status> {
-    let refuse = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let refuse = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let json = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|error| refuse(&error.to_string()))?;
-    let token: Token = serde_json::from_slice(&json).map_err(|error| refuse(&error.to_string()))?;
+    let token: Token = serde_json::from_slice(&json).map_err(|error| {
+        // In Go's words, where it is no JSON at all.
+        let said = schema::codec::repeated_fields(&json).err();
+        refuse(&said.map_or_else(|| error.to_string(), |said| said.to_string()))
+    })?;
     if token.v != VERSION {
         return Err(refuse(&format!(
-            "server does not recognize this encoded version {:?}",
+            "server does not recognize this encoded version {}",
             token.v
         )));
     }
@@ -58,11 +62,12 @@ pub(crate) fn decode(prefix: &str, text: &str) -> Result<Continue, Status> {
             "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
         ));
     }
-    let Some(start) = token.start.strip_suffix('\0').filter(|s| !s.is_empty()) else {
+    let start = token.start.strip_suffix('\0').unwrap_or(&token.start);
+    if start.is_empty() {
         return Err(refuse("encoded start key empty (version meta.k8s.io/v1)"));
-    };
+    }
     if start.starts_with('/') || start.split('/').any(|part| part == "..") {
-        return Err(refuse(&format!("{:?}", token.start)));
+        return Err(refuse(&token.start));
     }
     Ok(Continue {
         revision: (token.rv > 0).then_some(token.rv),

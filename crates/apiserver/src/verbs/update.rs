@@ -219,15 +219,13 @@ async fn create_instead(
         }
         _ => return Err(missing()),
     };
+    if unconditional && !meta::uid(&object).is_empty() {
+        let uid = meta::uid(&object);
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        return Err(Status::conflict(&gr, &call.info.name, why));
+    }
     if !unconditional && !meta::uid(&object).is_empty() {
-        return Err(Status::conflict(
-            &gr,
-            &call.info.name,
-            format!(
-                "Precondition failed: UID in precondition: {}, UID in object meta: ",
-                meta::uid(&object)
-            ),
-        ));
+        return Err(other_uid(resource, call, &object, &Value::Null));
     }
     state.authorize_create(call, resource).await?;
     let mut object = object;
@@ -238,6 +236,18 @@ async fn create_instead(
         json: written.json,
         created: true,
     })
+}
+
+/// The store's words for an object that is not the one that was meant (`storage/interfaces.go`).
+fn other_uid(resource: &Resource, call: &Call, new: &Value, old: &Value) -> Status {
+    let name = &call.info.name;
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
+        resource.key(&call.info.namespace, name),
+        meta::uid(new),
+        meta::uid(old)
+    );
+    Status::conflict(&resource.group_resource(), name, why)
 }
 
 struct Attempt<'a> {
@@ -372,12 +382,15 @@ impl Attempt<'_> {
 
     fn check_preconditions(&self, new: &mut Value) -> Result<(), Status> {
         let (name, old) = (&self.call.info.name, self.old);
+        let is_put = matches!(self.source, Source::Put(_));
+        if is_put && !meta::uid(new).is_empty() && meta::uid(new) != meta::uid(old) {
+            return Err(other_uid(self.resource, self.call, new, old));
+        }
         let gr = self.resource.group_resource();
         let (wanted, actual) = (meta::resource_version(new), meta::resource_version(old));
         if wanted.is_empty() || wanted == "0" {
             let strategy = &self.resource.kind.strategy;
-            let patched = !matches!(self.source, Source::Put(_));
-            if strategy.allow_unconditional_update == AllowUnconditionalUpdate::No && !patched {
+            if strategy.allow_unconditional_update == AllowUnconditionalUpdate::No && is_put {
                 let path = api::field::Path::new("metadata").child("resourceVersion");
                 let detail = "must be specified for an update";
                 let errors = vec![api::field::Error::invalid(&path, 0, detail)];
@@ -386,20 +399,12 @@ impl Attempt<'_> {
             let actual = actual.to_owned();
             meta::set_resource_version(new, &actual);
         } else if wanted.parse::<u64>().is_err() {
-            let path = api::field::Path::new("metadata").child("resourceVersion");
-            let detail = format!(
-                "strconv.ParseUint: parsing {}: invalid syntax",
-                api::field::go_quote(wanted)
-            );
-            let errors = vec![api::field::Error::invalid(&path, wanted, detail)];
-            return Err(Status::invalid(&gr.group, &gr.resource, name, errors));
+            // An error without a reason (`storage/api_object_versioner.go`).
+            let wanted = api::field::go_quote(wanted);
+            let message = format!("strconv.ParseUint: parsing {wanted}: invalid syntax");
+            return Err(Status::failure(500, "", message));
         } else if wanted != actual {
             return Err(Status::stale(&gr, name));
-        }
-        let (wanted, actual) = (meta::uid(new), meta::uid(old));
-        if !wanted.is_empty() && wanted != actual && matches!(self.source, Source::Put(_)) {
-            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {actual}");
-            return Err(Status::conflict(&gr, name, why));
         }
         Ok(())
     }
@@ -421,6 +426,7 @@ impl Attempt<'_> {
                 }
                 if let Some(allocation) = &kind.allocation {
                     let mut picker = self.state.pools.picker(self.resource, Some(old));
+                    picker.dry_run = self.options.dry_run;
                     let errors = (allocation.fill)(new, Some(old), &mut picker);
                     // Upstream allocates before it checks anything, and stops there.
                     if !errors.is_empty() {

@@ -96,15 +96,12 @@ fn url_errors(url: &str, path: &Path) -> Vec<Error> {
     errors
 }
 
-/// `webhook.ValidateWebhookService`.
+/// `webhook.ValidateWebhookService`, which is given name and namespace in the wrong order.
 fn service_errors(service: &Value, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
-    for (field, detail) in [
-        ("name", "service name is required"),
-        ("namespace", "service namespace is required"),
-    ] {
+    for (field, told_at) in [("namespace", "name"), ("name", "namespace")] {
         if service[field].as_str().unwrap_or_default().is_empty() {
-            errors.push(Error::required(&path.child(field), detail));
+            errors.push(Error::required(&path.child(told_at), ""));
         }
     }
     let port = service["port"].as_i64().unwrap_or(443);

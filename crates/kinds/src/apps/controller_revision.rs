@@ -16,6 +16,7 @@ pub(crate) fn kind() -> Kind {
         })
         .validate_update(|new, old| {
             let mut errors = revision(new);
+            errors.extend(data(new));
             errors.extend(checks::immutable(new, old, "data", &Path::new("data")));
             errors
         })

@@ -3,7 +3,7 @@
 use api::Value;
 use api::field::{Error, Path};
 use apiserver::Kind;
-use apiserver::kind::{Column, SelectableField, Subresource};
+use apiserver::kind::{Column, Subresource};
 
 use super::{replicas_status, selector, selector_is_kept, template, wide_cells, wide_columns, with_age};
 use crate::core::pod::disabled;
@@ -31,7 +31,6 @@ pub(crate) fn kind() -> Kind {
         })
         .subresource(Subresource::status().validate(|new, _| replicas_status(new)))
         .with_scale()
-        .selectable(SelectableField::path_or("status.replicas", "0"))
         .table(
             wide_columns(vec![
                 Column::name(),

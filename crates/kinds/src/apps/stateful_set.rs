@@ -4,7 +4,7 @@ use api::field::{Error, Path};
 use api::labels::Selector;
 use api::{Value, meta};
 use apiserver::Kind;
-use apiserver::kind::{Column, Subresource};
+use apiserver::kind::{Column, NameRule, Subresource};
 use serde_json::json;
 
 use super::{at_most_replicas, invalid_selector, selector, shown_strategy, template_cells, with_age};
@@ -18,6 +18,7 @@ pub(crate) fn kind() -> Kind {
     Kind::namespaced("apps", "v1", "StatefulSet", "statefulsets")
         .short_names(&["sts"])
         .categories(&["all"])
+        .name_rule(NameRule::Dns1123Label)
         .with_generation()
         .default(default)
         .prepare_create(|_, object| disabled::template(object, None, "spec.template"))
@@ -87,8 +88,9 @@ fn default(object: &mut Value) {
         tree::fill(retention, field, "Retain");
     }
     for claim in tree::items_mut(spec, "volumeClaimTemplates") {
-        tree::fill(claim, "apiVersion", "v1");
-        tree::fill(claim, "kind", "PersistentVolumeClaim");
+        // What the client calls it counts for nothing.
+        tree::set(claim, "apiVersion", "v1");
+        tree::set(claim, "kind", "PersistentVolumeClaim");
         persistent_volume_claim::defaults(claim);
     }
 }

@@ -93,10 +93,17 @@ fn default(object: &mut Value) {
     let up = tree::child(behavior, "scaleUp");
     tree::fill_absent(up, "selectPolicy", "Max");
     tree::fill(up, "stabilizationWindowSeconds", 0);
-    tree::fill(up, "policies", vec![pods, percent.clone()]);
+    fill_policies(up, vec![pods, percent.clone()]);
     let down = tree::child(behavior, "scaleDown");
     tree::fill_absent(down, "selectPolicy", "Max");
-    tree::fill(down, "policies", vec![percent]);
+    fill_policies(down, vec![percent]);
+}
+
+/// A list without policies is one, and refused.
+fn fill_policies(rules: &mut Value, policies: Vec<Value>) {
+    if rules.get("policies").is_none_or(Value::is_null) {
+        tree::set(rules, "policies", policies);
+    }
 }
 
 /// The first two metrics as current/wanted, and how many more there are.

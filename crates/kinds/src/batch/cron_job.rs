@@ -7,6 +7,7 @@ use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
 
 use super::job;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
@@ -22,6 +23,7 @@ pub(crate) fn kind() -> Kind {
             tree::fill(spec, "failedJobsHistoryLimit", 1);
             crate::pod_spec::defaults::template(object, "spec.jobTemplate.spec.template");
         })
+        .warnings(|new, old| warnings::workload(new, old, Named::Yes, "spec.jobTemplate.spec.template"))
         .validate(create)
         .validate_update(|new, old| cron_job(new, Some(old)))
         .subresource(Subresource::status())

@@ -1,7 +1,5 @@
 //! `endpoints`.
 
-use std::collections::BTreeMap;
-
 use api::field::{Error, Path};
 use api::{Value, meta, validate};
 use apiserver::Kind;
@@ -23,7 +21,6 @@ pub(crate) fn kind() -> Kind {
                 }
             }
         })
-        .canonicalize(repack)
         .validate(subsets)
         .validate_update(|new, old| match tree::same(new.get("subsets"), old.get("subsets")) {
             // What older versions took for valid may stay.
@@ -44,103 +41,6 @@ pub(crate) fn kind() -> Kind {
                 ]
             },
         )
-}
-
-/// An address, and whether it is ready, by its place among all.
-type Ready = BTreeMap<usize, bool>;
-
-/// Equal sets are equal objects (`endpoints.RepackSubsets`): each address once, ports of the same addresses together.
-/// Upstream orders the subsets by their hash; here they stay in order of appearance.
-fn repack(endpoints: &mut Value) {
-    let subsets = tree::list(endpoints, "subsets").to_vec();
-    if subsets.is_empty() {
-        return;
-    }
-    let mut addresses: Vec<Value> = Vec::new();
-    let mut by_port: Vec<(Option<Value>, Ready)> = Vec::new();
-    for subset in &subsets {
-        let ports: Vec<Option<Value>> = match tree::list(subset, "ports") {
-            [] => vec![None],
-            ports => ports.iter().cloned().map(Some).collect(),
-        };
-        for port in ports {
-            for (list, ready) in [("addresses", true), ("notReadyAddresses", false)] {
-                for address in tree::list(subset, list) {
-                    let known = addresses.iter().position(|known| identity(known) == identity(address));
-                    let place = known.unwrap_or_else(|| {
-                        addresses.push(address.clone());
-                        addresses.len() - 1
-                    });
-                    let at = by_port.iter().position(|(known, _)| *known == port).unwrap_or_else(|| {
-                        by_port.push((port.clone(), Ready::new()));
-                        by_port.len() - 1
-                    });
-                    // An address that is not ready anywhere is not.
-                    by_port[at]
-                        .1
-                        .entry(place)
-                        .and_modify(|is| *is &= ready)
-                        .or_insert(ready);
-                }
-            }
-        }
-    }
-    let mut packed: Vec<(Ready, Vec<Value>)> = Vec::new();
-    for (port, ready) in by_port {
-        match packed.iter_mut().find(|(known, _)| *known == ready) {
-            Some((_, ports)) => ports.extend(port),
-            None => packed.push((ready, port.into_iter().collect())),
-        }
-    }
-    let subsets = packed.into_iter().map(|(ready, ports)| {
-        let mut subset = Value::Object(api::Map::new());
-        let those = |wanted: bool| -> Vec<Value> {
-            let each = ready.iter().filter(|(_, is)| **is == wanted);
-            each.map(|(place, _)| addresses[*place].clone()).collect()
-        };
-        for (key, list) in [
-            ("addresses", those(true)),
-            ("notReadyAddresses", those(false)),
-            ("ports", ports),
-        ] {
-            if !list.is_empty() {
-                tree::set(&mut subset, key, list);
-            }
-        }
-        subset
-    });
-    let subsets: Vec<Value> = subsets.collect();
-    match subsets.is_empty() {
-        true => tree::unset(endpoints, "subsets"),
-        false => tree::set(endpoints, "subsets", subsets),
-    }
-    sort_subsets(endpoints);
-}
-
-fn identity(address: &Value) -> (&str, &str) {
-    (tree::text(address, "ip"), tree::text(address, "targetRef.uid"))
-}
-
-fn sort_subsets(endpoints: &mut Value) {
-    let key = |address: &Value| {
-        (
-            tree::text(address, "ip").to_owned(),
-            tree::text(address, "targetRef.uid").to_owned(),
-        )
-    };
-    for subset in tree::items_mut(endpoints, "subsets") {
-        for list in ["addresses", "notReadyAddresses"] {
-            if let Some(items) = tree::at_mut(subset, list).and_then(Value::as_array_mut) {
-                items.sort_by_cached_key(key);
-            }
-        }
-        if let Some(ports) = tree::at_mut(subset, "ports").and_then(Value::as_array_mut) {
-            ports.sort_by_cached_key(|port| {
-                let text = |name| tree::text(port, name).to_owned();
-                (text("protocol"), tree::count(port, "port"), text("name"))
-            });
-        }
-    }
 }
 
 /// The first three `ip:port` pairs, and how many more there are.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::field::{Error, Path};
 use api::{Gvk, Value, meta, validate};
 use apiserver::Kind;
-use apiserver::kind::{Column, Deletion, SelectableField};
+use apiserver::kind::{Column, Deletion, NameRule, SelectableField};
 use jiff::Timestamp;
 
 use crate::{cells, checks, tree};
@@ -26,6 +26,7 @@ const RENAMED: &[(&str, &str)] = &[
 
 pub(crate) fn core_kind() -> Kind {
     common(Kind::namespaced("", "v1", "Event", "events"))
+        .name_rule(NameRule::PathSegment)
         .validate(|event| basics(event, "reportingComponent"))
         .validate_update(|new, _| basics(new, "reportingComponent"))
         .table(columns(), row)

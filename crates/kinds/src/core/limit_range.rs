@@ -158,7 +158,7 @@ fn order_of(item: &Value, lists: &[&str], name: &str, path: &Path) -> Vec<Error>
         errors.push(Error::invalid(&ratio_path, ratio.to_string(), detail));
     }
     if let (Some(min), Some(max)) = (amount("min"), amount("max"))
-        && min.signum() > 0
+        && min.signum() != 0
     {
         let limit = max.to_f64() / min.to_f64();
         if ratio.to_f64() > limit {

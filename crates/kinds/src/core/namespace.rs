@@ -67,9 +67,6 @@ pub(crate) fn kind() -> Kind {
                 .validate(|new, _| finalizers(new, Indexed::Yes)),
         )
         .selectable(apiserver::kind::SelectableField::path("status.phase"))
-        .selectable(apiserver::kind::SelectableField::new("name", |namespace| {
-            meta::name(namespace).to_owned()
-        }))
         .table(
             vec![
                 Column::name(),

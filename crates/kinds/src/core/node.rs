@@ -21,6 +21,7 @@ pub(crate) fn kind() -> Kind {
             {
                 tree::set(status, "allocatable", capacity);
             }
+            one_range_first(node);
         })
         .keeps_status_on_create()
         .prepare_create(|_, node| {
@@ -129,6 +130,19 @@ fn roles(node: &Value) -> String {
     roles.into_iter().collect::<Vec<_>>().join(",")
 }
 
+/// `podCIDR` is the first of `podCIDRs`; where they differ it counts, for old clients know no list
+/// (`Convert_v1_NodeSpec_To_core_NodeSpec`).
+fn one_range_first(node: &mut Value) {
+    let Some(spec) = tree::at_mut(node, "spec") else { return };
+    let first = tree::strings(spec, "podCIDRs").first().map(|range| (*range).to_owned());
+    let alone = tree::text(spec, "podCIDR").to_owned();
+    match first {
+        Some(first) if alone.is_empty() => tree::set(spec, "podCIDR", first),
+        first if !alone.is_empty() && first.as_ref() != Some(&alone) => tree::set(spec, "podCIDRs", vec![alone]),
+        _ => {}
+    }
+}
+
 /// Configuration by ConfigMaps is gone; its fields stay where they are.
 fn drop_config(node: &mut Value, part: &str, field: &str) {
     if let Some(part) = tree::at_mut(node, part) {
@@ -155,7 +169,14 @@ fn node(node: &Value) -> Vec<Error> {
     }
     if ranges.len() > 1 && (ranges.len() > 2 || !checks::is_dual_stack(&ranges)) {
         let detail = "may specify no more than one CIDR for each IP family";
-        errors.push(Error::invalid(&path, ranges, detail));
+        errors.push(Error::invalid(&path, ranges.clone(), detail));
+    }
+    for (index, range) in ranges
+        .iter()
+        .enumerate()
+        .filter(|(index, range)| ranges[..*index].contains(range))
+    {
+        errors.push(Error::duplicate(&path.index(index), *range));
     }
     errors
 }

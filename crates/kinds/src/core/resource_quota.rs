@@ -36,6 +36,7 @@ pub(crate) fn kind() -> Kind {
                     .map(str::to_owned)
                     .collect();
                 scopes.sort();
+                scopes.dedup();
                 scopes
             };
             if scopes(new) != scopes(old) {

@@ -130,6 +130,12 @@ fn contents_of_type(secret: &Value, path: &Path) -> Vec<Error> {
     }
 }
 
+/// What Go says of a text that is no JSON.
+fn not_json(text: &[u8]) -> Option<String> {
+    let error = schema::codec::repeated_fields(text).err()?;
+    Some(error.to_string())
+}
+
 fn json_map(data: Option<&api::Map<String, Value>>, key: &str, path: &Path) -> Vec<Error> {
     let Some(encoded) = data.and_then(|data| data.get(key)) else {
         return vec![Error::required(&path.key(key), "")];
@@ -141,7 +147,7 @@ fn json_map(data: Option<&api::Map<String, Value>>, key: &str, path: &Path) -> V
             vec![Error::invalid(
                 &path.key(key),
                 "<secret contents redacted>",
-                error.to_string(),
+                not_json(&decoded).unwrap_or_else(|| error.to_string()),
             )]
         }
     }

@@ -1,7 +1,7 @@
 //! `serviceaccounts`.
 
 use api::field::Path;
-use api::meta;
+use api::{Value, meta};
 use apiserver::Kind;
 use apiserver::kind::{Column, Subresource};
 
@@ -12,6 +12,8 @@ pub(crate) fn kind() -> Kind {
         .short_names(&["sa"])
         .subresource(Subresource::token())
         .returns_deleted_object()
+        .prepare_create(|_, account| keep_names_of_secrets(account))
+        .prepare_update(|_, account, _| keep_names_of_secrets(account))
         .warnings(|new, old| {
             const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
             let has = |account| meta::annotation(account, ENFORCE).is_some();
@@ -33,4 +35,13 @@ pub(crate) fn kind() -> Kind {
                 vec![cells::name(account), secrets.into(), cells::age(account, now)]
             },
         )
+}
+
+/// Of the secrets of an account only the names count (`cleanSecretReferences`).
+fn keep_names_of_secrets(account: &mut Value) {
+    for secret in tree::items_mut(account, "secrets") {
+        if let Some(map) = secret.as_object_mut() {
+            map.retain(|field, _| field == "name");
+        }
+    }
 }

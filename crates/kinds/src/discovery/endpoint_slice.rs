@@ -32,6 +32,18 @@ pub(crate) fn kind() -> Kind {
                 tree::fill_absent(port, "protocol", "TCP");
             }
         })
+        .prepare_create(|_, slice| drop_topology(slice, &Value::Null))
+        .prepare_update(|_, new, old| {
+            if !tree::same(new.get("endpoints"), old.get("endpoints")) {
+                drop_topology(new, old);
+            }
+        })
+        .warnings(|new, old| {
+            if old.is_none() && tree::text(new, "addressType") == "FQDN" {
+                return vec!["spec.addressType: FQDN endpoints are deprecated".to_owned()];
+            }
+            Vec::new()
+        })
         .validate(slice)
         .validate_update(|new, old| {
             let mut errors = slice(new);
@@ -73,6 +85,25 @@ fn labels_that_count(slice: &Value) -> std::collections::BTreeMap<String, String
     let mut labels = meta::labels(slice);
     labels.remove("service.kubernetes.io/headless");
     labels
+}
+
+/// `v1` does not write `deprecatedTopology`; a node's name that stood there before stays (`dropTopologyOnV1`).
+fn drop_topology(slice: &mut Value, old: &Value) {
+    const HOST: &str = "kubernetes.io/hostname";
+    let host = |endpoint: &Value| -> Option<String> {
+        let name = endpoint.get("deprecatedTopology")?.get(HOST)?.as_str()?;
+        Some(name.to_owned())
+    };
+    let known: Vec<String> = tree::list(old, "endpoints").iter().filter_map(host).collect();
+    for endpoint in tree::items_mut(slice, "endpoints") {
+        let name = host(endpoint).filter(|name| known.contains(name) && validate::dns1123_subdomain(name).is_empty());
+        if let Some(name) = name
+            && tree::at(endpoint, "nodeName").is_none()
+        {
+            tree::set(endpoint, "nodeName", name);
+        }
+        tree::unset(endpoint, "deprecatedTopology");
+    }
 }
 
 fn slice(slice: &Value) -> Vec<Error> {
@@ -192,11 +223,11 @@ fn ports(slice: &Value, path: &Path) -> Vec<Error> {
         if !seen.insert(name) {
             errors.push(Error::duplicate(&path.child("name"), name));
         }
-        errors.extend(checks::one_of(
-            tree::text(port, "protocol"),
-            checks::PROTOCOLS,
-            &path.child("protocol"),
-        ));
+        let protocol_path = path.child("protocol");
+        match tree::text_opt(port, "protocol") {
+            None => errors.push(Error::required(&protocol_path, "")),
+            known => errors.extend(checks::optional_one_of(known, checks::PROTOCOLS, &protocol_path)),
+        }
         if let Some(number) = tree::int(port, "port")
             && number != 0
         {

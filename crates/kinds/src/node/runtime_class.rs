@@ -38,16 +38,18 @@ fn class(class: &Value) -> Vec<Error> {
     let mut errors = checks::dns_label(tree::text(class, "handler"), &Path::new("handler"));
     if let Some(overhead) = tree::at(class, "overhead.podFixed") {
         let amounts = serde_json::json!({"limits": overhead});
-        errors.extend(resources::requirements(
-            &amounts,
-            &[],
-            &Path::new("overhead").child("podFixed"),
-        ));
+        errors.extend(resources::requirements(&amounts, &[], &Path::new("overhead")));
     }
     let path = Path::new("scheduling");
     let selector = tree::at(class, "scheduling.nodeSelector");
     errors.extend(validate::labels(selector, &path.child("nodeSelector")));
     let tolerations = tree::list(class, "scheduling.tolerations");
+    let path = path.child("tolerations");
+    // Upstream goes down twice.
     errors.extend(scheduling::tolerations(tolerations, &path.child("tolerations")));
+    let repeated = |index: &usize| tolerations[..*index].contains(&tolerations[*index]);
+    for index in (0..tolerations.len()).filter(repeated) {
+        errors.push(Error::duplicate(&path.index(index), tolerations[index].clone()));
+    }
     errors
 }

@@ -103,8 +103,51 @@ fn defaults_of_handler(handler: &mut Value) {
     }
 }
 
+/// Whether a text can name an image (`distribution/reference`), as far as its policy depends on it.
+fn names_an_image(image: &str) -> bool {
+    const LONGEST: usize = 255;
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let slash = name.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match name[slash..].split_once(':') {
+        Some((last, tag)) => (&name[..slash + last.len()], Some(tag)),
+        None => (name, None),
+    };
+    let (domain, path) = match name.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.contains(|c: char| c.is_ascii_uppercase()) =>
+        {
+            (first, rest)
+        }
+        _ => ("", name),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let part = |part: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        part.starts_with(inner)
+            && part.ends_with(inner)
+            && part.chars().all(|c| inner(c) || matches!(c, '_' | '.' | '-'))
+    };
+    let digest_is_good = digest.is_none_or(|digest| {
+        digest
+            .split_once(':')
+            .is_some_and(|(_, hex)| hex.len() >= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    });
+    name.len() <= LONGEST
+        && path.split('/').all(part)
+        && domain.chars().all(|c| word(c) || matches!(c, ':' | '[' | ']'))
+        && tag.is_none_or(|tag| (1..=128).contains(&tag.len()) && tag.chars().all(word) && !tag.starts_with(['.', '-']))
+        && digest_is_good
+}
+
 /// `Always` for the tag `latest`, named or implied; otherwise `IfNotPresent`.
 pub fn pull_policy(image: &str) -> &'static str {
+    if !names_an_image(image) {
+        return "IfNotPresent";
+    }
     let (name, digest) = image
         .split_once('@')
         .map_or((image, None), |(name, digest)| (name, Some(digest)));
@@ -326,7 +369,10 @@ mod tests {
             ("reg:5000/nginx", "Always"),
             ("reg:5000/nginx:1", "IfNotPresent"),
             ("nginx@sha256:ab", "IfNotPresent"),
-            ("nginx:latest@sha256:ab", "Always"),
+            ("nginx:latest@sha256:0123456789abcdef0123456789abcdef", "Always"),
+            ("-Bad Name!", "IfNotPresent"),
+            ("Nginx", "IfNotPresent"),
+            ("REG.example.com/a/b__c", "Always"),
             ("", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), want, "{image}");

@@ -3,13 +3,14 @@
 use api::field::{Error, Path};
 use api::{IntOrString, Value, validate};
 use apiserver::Kind;
-use apiserver::kind::{Column, Subresource};
+use apiserver::kind::{Column, NameRule, Subresource};
 
 use crate::{cells, checks, tree};
 
 pub(crate) fn kind() -> Kind {
     Kind::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
         .short_names(&["pdb"])
+        .name_rule(NameRule::PathSegment)
         .with_generation()
         .forbid_unconditional_update()
         .validate(budget)

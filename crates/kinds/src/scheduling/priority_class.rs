@@ -88,6 +88,11 @@ fn class(class: &Value) -> Vec<Error> {
     }
     let policy = tree::text_opt(class, "preemptionPolicy");
     let known = &["PreemptLowerPriority", "Never"];
-    errors.extend(checks::optional_one_of(policy, known, &Path::new("preemptionPolicy")));
+    let path = Path::new("preemptionPolicy");
+    errors.extend(
+        policy
+            .into_iter()
+            .flat_map(|policy| checks::one_of(policy, known, &path)),
+    );
     errors
 }

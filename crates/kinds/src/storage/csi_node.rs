@@ -8,15 +8,13 @@ use apiserver::kind::Column;
 use super::GROUP;
 use crate::{cells, checks, references, tree};
 
-const MAX_NODE_ID_CHARACTERS: usize = 192;
-/// What stored objects may have had.
-const MAX_OLD_NODE_ID_CHARACTERS: usize = 256;
+const MAX_NODE_ID_CHARACTERS: usize = 256;
 
 pub(crate) fn kind() -> Kind {
     Kind::cluster(GROUP, "v1", "CSINode", "csinodes")
         .returns_deleted_object()
         .forbid_unconditional_update()
-        .validate(|new| drivers(new, MAX_NODE_ID_CHARACTERS))
+        .validate(drivers)
         .validate_update(change)
         .table(
             vec![
@@ -34,7 +32,7 @@ pub(crate) fn kind() -> Kind {
         )
 }
 
-fn drivers(node: &Value, longest: usize) -> Vec<Error> {
+fn drivers(node: &Value) -> Vec<Error> {
     let list = tree::list(node, "spec.drivers");
     let path = Path::new("spec").child("drivers");
     let mut errors = Vec::new();
@@ -45,8 +43,8 @@ fn drivers(node: &Value, longest: usize) -> Vec<Error> {
         if id.is_empty() {
             errors.push(Error::required(&path.child("nodeID"), ""));
         }
-        if id.len() > longest {
-            let detail = format!("must be {longest} characters or less");
+        if id.len() > MAX_NODE_ID_CHARACTERS {
+            let detail = format!("must be {MAX_NODE_ID_CHARACTERS} characters or less");
             errors.push(Error::invalid(&path.child("nodeID"), id, detail));
         }
         if let Some(allocatable) = tree::at(driver, "allocatable") {
@@ -72,15 +70,7 @@ fn drivers(node: &Value, longest: usize) -> Vec<Error> {
 /// A driver may come, go, and count anew what it can attach.
 fn change(new: &Value, old: &Value) -> Vec<Error> {
     let before = tree::list(old, "spec.drivers");
-    let had_long = before
-        .iter()
-        .any(|driver| tree::text(driver, "nodeID").len() > MAX_NODE_ID_CHARACTERS);
-    let longest = if had_long {
-        MAX_OLD_NODE_ID_CHARACTERS
-    } else {
-        MAX_NODE_ID_CHARACTERS
-    };
-    let mut errors = drivers(new, longest);
+    let mut errors = drivers(new);
     let fixed = |driver: &Value| {
         let mut driver = driver.clone();
         tree::unset(&mut driver, "allocatable");
@@ -112,14 +102,11 @@ mod tests {
         let object = |drivers: Value| json!({"spec": {"drivers": drivers}});
         let good =
             object(json!([{"name": "a.io", "nodeID": "n", "topologyKeys": ["zone"], "allocatable": {"count": 1}}]));
-        assert_eq!(drivers(&good, MAX_NODE_ID_CHARACTERS), []);
+        assert_eq!(drivers(&good), []);
         let bad = object(
             json!([{"name": "a.io", "allocatable": {"count": -1}}, {"name": "a.io", "nodeID": "n", "topologyKeys": ["", "a", "a"]}]),
         );
-        let fields: Vec<String> = drivers(&bad, MAX_NODE_ID_CHARACTERS)
-            .into_iter()
-            .map(|e| e.field)
-            .collect();
+        let fields: Vec<String> = drivers(&bad).into_iter().map(|e| e.field).collect();
         assert_eq!(
             fields[..3],
             [

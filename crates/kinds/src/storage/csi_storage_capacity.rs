@@ -16,8 +16,13 @@ pub(crate) fn kind() -> Kind {
         .validate(capacity)
         .validate_update(|new, old| {
             let fields = ["nodeTopology", "storageClassName"];
-            let errors = fields.map(|field| checks::immutable(new, old, field, &Path::new(field)));
-            errors.into_iter().flatten().collect()
+            let mut errors = capacity(new);
+            errors.extend(
+                fields
+                    .iter()
+                    .flat_map(|field| checks::immutable(new, old, field, &Path::new(field))),
+            );
+            errors
         })
         .table(
             vec![

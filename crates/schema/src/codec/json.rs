@@ -111,6 +111,34 @@ pub fn type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
     Ok(meta)
 }
 
+/// Go decodes a member that comes twice into what the first one left: structs and maps gain members, the items of
+/// lists are decoded into those that are there.
+fn decode_over(ty: TypeRef<'_>, before: &mut Value, value: Value) {
+    match (ty.def(), before, value) {
+        (TypeDef::Struct(..), Value::Object(before), Value::Object(value)) => {
+            let structure = ty.as_struct().expect("the definition is a struct's");
+            for (key, value) in value {
+                match (structure.field(&key), before.get_mut(&key)) {
+                    (Some(field), Some(before)) => decode_over(field.ty(), before, value),
+                    _ => drop(before.insert(key, value)),
+                }
+            }
+        }
+        (TypeDef::Map { .. }, Value::Object(before), Value::Object(value)) => before.extend(value),
+        (TypeDef::List { elem, .. }, Value::Array(before), Value::Array(value)) => {
+            let elem = ty.schema().get(*elem);
+            before.truncate(value.len());
+            for (index, item) in value.into_iter().enumerate() {
+                match before.get_mut(index) {
+                    Some(before) => decode_over(elem, before, item),
+                    None => before.push(item),
+                }
+            }
+        }
+        (_, before, value) => *before = value,
+    }
+}
+
 fn mismatch(found: &str, place: &str, wanted: &str) -> DecodeError {
     DecodeError::Type {
         found: found.to_owned(),
@@ -295,14 +323,15 @@ impl<'a, 's> Decoder<'a, 's> {
                 let value = self.value(field.ty(), depth + 1)?;
                 self.path.pop();
                 self.at = outer;
-                match value {
-                    Some(value) => {
-                        map.insert(name.to_owned(), value);
+                match (value, map.get_mut(name)) {
+                    (Some(value), Some(before)) => decode_over(field.ty(), before, value),
+                    (Some(value), None) => drop(map.insert(name.to_owned(), value)),
+                    (None, _) if field.nullable() => drop(map.insert(name.to_owned(), Value::Null)),
+                    (None, Some(_)) if !field.null_unsets() => {}
+                    (None, _) => {
+                        map.remove(name);
+                        nulls.push(name);
                     }
-                    None if field.nullable() => {
-                        map.insert(name.to_owned(), Value::Null);
-                    }
-                    None => nulls.push(name),
                 }
             } else if structure.preserves_unknown() {
                 if map.contains_key(key.as_ref()) {

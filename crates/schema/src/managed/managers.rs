@@ -88,6 +88,11 @@ pub(super) fn operation(entry: &Value) -> &'static str {
 }
 
 impl Managers {
+    /// Whether nobody owns anything.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Reads an object's managers.
     pub fn read(object: &Value) -> Managers {
         let mut managers = Managers::default();

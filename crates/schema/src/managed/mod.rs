@@ -15,11 +15,13 @@ mod fields_v1;
 mod last_applied;
 mod managers;
 mod merge;
+mod typed;
 
 use serde_json::{Map, Value};
 
 pub use field_set::{FieldSet, PathElement};
 pub use managers::Writer;
+pub use typed::faults;
 
 use compare::compare;
 use managers::Managers;
@@ -34,6 +36,9 @@ pub struct Conflict {
     /// The field, such as `.spec.replicas`.
     pub field: String,
 }
+
+/// Who owns what there was before anybody was noted.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Fields that are nobody's, or that the server decides on.
 const NEVER_OWNED: &[&[&str]] = &[
@@ -128,6 +133,19 @@ pub fn apply(
     let nothing = Value::Object(Map::new());
     let before = live.unwrap_or(&nothing);
     let mut managers = live.map(Managers::read).unwrap_or_default();
+    if live.is_some() && managers.is_empty() {
+        let first = Writer {
+            manager: BEFORE_FIRST_APPLY.to_owned(),
+            ..writer.clone()
+        };
+        let mut empty = Value::Object(serde_json::Map::new());
+        crate::normalize(ty, &mut empty);
+        let mut set = compare(ty, &empty, before).added;
+        for path in NEVER_OWNED.iter().chain(reset) {
+            set.remove_branch(path);
+        }
+        managers.put(first.update_id(), &first, set, now);
+    }
     let wanted = owned_fields(ty, config, reset);
     let mut config = config.clone();
     for path in reset {

@@ -349,6 +349,15 @@ impl<'s> Field<'s> {
         self.flags().contains(FieldFlags::NULLABLE)
     }
 
+    /// `null` in JSON takes back what an earlier member of the same name set: Go leaves plain values alone.
+    pub(crate) fn null_unsets(self) -> bool {
+        let plain = matches!(
+            self.ty().def(),
+            TypeDef::Bool | TypeDef::Integer(_) | TypeDef::Number | TypeDef::String(_) | TypeDef::Struct(..)
+        );
+        self.pointer() || !plain
+    }
+
     /// The declared default.
     pub fn default(self) -> Option<&'s Value> {
         let at = self.def().default as usize;

@@ -3,14 +3,16 @@
 
 pub mod strategic;
 
+use serde_json::Value;
+
 /// Why a patch cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// A list of objects is merged by a key that an element does not have.
     #[error("map: {element} does not contain declared merge key: {key}")]
     NoMergeKey {
-        /// The element, as JSON.
-        element: String,
+        /// The element.
+        element: Value,
         /// The key.
         key: String,
     },
@@ -18,9 +20,9 @@ pub enum PatchError {
     #[error("unknown patch type: {directive} in map: {element}")]
     UnknownDirective {
         /// The directive's value.
-        directive: String,
+        directive: Value,
         /// The map that holds it.
-        element: String,
+        element: Value,
     },
     /// `$retainKeys` does not list all keys of the patch.
     #[error("invalid patch format of retainKeys")]

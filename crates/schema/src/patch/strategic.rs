@@ -108,8 +108,8 @@ fn merge_objects(ty: Option<TypeRef<'_>>, mut original: Object, mut patch: Objec
 
 fn unknown_directive(directive: &Value, element: &Value) -> PatchError {
     PatchError::UnknownDirective {
-        directive: directive.to_string(),
-        element: element.to_string(),
+        directive: directive.clone(),
+        element: element.clone(),
     }
 }
 
@@ -268,7 +268,7 @@ fn merge_lists(
 
 fn no_merge_key(item: &Value, key: &str) -> PatchError {
     PatchError::NoMergeKey {
-        element: item.to_string(),
+        element: item.clone(),
         key: key.to_owned(),
     }
 }

@@ -7,10 +7,11 @@ pub(super) mod validation;
 
 use api::{Value, meta, time};
 use apiserver::Kind;
-use apiserver::kind::{Column, Context, SelectableField, Subresource};
+use apiserver::kind::{Column, SelectableField, Subresource};
 use jiff::Timestamp;
 
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings::{self, Named};
 use crate::{cells, tree};
 
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
@@ -24,7 +25,9 @@ pub(crate) fn kind() -> Kind {
         .with_generation()
         .orphans_by_default()
         .default(default)
-        .prepare_create(generate_selector)
+        .prepare_create(|_, job| generate_selector(job))
+        .canonicalize(label_as_template)
+        .warnings(|new, old| warnings::workload(new, old, Named::Yes, "spec.template"))
         .validate(validation::job)
         .validate_update(validation::change)
         .subresource(Subresource::status().validate(status::validate))
@@ -32,19 +35,19 @@ pub(crate) fn kind() -> Kind {
         .table(columns(), row)
 }
 
-fn default(object: &mut Value) {
-    template_defaults(object);
+/// A job without labels has its template's. Upstream fills them in whenever it decodes a job, what is stored included,
+/// so that a new job has the generated ones too.
+fn label_as_template(job: &mut Value) {
+    let labels = tree::at(job, "spec.template.metadata.labels").cloned();
+    if let Some(labels) = labels
+        && tree::map(job, "metadata.labels").is_none_or(|map| map.is_empty())
+    {
+        tree::set(tree::child(job, "metadata"), "labels", labels);
+    }
 }
 
-/// Defaults of a job, also of the one inside a cron job.
-pub(super) fn template_defaults(object: &mut Value) {
+fn default(object: &mut Value) {
     defaults::template(object, "spec.template");
-    let labels = tree::at(object, "spec.template.metadata.labels").cloned();
-    if let Some(labels) = labels
-        && tree::map(object, "metadata.labels").is_none_or(|map| map.is_empty())
-    {
-        tree::set(tree::child(object, "metadata"), "labels", labels);
-    }
     let spec = tree::child(object, "spec");
     if tree::int(spec, "parallelism").is_none() {
         if tree::int(spec, "completions").is_none() {
@@ -77,7 +80,7 @@ pub(super) fn template_defaults(object: &mut Value) {
 }
 
 /// Unless the client brings its own, a job selects the pods that carry its UID.
-fn generate_selector(_: &Context<'_>, job: &mut Value) {
+fn generate_selector(job: &mut Value) {
     let (name, uid) = (meta::name(job).to_owned(), meta::uid(job).to_owned());
     if tree::flag(job, "spec.manualSelector") {
         return;

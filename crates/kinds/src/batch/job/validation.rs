@@ -14,8 +14,20 @@ const MAX_FAILED_INDEXES: i64 = 100_000;
 const MANY_COMPLETIONS: i64 = 100_000;
 const MAX_OF_MANY: i64 = 10_000;
 
-pub(super) fn job(job: &Value) -> Vec<Error> {
-    let mut errors = generated_selector(job);
+pub(super) fn job(new: &Value) -> Vec<Error> {
+    job_with(new, Prefixed::Required)
+}
+
+/// Whether the generated labels that have a domain must be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prefixed {
+    Required,
+    /// The job was made without them.
+    Free,
+}
+
+fn job_with(job: &Value, prefixed: Prefixed) -> Vec<Error> {
+    let mut errors = generated_selector(job, prefixed);
     errors.extend(whole_spec(job));
     let completions = tree::count(job, "spec.completions");
     if tree::text(job, "spec.completionMode") == "Indexed" && completions > 0 {
@@ -33,7 +45,7 @@ pub(super) fn job(job: &Value) -> Vec<Error> {
 }
 
 /// The labels that were generated are there, and selected.
-fn generated_selector(job: &Value) -> Vec<Error> {
+fn generated_selector(job: &Value, prefixed: Prefixed) -> Vec<Error> {
     let Some(selector) = tree::at(job, "spec.selector") else {
         return Vec::new();
     };
@@ -49,13 +61,11 @@ fn generated_selector(job: &Value) -> Vec<Error> {
     let path = spec.child("template").child("metadata");
     let labels = tree::at(job, "spec.template.metadata.labels");
     let [old_uid, old_name] = OLD_LABELS;
-    let wanted = [
-        (old_uid, uid),
-        (old_name, name),
-        (CONTROLLER_UID, uid),
-        (JOB_NAME, name),
-    ];
-    for (key, value) in wanted {
+    let mut wanted = vec![(old_uid, uid), (old_name, name)];
+    if prefixed == Prefixed::Required {
+        wanted.extend([(CONTROLLER_UID, uid), (JOB_NAME, name)]);
+    }
+    for (key, value) in wanted.iter().copied() {
         let path = path.child("labels");
         match labels.and_then(|labels| labels.get(key)).and_then(Value::as_str) {
             None => errors.push(Error::required(&path.key(key), format!("must be '{value}'"))),
@@ -67,8 +77,10 @@ fn generated_selector(job: &Value) -> Vec<Error> {
             Some(_) => {}
         }
     }
-    let expected = wanted.map(|(key, value)| (key.to_owned(), Value::from(value)));
-    let expected = Some(Value::Object(expected.into_iter().collect()));
+    let expected = wanted
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), Value::from(value)));
+    let expected = Some(Value::Object(expected.collect()));
     let parsed = api::labels::Selector::from_label_selector(Some(selector));
     if parsed.is_ok_and(|parsed| !parsed.matches(&expected)) {
         let detail = "`selector` not auto-generated";
@@ -230,7 +242,14 @@ fn restart_policy(spec: &Value, path: &Path) -> Option<Error> {
 }
 
 pub(super) fn change(new: &Value, old: &Value) -> Vec<Error> {
-    let mut errors = job(new);
+    let labels = tree::map(old, "spec.template.metadata.labels");
+    let had = |key: &str| labels.is_some_and(|labels| labels.contains_key(key));
+    let prefixed = if had(CONTROLLER_UID) && had(JOB_NAME) {
+        Prefixed::Required
+    } else {
+        Prefixed::Free
+    };
+    let mut errors = job_with(new, prefixed);
     errors.extend(whole_spec(new));
     let path = Path::new("spec");
     let immutable = |field: &str| checks::immutable(new, old, &format!("spec.{field}"), &path.child(field));

@@ -301,6 +301,13 @@ fn addresses(new: &Value, old: &Value, single: &str, list: &str, path: &Path) ->
         let items: Vec<String> = items.iter().map(|item| checks::go_struct(item, &["IP=ip"])).collect();
         format!("[{}]", items.join(","))
     };
+    for (index, ip) in after
+        .iter()
+        .enumerate()
+        .filter(|(index, ip)| after[..*index].contains(ip))
+    {
+        errors.push(Error::duplicate(&path.index(index), serde_json::json!({"ip": *ip})));
+    }
     if after.len() > 1 && (after.len() > 2 || !checks::is_dual_stack(&after)) {
         let detail = "may specify no more than one IP for each IP family";
         errors.push(Error::invalid(path, items.clone(), detail).showing(go_list()));

@@ -29,6 +29,12 @@ pub(crate) fn kind() -> Kind {
             drop_what_the_type_has_not(new, old);
         })
         .validate(validation::service)
+        .canonicalize(|service| {
+            // Nobody reads one of these (`defaultOnReadInternalTrafficPolicy`).
+            if tree::text(service, "spec.type") == "ExternalName" {
+                tree::unset(tree::child(service, "spec"), "internalTrafficPolicy");
+            }
+        })
         .validate_update(|new, old| {
             let mut errors = validation::changes(new, old);
             errors.extend(validation::service(new));
@@ -146,8 +152,9 @@ fn defaults(service: &mut Value) {
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && has_addresses) {
         tree::fill(spec, "externalTrafficPolicy", "Cluster");
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
-        tree::fill_absent(spec, "internalTrafficPolicy", "Cluster");
+    match kind.as_str() {
+        "NodePort" | "LoadBalancer" | "ClusterIP" => tree::fill_absent(spec, "internalTrafficPolicy", "Cluster"),
+        _ => {}
     }
     if kind == "LoadBalancer" {
         tree::fill(spec, "allocateLoadBalancerNodePorts", true);

@@ -64,7 +64,8 @@ fn of_type(service: &Value, path: &Path) -> Vec<Error> {
     }
     if kind == "ExternalName" {
         for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            if tree::is_set(service["spec"].get(field)) {
+            let given = service["spec"].get(field);
+            if tree::is_set(given) || given.is_some_and(Value::is_string) {
                 let detail = "may not be set for ExternalName services";
                 errors.push(Error::forbidden(&path.child(field), detail));
             }
