@@ -84,7 +84,8 @@ async fn a_pod_is_bound_once() {
             .unwrap()
             .ends_with("pod p is already assigned to node \"n1\"")
     );
-    server.post(&path, &binding("")).await.expect(400);
+    let nowhere = server.post(&path, &binding("")).await.expect(500);
+    assert_eq!(nowhere["message"], "target.name: Required value");
     let bindings = "/api/v1/namespaces/ns/bindings";
     server.post(bindings, &binding("n2")).await.expect(409);
 }
