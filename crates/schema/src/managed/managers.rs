@@ -35,6 +35,10 @@ impl Writer {
         self.id("Update", self.api_version.clone())
     }
 
+    pub(super) fn update_id(&self) -> Id {
+        self.id("Update", self.api_version.clone())
+    }
+
     pub(super) fn apply_id(&self) -> Id {
         self.id("Apply", String::new())
     }
