@@ -208,6 +208,7 @@ impl Both {
             verdict,
             random,
             now: Timestamp::UNIX_EPOCH,
+            judge: &mut NoJudge,
         };
         let (_, plugin, _) = self.profile.at(Point::PostFilter).next().unwrap();
         let found = plugin.post_filter(&mut context, info);

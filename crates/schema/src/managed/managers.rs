@@ -30,11 +30,6 @@ pub(super) struct Id {
 }
 
 impl Writer {
-    #[cfg(test)]
-    pub(super) fn update_id(&self) -> Id {
-        self.id("Update", self.api_version.clone())
-    }
-
     pub(super) fn update_id(&self) -> Id {
         self.id("Update", self.api_version.clone())
     }
