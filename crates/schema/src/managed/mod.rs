@@ -156,7 +156,9 @@ pub fn apply(
     let abandoned = managers.set(&id).difference(&wanted);
     let mut merged = merge::merge(ty, before, &config);
     let others = managers.union_of_others(&id);
-    merge::remove(ty, &mut merged, &abandoned.difference(&others), &others);
+    // What it still wants a part of stays, though its last set may have named the whole: one that kubectl made does.
+    let kept = others.union(&wanted);
+    merge::remove(ty, &mut merged, &abandoned.difference(&others), &kept);
     let difference = compare(ty, before, &merged);
     let mut changed = difference.added.union(&difference.modified);
     for path in NEVER_OWNED {

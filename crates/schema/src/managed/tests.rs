@@ -293,3 +293,19 @@ fn what_is_null_until_it_is_set_is_not_owned_itself() {
         json!({"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:name": {}}}})
     );
 }
+
+#[test]
+fn a_set_that_names_the_whole_and_its_parts_gives_up_parts_only() {
+    let labelled = json!({"template": {"metadata": {"labels": {"a": "b", "c": "d"}}}});
+    let mut live = applied(None, "me", labelled).unwrap();
+    // What kubectl writes when it turns client-side apply into server-side apply: an update's set, as an applier's.
+    live["metadata"]["managedFields"][0]["fieldsV1"] =
+        json!({"f:spec": {"f:template": {"f:metadata": {"f:labels": {".": {}, "f:a": {}, "f:c": {}}}}}});
+    let less = applied(
+        Some(&live),
+        "me",
+        json!({"template": {"metadata": {"labels": {"a": "b"}}}}),
+    )
+    .unwrap();
+    assert_eq!(less["spec"], json!({"template": {"metadata": {"labels": {"a": "b"}}}}));
+}

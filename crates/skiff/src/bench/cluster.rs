@@ -82,6 +82,8 @@ impl Cluster {
             .arg(format!("--kubelet-port={}", self.kubelet_port))
             .arg(format!("--node-name={NODE}"))
             .args(["--bind-address=127.0.0.1", "--log=warn"])
+            // What is measured is not what a full disk does.
+            .arg("--eviction-hard=nodefs.available<1%,nodefs.inodesFree<1%")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);

@@ -62,6 +62,8 @@ impl Cluster {
                 "--kubelet-port=17350",
             ])
             .args(["--bind-address=127.0.0.1", "--log=info"])
+            // A machine for tests may be fuller than one for work.
+            .arg("--eviction-hard=nodefs.available<1%,nodefs.inodesFree<1%")
             .arg(format!("--data-dir={}", self.data.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
