@@ -132,7 +132,7 @@ mod tests {
             )
         );
         let large = pod("1600m", json!({"containerPort": 1}));
-        let short = told(&large, &[plain.clone()]).unwrap();
+        let short = told(&large, std::slice::from_ref(&plain)).unwrap();
         assert_eq!(
             (short.0.as_str(), short.1.as_str()),
             (
@@ -142,7 +142,7 @@ mod tests {
         );
         let everywhere = pod("1m", port("", 80));
         let local = pod("1m", port("127.0.0.1", 80));
-        assert_eq!(told(&everywhere, &[local.clone()]).unwrap().0, "NodePorts");
+        assert_eq!(told(&everywhere, std::slice::from_ref(&local)).unwrap().0, "NodePorts");
         assert_eq!(told(&local, &[everywhere]).unwrap().0, "NodePorts");
         assert_eq!(
             told(&local, &[pod("1m", port("127.0.0.2", 80)), pod("1m", port("", 81))]),
